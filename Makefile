@@ -1,0 +1,35 @@
+# The front door. Every target is one line into `cargo xtask`, which explains itself with --help.
+
+XTASK := cargo xtask
+ROW   ?= latest
+CMD   ?= uname -a
+SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: help setup kernels demo test test-long vm lint
+.DEFAULT_GOAL := help
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+# cargo needs a linker before it can build anything, xtask included.
+setup: ## Install what is missing on a Debian machine
+	@command -v cc >/dev/null || { $(SUDO) apt-get -q update && $(SUDO) apt-get -q -y --no-install-recommends install gcc libc6-dev; }
+	@$(XTASK) setup
+
+kernels: setup ## Fetch all kernels of KERNELS
+	@$(XTASK) kernels
+
+demo: setup ## See the hazard and the cure, in a guest with a real kernel
+	@$(XTASK) demo
+
+test: setup ## Host tests, then guest tests: all on the newest kernel, smoke tests on the others
+	@$(XTASK) test
+
+test-long: setup ## Every test on every kernel
+	@$(XTASK) test --all
+
+vm: setup ## Run CMD in the guest with kernel ROW: make vm ROW=6.1 CMD='uname -r'
+	@$(XTASK) vm --kernel $(ROW) -- sh -c '$(subst ','\'',$(CMD))'
+
+lint: setup ## Formatting, lints, licences
+	@$(XTASK) lint

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The kernel's types, as far as the guard reads them. Only the fields used are named: CO-RE finds
+ * their offsets in the running kernel's BTF, so one object serves every kernel row.
+ */
+#ifndef LONGPIN_KERNEL_H
+#define LONGPIN_KERNEL_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <stdbool.h>
+
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+typedef __s64 s64;
+
+#define KERNEL_TYPE __attribute__((preserve_access_index))
+
+struct xarray {
+	void *xa_head;
+} KERNEL_TYPE;
+
+struct xa_node {
+	unsigned char shift;
+	void *slots[64];
+} KERNEL_TYPE;
+
+struct inode;
+
+struct address_space {
+	struct inode *host;
+	struct xarray i_pages;
+} KERNEL_TYPE;
+
+struct super_block {
+	u32 s_dev;
+	unsigned long s_magic;
+	void *s_fs_info;
+	struct dentry *s_root;
+} KERNEL_TYPE;
+
+struct hlist_node {
+	struct hlist_node *next;
+} KERNEL_TYPE;
+
+struct hlist_head {
+	struct hlist_node *first;
+} KERNEL_TYPE;
+
+struct inode {
+	u16 i_mode;
+	struct super_block *i_sb;
+	struct address_space *i_mapping;
+	unsigned long i_ino;
+	unsigned int i_nlink;
+	s64 i_size;
+	u32 i_generation;
+	struct hlist_head i_dentry;
+} KERNEL_TYPE;
+
+struct qstr {
+	const unsigned char *name;
+} KERNEL_TYPE;
+
+struct dentry {
+	struct dentry *d_parent;
+	struct qstr d_name;
+	struct inode *d_inode;
+	struct hlist_node d_alias;
+} KERNEL_TYPE;
+
+/* Before 7.x the alias link sits in a named union. */
+struct dentry___d_u {
+	union {
+		struct hlist_node d_alias;
+	} d_u;
+} KERNEL_TYPE;
+
+struct iattr {
+	unsigned int ia_valid;
+	s64 ia_size;
+} KERNEL_TYPE;
+
+struct file {
+	struct address_space *f_mapping;
+} KERNEL_TYPE;
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+/*
+ * A folio overlays its first pages: `mapping` and `_refcount` are the head page's. Its flags are the
+ * first word, a number on older kernels and a structure on newer ones.
+ */
+struct folio {
+	struct address_space *mapping;
+	unsigned long index;
+	atomic_t _refcount;
+	atomic_t _pincount;
+} KERNEL_TYPE;
+
+struct page {
+	atomic_t _refcount;
+} KERNEL_TYPE;
+
+/* The word that makes a tail page name its head: renamed in 7.x, same place. */
+struct page___compound_info {
+	unsigned long compound_info;
+} KERNEL_TYPE;
+
+struct page___compound_head {
+	unsigned long compound_head;
+} KERNEL_TYPE;
+
+enum pageflags {
+	PG_head,
+};
+
+struct hstate {
+	unsigned int order;
+} KERNEL_TYPE;
+
+struct hugetlbfs_sb_info {
+	struct hstate *hstate;
+} KERNEL_TYPE;
+
+struct pt_regs {
+	unsigned long orig_ax;
+} KERNEL_TYPE;
+
+struct thread_info {
+	u32 status;
+} KERNEL_TYPE;
+
+struct task_struct {
+	struct thread_info thread_info;
+	unsigned int flags;
+	u64 start_boottime;
+	struct task_struct *group_leader;
+	char comm[16];
+} KERNEL_TYPE;
+
+struct bpf_prog_aux {
+	u32 id;
+} KERNEL_TYPE;
+
+struct bpf_prog {
+	struct bpf_prog_aux *aux;
+	void *stats;
+} KERNEL_TYPE;
+
+typedef struct {
+	u64 v;
+} u64_stats_t;
+
+struct bpf_prog_stats {
+	u64_stats_t misses;
+} KERNEL_TYPE;
+
+struct bpf_iter_meta {
+	u64 session_id;
+} KERNEL_TYPE;
+
+struct bpf_iter__bpf_prog {
+	struct bpf_iter_meta *meta;
+	struct bpf_prog *prog;
+} KERNEL_TYPE;
+
+/* Any structure that begins with a 64-bit number: the type under which `load64` reads. */
+struct timespec64 {
+	s64 tv_sec;
+} KERNEL_TYPE;
+
+#define ATTR_SIZE (1 << 3)
+#define MAY_WRITE 2
+#define PF_KTHREAD 0x00200000
+#define PF_IO_WORKER 0x00000010
+#define TS_COMPAT 0x0002
+#define S_IFMT 00170000
+#define S_IFREG 0100000
+#define HUGETLBFS_MAGIC 0x958458f6
+#define ETXTBSY 26
+#define ENOENT 2
+#define PAGE_SHIFT 12
+#define CALLER_FRAME 3
+
+#define FALLOC_FL_KEEP_SIZE 0x01
+#define FALLOC_FL_PUNCH_HOLE 0x02
+#define FALLOC_FL_ZERO_RANGE 0x10
+#define FALLOC_FL_UNSHARE_RANGE 0x40
+#define FALLOC_FL_WRITE_ZEROES 0x80
+
+#endif

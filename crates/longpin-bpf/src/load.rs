@@ -1,0 +1,215 @@
+//! From the object file to attached, pinned programs. Until they are pinned they live only as long as
+//! this process: a start that fails, or is killed, leaves nothing attached.
+
+use std::io::Read;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use libbpf_rs::{Iter, Link, OpenObject, Program};
+
+use crate::facts::Facts;
+use crate::shared::{ABI, MAX_PIN_PROGRAMS};
+use crate::skel::{GuardSkel, GuardSkelBuilder, OpenGuardSkel};
+use crate::{BpfError, SUSPECT_ALL, StateView};
+
+/// Programs that are run on request and attached to nothing.
+pub(crate) const ON_REQUEST: [&str; 5] = [
+    "inspect",
+    "begin_sweep",
+    "sweep_frames",
+    "check_hints",
+    "find_statistics",
+];
+
+/// Where libbpf keeps the object; must outlive [`Attached`].
+#[derive(Debug)]
+pub struct Storage(MaybeUninit<OpenObject>);
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self(MaybeUninit::uninit())
+    }
+}
+
+/// Programs attached, not yet pinned; detached on drop.
+#[must_use = "dropping it detaches the guard"]
+pub struct Attached<'obj> {
+    skel: GuardSkel<'obj>,
+    links: Vec<(String, Link)>,
+    state: StateView,
+}
+
+/// Load the programs and attach them. They refuse nothing until the mode is set.
+///
+/// # Errors
+///
+/// [`BpfError::Load`] or [`BpfError::Attach`]; nothing stays attached.
+pub fn attach<'obj>(storage: &'obj mut Storage, facts: &Facts) -> Result<Attached<'obj>, BpfError> {
+    let mut open = GuardSkelBuilder::default()
+        .open(&mut storage.0)
+        .map_err(BpfError::Load)?;
+    choose_programs(&mut open, facts);
+    tell_facts(&mut open, facts);
+    let skel = open.load().map_err(BpfError::Load)?;
+    let state = StateView::map(&skel.maps.data_state)?;
+    watch_suppression(&skel, &state)?;
+    let links = attach_all(&skel)?;
+    Ok(Attached { skel, links, state })
+}
+
+/// Whether a program has a place on this kernel.
+fn is_wanted(name: &str, facts: &Facts) -> bool {
+    match name {
+        "inode_setattr" => facts.setattr_has_idmap,
+        "inode_setattr_without_idmap" => !facts.setattr_has_idmap,
+        _ => facts
+            .unwatched
+            .iter()
+            .chain(&crate::facts::PIN_FUNCTIONS)
+            .find(|function| pin_function(name) == Some(**function))
+            .is_none_or(|function| facts.watched.contains(function)),
+    }
+}
+
+/// The pin function that a program of this name watches.
+fn pin_function(program: &str) -> Option<&'static str> {
+    let function = program
+        .strip_suffix("_entry")
+        .or_else(|| program.strip_suffix("_exit"))?;
+    crate::facts::PIN_FUNCTIONS
+        .into_iter()
+        .find(|name| *name == function)
+}
+
+fn choose_programs(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
+    for mut program in open.open_object_mut().progs_mut() {
+        let wanted = program
+            .name()
+            .to_str()
+            .is_some_and(|name| is_wanted(name, facts));
+        program.set_autoload(wanted);
+    }
+}
+
+fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
+    if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+        rodata.foll_longterm = facts.foll_longterm;
+        rodata.hugetlb_by_huge_page = facts.hugetlb_by_huge_page.into();
+        rodata.fallocate_start = facts.fallocate.start;
+        rodata.fallocate_end = facts.fallocate.end;
+        rodata.some_pins_unseen = (!facts.unwatched.is_empty()).into();
+    }
+    if let Some(data) = open.maps.data_state_data.as_deref_mut() {
+        data.state.abi = ABI;
+        // Nothing has been looked at yet.
+        data.state.suspect_all = SUSPECT_ALL;
+    }
+}
+
+/// Tell the programs where the kernel counts the runs of the pin programs that it suppressed.
+fn watch_suppression(skel: &GuardSkel<'_>, state: &StateView) -> Result<(), BpfError> {
+    let failed = |source| BpfError::Attach {
+        program: "find_statistics".into(),
+        source,
+    };
+    let mut ids = Vec::new();
+    for program in skel.object().progs() {
+        if program.autoload() && program.name().to_str().and_then(pin_function).is_some() {
+            ids.push(Program::id_from_fd(program.as_fd()).map_err(failed)?);
+        }
+    }
+    for (slot, id) in state.program_ids.iter().zip(&ids) {
+        slot.store(*id, Ordering::Relaxed);
+    }
+    let count = ids.len().min(MAX_PIN_PROGRAMS);
+    state
+        .pin_programs
+        .store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
+    let cpus = libbpf_rs::num_possible_cpus().map_err(failed)?;
+    state
+        .cpus
+        .store(u32::try_from(cpus).unwrap_or(u32::MAX), Ordering::Relaxed);
+    let link = skel.progs.find_statistics.attach().map_err(failed)?;
+    let mut out = Vec::new();
+    Iter::new(&link)
+        .map_err(failed)?
+        .read_to_end(&mut out)
+        .map_err(|err| BpfError::Run {
+            program: "find_statistics",
+            source: err,
+        })?;
+    Ok(())
+}
+
+fn attach_all(skel: &GuardSkel<'_>) -> Result<Vec<(String, Link)>, BpfError> {
+    let mut links = Vec::new();
+    for program in skel.object().progs_mut() {
+        let name = program.name().to_string_lossy().into_owned();
+        if !program.autoload() || ON_REQUEST.contains(&name.as_str()) {
+            continue;
+        }
+        let link = program.attach().map_err(|source| BpfError::Attach {
+            program: name.clone(),
+            source,
+        })?;
+        links.push((name, link));
+    }
+    Ok(links)
+}
+
+impl Attached<'_> {
+    /// The state that the programs read.
+    #[must_use]
+    pub fn state(&self) -> &StateView {
+        &self.state
+    }
+
+    /// Pin links, maps and the programs run on request into an existing directory of bpffs: from then
+    /// on they live without this process.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Pin`]; what was pinned by then is the caller's to remove.
+    pub fn pin(&mut self, dir: &Path) -> Result<(), BpfError> {
+        for (name, link) in &mut self.links {
+            let path = dir.join(format!("link_{name}"));
+            link.pin(&path)
+                .map_err(|source| BpfError::Pin { path, source })?;
+        }
+        let maps = &mut self.skel.maps;
+        for (name, map) in [
+            ("map_state", &mut maps.data_state),
+            ("map_files", &mut maps.files),
+            ("map_rows", &mut maps.rows),
+            ("map_sights", &mut maps.sights),
+        ] {
+            let path = dir.join(name);
+            map.pin(&path)
+                .map_err(|source| BpfError::Pin { path, source })?;
+        }
+        let programs = &mut self.skel.progs;
+        for (name, program) in [
+            ("prog_inspect", &mut programs.inspect),
+            ("prog_begin_sweep", &mut programs.begin_sweep),
+            ("prog_check_hints", &mut programs.check_hints),
+            ("prog_sweep_frames", &mut programs.sweep_frames),
+        ] {
+            let path = dir.join(name);
+            program
+                .pin(&path)
+                .map_err(|source| BpfError::Pin { path, source })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Attached<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attached")
+            .field("links", &self.links.len())
+            .finish_non_exhaustive()
+    }
+}

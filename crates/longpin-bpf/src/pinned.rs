@@ -1,0 +1,193 @@
+//! A guard that is pinned in bpffs: its state, its tables, and the programs that look.
+#![allow(
+    unsafe_code,
+    reason = "BPF_PROG_TEST_RUN of a pinned program has no safe wrapper"
+)]
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Program, libbpf_sys};
+
+use crate::shared::{self, FileId, ROW_KEY_LEN, Row, Sight};
+use crate::{BpfError, StateView};
+
+/// Returned by `inspect` when the inode is gone: `-ENOENT`.
+const GONE: u32 = 2_u32.wrapping_neg();
+
+/// A pinned guard, open.
+#[derive(Debug)]
+pub struct Pinned {
+    state: StateView,
+    files: MapHandle,
+    rows: MapHandle,
+    sights: MapHandle,
+    inspect: OwnedFd,
+    begin_sweep: OwnedFd,
+    check_hints: OwnedFd,
+    sweep_frames: OwnedFd,
+}
+
+fn open_map(dir: &Path, name: &str) -> Result<MapHandle, BpfError> {
+    let path = dir.join(name);
+    MapHandle::from_pinned_path(&path).map_err(|source| BpfError::Pin { path, source })
+}
+
+fn open_program(dir: &Path, name: &str) -> Result<OwnedFd, BpfError> {
+    let path = dir.join(name);
+    Program::fd_from_pinned_path(&path).map_err(|source| BpfError::Pin { path, source })
+}
+
+impl Pinned {
+    /// Open what [`crate::load::Attached::pin`] left in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Abi`] when it is of another layout (told before anything else is opened),
+    /// [`BpfError::Pin`] when a part is missing.
+    pub fn open(dir: &Path) -> Result<Self, BpfError> {
+        let state = StateView::map(&open_map(dir, "map_state")?)?;
+        Ok(Self {
+            state,
+            files: open_map(dir, "map_files")?,
+            rows: open_map(dir, "map_rows")?,
+            sights: open_map(dir, "map_sights")?,
+            inspect: open_program(dir, "prog_inspect")?,
+            check_hints: open_program(dir, "prog_check_hints")?,
+            begin_sweep: open_program(dir, "prog_begin_sweep")?,
+            sweep_frames: open_program(dir, "prog_sweep_frames")?,
+        })
+    }
+
+    /// The shared state.
+    #[must_use]
+    pub fn state(&self) -> &StateView {
+        &self.state
+    }
+
+    /// The suspects.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Table`].
+    pub fn files(&self) -> Result<Vec<FileId>, BpfError> {
+        read_table(&self.files, "files", shared::parse_file)
+    }
+
+    /// The rows, in no order.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Table`].
+    pub fn rows(&self) -> Result<Vec<Row>, BpfError> {
+        read_table(&self.rows, "rows", shared::parse_row)
+    }
+
+    /// Remove a row whose pages are no longer pinned. A row that is gone already is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Table`].
+    pub fn remove_row(&self, key: &[u8; ROW_KEY_LEN]) -> Result<(), BpfError> {
+        match self.rows.delete(key) {
+            Err(source) if source.kind() != libbpf_rs::ErrorKind::NotFound => {
+                Err(BpfError::Table {
+                    table: "rows",
+                    source,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Look at page indexes `first..=last` of a file; `None` when the inode is gone. One caller at a
+    /// time: the answer comes through one shared buffer.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Run`] or [`BpfError::Table`].
+    pub fn inspect(&self, file: &FileId, first: u64, last: u64) -> Result<Option<Sight>, BpfError> {
+        let generation = u64::from(file.generation);
+        let arguments = [
+            file.inode,
+            file.ino,
+            u64::from(file.dev) << 32 | generation,
+            first,
+            last,
+        ];
+        if run(&self.inspect, "inspect", &arguments)? == GONE {
+            return Ok(None);
+        }
+        let table = "sights";
+        let value = self
+            .sights
+            .lookup(&0_u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|source| BpfError::Table { table, source })?;
+        Ok(value.as_deref().and_then(shared::parse_sight))
+    }
+
+    /// Note what the sweep that begins here will make good: `sweep_balance`, `sweep_misses`.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Run`].
+    pub fn begin_sweep(&self) -> Result<(), BpfError> {
+        run(&self.begin_sweep, "begin_sweep", &[0]).map(drop)
+    }
+
+    /// Is every pin known? What the programs ask themselves before they spare a file the walk.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Run`].
+    pub fn hints_complete(&self) -> Result<bool, BpfError> {
+        Ok(run(&self.check_hints, "check_hints", &[0])? == 1)
+    }
+
+    /// Look at `count` page frames from `first`: the files behind pinned ones become suspects. How
+    /// many pinned file folios were seen.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Run`].
+    pub fn sweep_frames(&self, first: u64, count: u64) -> Result<u32, BpfError> {
+        run(&self.sweep_frames, "sweep_frames", &[first, count])
+    }
+}
+
+/// All entries of a hash; one that vanishes meanwhile is left out.
+fn read_table<T>(
+    map: &MapHandle,
+    table: &'static str,
+    parse: impl Fn(&[u8], &[u8]) -> Option<T>,
+) -> Result<Vec<T>, BpfError> {
+    let mut entries = Vec::new();
+    for key in map.keys() {
+        let value = map
+            .lookup(&key, MapFlags::ANY)
+            .map_err(|source| BpfError::Table { table, source })?;
+        entries.extend(value.and_then(|value| parse(&key, &value)));
+    }
+    Ok(entries)
+}
+
+/// `BPF_PROG_TEST_RUN` of a raw tracepoint program with these arguments: what it returned.
+fn run(program: &OwnedFd, name: &'static str, arguments: &[u64]) -> Result<u32, BpfError> {
+    let mut opts = libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
+        ctx_in: arguments.as_ptr().cast(),
+        ctx_size_in: u32::try_from(size_of_val(arguments)).unwrap_or(0),
+        ..Default::default()
+    };
+    // SAFETY: `opts` is initialised and names its own size; `ctx_in` points at `arguments`, which
+    // outlives the call and which the kernel only reads.
+    let err =
+        unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_fd().as_raw_fd(), &raw mut opts) };
+    if err == 0 {
+        return Ok(opts.retval);
+    }
+    Err(BpfError::Run {
+        program: name,
+        source: std::io::Error::last_os_error(),
+    })
+}

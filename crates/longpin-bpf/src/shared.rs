@@ -1,0 +1,203 @@
+//! The Rust twins of `bpf/shared.h`: plain bytes in the kernel's tables, typed values here.
+
+/// Layout version of everything pinned; raised with each change of `shared.h`.
+pub const ABI: u32 = 1;
+/// Most suspect files.
+pub const MAX_FILES: u32 = 65_536;
+/// How many programs watch the pin functions, at most.
+pub const MAX_PIN_PROGRAMS: usize = 16;
+/// Stack frames kept for each row.
+pub const STACK_DEPTH: usize = 12;
+/// Path components that `inspect` returns, at most.
+pub const MAX_DEPTH: usize = 32;
+/// Bytes of one path component, terminator included.
+pub const NAME_LEN: usize = 256;
+/// Bytes of `struct row_key`.
+pub const ROW_KEY_LEN: usize = 24;
+/// Bytes of `struct row`.
+pub const ROW_LEN: usize = 176;
+/// Bytes of `struct sight` before the names.
+pub const SIGHT_HEAD_LEN: usize = 48;
+
+/// A file, by its inode: address, number, device (`s_dev`, kernel encoding) and generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// Kernel address of the inode: tells files apart while they live.
+    pub inode: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Device of the super block, as the kernel encodes it (major << 20 | minor).
+    pub dev: u32,
+    /// Generation of the inode number.
+    pub generation: u32,
+}
+
+impl FileId {
+    /// Major and minor number of the device.
+    #[must_use]
+    pub const fn device(&self) -> (u32, u32) {
+        (self.dev >> 20, self.dev & 0xf_ffff)
+    }
+}
+
+/// What one process pinned of one file through one caller in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The file.
+    pub file: FileId,
+    /// Thread group (process) that asked for the pin, in the initial pid namespace.
+    pub tgid: u32,
+    /// First page index that was ever pinned.
+    pub first: u64,
+    /// Last page index that was ever pinned, inclusive.
+    pub last: u64,
+    /// First pin, nanoseconds of boot time.
+    pub since_ns: u64,
+    /// Start of the process, nanoseconds of boot time: tells reused pids apart.
+    pub task_start_ns: u64,
+    /// cgroup v2 id.
+    pub cgroup: u64,
+    /// User.
+    pub uid: u32,
+    /// Name of the process's main thread.
+    pub command: String,
+    /// Kernel stack of the first pin, innermost first, 0 past its end.
+    pub stack: [u64; STACK_DEPTH],
+    /// The table's key, for removal.
+    pub key: [u8; ROW_KEY_LEN],
+}
+
+/// What a look at a range of a file's page cache found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// Pages pinned now.
+    pub pages: u64,
+    /// Index of the first and of the last pinned page (inclusive), when there is one.
+    pub pinned: Option<(u64, u64)>,
+    /// Size of the file in bytes.
+    pub size: u64,
+    /// Hard links; 0 when the file is deleted.
+    pub links: u32,
+    /// Whether the whole range was looked at.
+    pub finished: bool,
+    /// Path components from the root of the file system down.
+    pub names: Vec<String>,
+}
+
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes
+        .get(at..at + 4)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u32::from_ne_bytes)
+}
+
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes
+        .get(at..at + 8)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u64::from_ne_bytes)
+}
+
+/// Text up to the first NUL.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+fn identity(inode: u64, bytes: &[u8]) -> FileId {
+    FileId {
+        inode,
+        ino: u64_at(bytes, 0),
+        dev: u32_at(bytes, 8),
+        generation: u32_at(bytes, 12),
+    }
+}
+
+/// A suspect from the `files` table.
+pub(crate) fn parse_file(key: &[u8], value: &[u8]) -> Option<FileId> {
+    (key.len() == 8 && value.len() == 16).then(|| identity(u64_at(key, 0), value))
+}
+
+/// A row from the `rows` table.
+pub(crate) fn parse_row(key: &[u8], value: &[u8]) -> Option<Row> {
+    let raw_key: [u8; ROW_KEY_LEN] = key.try_into().ok()?;
+    if value.len() != ROW_LEN {
+        return None;
+    }
+    Some(Row {
+        file: identity(u64_at(key, 0), value),
+        tgid: u32_at(key, 16),
+        first: u64_at(value, 16),
+        last: u64_at(value, 24),
+        since_ns: u64_at(value, 32),
+        task_start_ns: u64_at(value, 40),
+        cgroup: u64_at(value, 48),
+        uid: u32_at(value, 56),
+        command: text(&value[64..80]),
+        stack: std::array::from_fn(|i| u64_at(value, 80 + 8 * i)),
+        key: raw_key,
+    })
+}
+
+/// The answer of `inspect`.
+pub(crate) fn parse_sight(value: &[u8]) -> Option<Sight> {
+    if value.len() != SIGHT_HEAD_LEN + MAX_DEPTH * NAME_LEN {
+        return None;
+    }
+    let pages = u64_at(value, 0);
+    let depth = (u32_at(value, 36) as usize).min(MAX_DEPTH);
+    let names = value[SIGHT_HEAD_LEN..]
+        .chunks(NAME_LEN)
+        .take(depth)
+        .map(text);
+    let mut names: Vec<String> = names.collect();
+    names.reverse();
+    Some(Sight {
+        pages,
+        pinned: (pages > 0).then(|| (u64_at(value, 8), u64_at(value, 16))),
+        size: u64_at(value, 24),
+        links: u32_at(value, 32),
+        finished: u32_at(value, 40) != 0,
+        names,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_read_at_the_offsets_of_the_header() {
+        let mut key = [0u8; ROW_KEY_LEN];
+        key[0..8].copy_from_slice(&0xffff_8880_0000_1000_u64.to_ne_bytes());
+        key[16..20].copy_from_slice(&4242_u32.to_ne_bytes());
+        let mut value = [0u8; ROW_LEN];
+        value[0..8].copy_from_slice(&77_u64.to_ne_bytes());
+        value[8..12].copy_from_slice(&((8 << 20) | 17_u32).to_ne_bytes());
+        value[24..32].copy_from_slice(&255_u64.to_ne_bytes());
+        value[64..72].copy_from_slice(b"weights\0");
+        value[80..88].copy_from_slice(&9_u64.to_ne_bytes());
+        let row = parse_row(&key, &value).unwrap();
+        assert_eq!(
+            (row.file.ino, row.file.device(), row.tgid),
+            (77, (8, 17), 4242)
+        );
+        assert_eq!(
+            (row.first, row.last, row.command.as_str(), row.stack[0]),
+            (0, 255, "weights", 9)
+        );
+        assert_eq!(parse_row(&key, &value[1..]), None);
+    }
+
+    #[test]
+    fn names_come_from_the_root_down() {
+        let mut value = vec![0u8; SIGHT_HEAD_LEN + MAX_DEPTH * NAME_LEN];
+        value[36..40].copy_from_slice(&2_u32.to_ne_bytes());
+        value[SIGHT_HEAD_LEN..SIGHT_HEAD_LEN + 5].copy_from_slice(b"leaf\0");
+        let at = SIGHT_HEAD_LEN + NAME_LEN;
+        value[at..at + 4].copy_from_slice(b"dir\0");
+        let sight = parse_sight(&value).unwrap();
+        assert_eq!(sight.names, ["dir", "leaf"]);
+        assert_eq!(sight.pinned, None);
+    }
+}

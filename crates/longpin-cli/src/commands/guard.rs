@@ -1,0 +1,155 @@
+//! `longpin guard …`
+
+use std::process::ExitCode;
+
+use longpin::guard::{self, GuardError, Hints, Host, Running, Status};
+use longpin::{Claim, Enforcement};
+
+use super::progress::SweepBar;
+use crate::cli::Guard;
+use crate::output::{REFUSED, print_table};
+
+pub(crate) fn run(command: &Guard) -> anyhow::Result<ExitCode> {
+    let host = Host::default();
+    match command {
+        Guard::Start => start(&host),
+        Guard::Stop { force } => stop(&host, *force),
+        Guard::Status { json } => status(&host, *json),
+        Guard::Sweep => sweep(&host),
+    }
+}
+
+fn start(host: &Host) -> anyhow::Result<ExitCode> {
+    let bar = SweepBar::new();
+    let enforcement = guard::start(host, &mut |done, all| bar.show(done, all))?;
+    drop(bar);
+    anstream::println!("guard started: {}", describe(&enforcement));
+    anstream::println!("proved: a truncate and a hole punch of a pinned file were refused");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn stop(host: &Host, force: bool) -> anyhow::Result<ExitCode> {
+    let stopped = guard::stop(host, force)?;
+    match stopped.holds {
+        0 => anstream::println!("guard stopped"),
+        1 => anstream::println!("guard stopped; 1 hold ended with it"),
+        many => anstream::println!("guard stopped; {many} holds ended with it"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sweep(host: &Host) -> anyhow::Result<ExitCode> {
+    let running = Running::open(host)?;
+    let bar = SweepBar::new();
+    let swept = guard::sweep(&running, &mut |done, all| bar.show(done, all))?;
+    drop(bar);
+    anstream::println!(
+        "{} page frames, {} pinned file folios",
+        swept.frames,
+        swept.folios
+    );
+    if !swept.complete {
+        anstream::println!("pins were missed meanwhile: every file stays a suspect; sweep again");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status(host: &Host, json: bool) -> anyhow::Result<ExitCode> {
+    let running = match Running::open(host) {
+        Err(GuardError::NotRunning) => {
+            if json {
+                anstream::println!(r#"{{"version":1,"running":false}}"#);
+            } else {
+                anstream::println!("guard: not running");
+            }
+            return Ok(ExitCode::from(REFUSED));
+        }
+        other => other?,
+    };
+    let status = guard::read_status(&running)?;
+    if json {
+        anstream::println!("{}", to_json(&status));
+    } else {
+        print_table(None, &[], &to_rows(&status));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn claims(list: &[Claim]) -> String {
+    list.iter()
+        .map(Claim::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn describe(enforcement: &Enforcement) -> String {
+    match enforcement {
+        Enforcement::Full => format!("enforcing {}, level layout", claims(&Claim::ALL)),
+        Enforcement::Partial { missing } => format!("enforcing without {}", claims(missing)),
+        Enforcement::None => "enforcing nothing".into(),
+    }
+}
+
+fn to_rows(status: &Status) -> Vec<Vec<String>> {
+    let hints = match status.hints {
+        Hints::Complete => "complete: only files that were pinned are walked",
+        Hints::Incomplete => "incomplete: every file is walked; `longpin guard sweep` ends that",
+    };
+    let mut rows = vec![
+        ("guard", describe(&status.enforcement)),
+        ("hints", hints.to_owned()),
+        ("pin calls", format!("{} seen", status.pin_calls)),
+        (
+            "suspects",
+            format!("{} files pinned at some time", status.suspects),
+        ),
+        (
+            "refused",
+            format!("{} operations, {} walks", status.refused, status.walks),
+        ),
+    ];
+    let troubles = [
+        (
+            status.unfinished,
+            "walks that could not finish, and refused",
+        ),
+        (status.unnoted, "fallocate calls judged for the whole file"),
+        (status.files_lost, "files found the table of suspects full"),
+        (
+            status.rows_lost,
+            "pins found the table of rows full; `longpin ls` makes room",
+        ),
+    ];
+    rows.extend(
+        troubles
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, what)| ("note", format!("{n} {what}"))),
+    );
+    rows.into_iter()
+        .map(|(name, value)| vec![format!("{name}:"), value])
+        .collect()
+}
+
+fn to_json(status: &Status) -> serde_json::Value {
+    serde_json::json!({
+        "version": 1,
+        "running": true,
+        "level": "layout",
+        "enforces": Claim::ALL,
+        "missing": match &status.enforcement {
+            Enforcement::Full => &[][..],
+            Enforcement::Partial { missing } => missing.as_slice(),
+            Enforcement::None => &Claim::ALL[..],
+        },
+        "hints": status.hints,
+        "pin-calls": status.pin_calls,
+        "suspects": status.suspects,
+        "refused": status.refused,
+        "walks": status.walks,
+        "walks-unfinished": status.unfinished,
+        "fallocate-unnoted": status.unnoted,
+        "files-lost": status.files_lost,
+        "rows-lost": status.rows_lost,
+    })
+}

@@ -1,0 +1,28 @@
+//! Progress of what takes more than a moment: on a terminal only.
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A bar for a sweep; hidden when standard error is no terminal.
+pub(crate) struct SweepBar {
+    bar: ProgressBar,
+}
+
+impl SweepBar {
+    pub(crate) fn new() -> Self {
+        let bar = ProgressBar::new(0);
+        let style = ProgressStyle::with_template("looking for pinned pages {bar:30} {percent}%");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar }
+    }
+
+    pub(crate) fn show(&self, done: u64, all: u64) {
+        self.bar.set_length(all);
+        self.bar.set_position(done);
+    }
+}
+
+impl Drop for SweepBar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,110 @@
+//! What the user sees: tables that align, errors with the line that mends them, exit codes.
+
+use std::process::ExitCode;
+
+use longpin::guard::GuardError;
+
+/// Refused: by the guard, or because the state does not allow it.
+pub(crate) const REFUSED: u8 = 1;
+/// The question could not be answered.
+pub(crate) const CANNOT_TELL: u8 = 2;
+/// The system failed.
+pub(crate) const SYSTEM: u8 = 8;
+
+/// A table: columns padded to their widest cell, numbers to the right.
+pub(crate) fn print_table(headings: Option<&[&str]>, right: &[usize], rows: &[Vec<String>]) {
+    let heading: Option<Vec<String>> =
+        headings.map(|names| names.iter().map(|&name| name.to_owned()).collect());
+    let lines: Vec<&Vec<String>> = heading.iter().chain(rows).collect();
+    let columns = lines.iter().map(|line| line.len()).max().unwrap_or(0);
+    let width = |column: usize| {
+        lines
+            .iter()
+            .filter_map(|line| line.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
+    for line in &lines {
+        anstream::println!("{}", format_line(line, &widths, right));
+    }
+}
+
+fn format_line(cells: &[String], widths: &[usize], right: &[usize]) -> String {
+    let padded = cells
+        .iter()
+        .zip(widths)
+        .enumerate()
+        .map(|(column, (cell, &width))| {
+            if right.contains(&column) {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:<width$}")
+            }
+        });
+    padded.collect::<Vec<_>>().join(" ").trim_end().to_owned()
+}
+
+/// Bytes in the largest unit that divides them, as in `8M`.
+pub(crate) fn human(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (1 << 40, "T"),
+        (1 << 30, "G"),
+        (1 << 20, "M"),
+        (1 << 10, "K"),
+    ];
+    UNITS
+        .iter()
+        .find(|(unit, _)| bytes != 0 && bytes.is_multiple_of(*unit))
+        .map_or_else(
+            || bytes.to_string(),
+            |(unit, name)| format!("{}{name}", bytes / unit),
+        )
+}
+
+/// Print an error, its causes and what to do about it; the exit status.
+pub(crate) fn report(err: &anyhow::Error, verbose: bool) -> ExitCode {
+    anstream::eprintln!("longpin: {err}");
+    for cause in err.chain().skip(1) {
+        anstream::eprintln!("  because: {cause}");
+        if verbose {
+            anstream::eprintln!("  {cause:?}");
+        }
+    }
+    let guard = err.downcast_ref::<GuardError>();
+    for hint in guard.map(GuardError::hints).unwrap_or_default() {
+        anstream::eprintln!("hint: {hint}");
+    }
+    ExitCode::from(guard.map_or(SYSTEM, exit_code))
+}
+
+fn exit_code(err: &GuardError) -> u8 {
+    match err {
+        GuardError::AlreadyRunning | GuardError::NotRunning | GuardError::Held { .. } => REFUSED,
+        GuardError::Probe { .. } => CANNOT_TELL,
+        _ => SYSTEM,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_exact() {
+        assert_eq!(human(0), "0");
+        assert_eq!(human(8 << 20), "8M");
+        assert_eq!(human((8 << 20) + 4096), "8196K");
+        assert_eq!(human(4097), "4097");
+    }
+
+    #[test]
+    fn columns_align() {
+        let cells = |a: &str, b: &str| vec![a.to_owned(), b.to_owned()];
+        let line = |a, b| format_line(&cells(a, b), &[4, 5], &[1]);
+        assert_eq!(line("PATH", "PAGES"), "PATH PAGES");
+        assert_eq!(line("/a", "7"), "/a       7");
+    }
+}

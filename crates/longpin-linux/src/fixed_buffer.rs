@@ -1,0 +1,239 @@
+//! io_uring fixed buffers over file memory: the long-term pin that needs no hardware.
+#![allow(
+    unsafe_code,
+    reason = "mmap and IORING_REGISTER_BUFFERS take raw memory"
+)]
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd};
+use std::ptr::NonNull;
+
+use io_uring::{IoUring, opcode, types};
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags};
+
+/// Why a file's memory could not become a fixed buffer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// `mmap(2)` failed.
+    #[error("cannot map {len} bytes of the file")]
+    Map {
+        /// Bytes asked for.
+        len: usize,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// io_uring is switched off for this process (sysctl `kernel.io_uring_disabled`, or a filter).
+    #[error("io_uring is switched off here")]
+    Disabled(#[source] std::io::Error),
+    /// The kernel does not pin this memory: a writable long-term pin of a file system that tracks
+    /// dirty pages (`EFAULT`, 6.5 and later), or DAX (`EOPNOTSUPP`).
+    #[error("the kernel does not pin this file's memory for io_uring")]
+    NotPinnable(#[source] std::io::Error),
+    /// More memory than `RLIMIT_MEMLOCK` allows.
+    #[error("the locked-memory limit does not allow {len} bytes")]
+    MemlockLimit {
+        /// Bytes asked for.
+        len: usize,
+    },
+    /// Anything else.
+    #[error("io_uring failed")]
+    Ring(#[source] std::io::Error),
+}
+
+/// A shared, writable mapping; unmapped on drop. The device may write it at any time, so it is never
+/// a slice.
+#[derive(Debug)]
+struct Mapping {
+    address: NonNull<core::ffi::c_void>,
+    len: usize,
+}
+
+impl Mapping {
+    fn of_file(file: &impl AsFd, offset: u64, len: usize) -> Result<Self, RegisterError> {
+        let failed = |err: Errno| RegisterError::Map {
+            len,
+            source: err.into(),
+        };
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a fresh shared mapping; nothing else is placed there.
+        let mapped = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                len,
+                prot,
+                MapFlags::SHARED,
+                file,
+                offset,
+            )
+        };
+        let address = NonNull::new(mapped.map_err(failed)?).ok_or_else(|| failed(Errno::NOMEM))?;
+        Ok(Self { address, len })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `of_file`, of this length.
+        let unmapped = unsafe { rustix::mm::munmap(self.address.as_ptr(), self.len) };
+        debug_assert!(unmapped.is_ok(), "munmap of a fixed buffer");
+    }
+}
+
+/// `IORING_REGISTER_BUFFERS` of a range of a file: its pages are pinned (`FOLL_LONGTERM`, for writing)
+/// until [`FixedBuffer::unregister`] or drop.
+///
+/// Shapes: one buffer of `len` bytes at `offset`, a multiple of the page size. Minimum kernel 5.1 for
+/// tmpfs and hugetlbfs. io_uring_register(2).
+#[derive(Debug)]
+pub struct FixedBuffer {
+    // The ring goes first: the mapping outlives the pin.
+    ring: Ring,
+    mapping: Mapping,
+}
+
+struct Ring(IoUring);
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IoUring")
+    }
+}
+
+impl FixedBuffer {
+    /// Map `len` bytes of `file` at `offset` and register them with a new ring.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError`]; nothing stays mapped or pinned.
+    pub fn register(file: &impl AsFd, offset: u64, len: usize) -> Result<Self, RegisterError> {
+        let mapping = Mapping::of_file(file, offset, len)?;
+        let ring = IoUring::new(2).map_err(name_setup_error)?;
+        let buffer = libc::iovec {
+            iov_base: mapping.address.as_ptr(),
+            iov_len: len,
+        };
+        // SAFETY: the buffer is mapped and stays so until after the ring is gone (field order).
+        unsafe { ring.submitter().register_buffers(&[buffer]) }
+            .map_err(|err| name_register_error(err, len))?;
+        Ok(Self {
+            ring: Ring(ring),
+            mapping,
+        })
+    }
+
+    /// What a device that uses the pinned pages reads: the kernel copies from the registered pages,
+    /// not through the mapping.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Ring`].
+    pub fn read_as_device(&mut self) -> Result<Vec<u8>, RegisterError> {
+        let sink = rustix::fs::memfd_create("device-view", MemfdFlags::CLOEXEC)
+            .map_err(|err| RegisterError::Ring(err.into()))?;
+        let len = u32::try_from(self.mapping.len)
+            .map_err(|_| RegisterError::Ring(Errno::OVERFLOW.into()))?;
+        let sink = File::from(sink);
+        let address = self.mapping.address.as_ptr().cast_const().cast::<u8>();
+        let entry = opcode::WriteFixed::new(types::Fd(sink.as_raw_fd()), address, len, 0).build();
+        self.submit(&entry, len)?;
+        let mut bytes = vec![0; self.mapping.len];
+        std::os::unix::fs::FileExt::read_exact_at(&sink, &mut bytes, 0)
+            .map_err(RegisterError::Ring)?;
+        Ok(bytes)
+    }
+
+    fn submit(&mut self, entry: &io_uring::squeue::Entry, len: u32) -> Result<(), RegisterError> {
+        // SAFETY: the entry names the registered buffer and a descriptor that outlive the wait below.
+        unsafe { self.ring.0.submission().push(entry) }
+            .map_err(|_| RegisterError::Ring(Errno::BUSY.into()))?;
+        self.ring
+            .0
+            .submit_and_wait(1)
+            .map_err(RegisterError::Ring)?;
+        let done = self
+            .ring
+            .0
+            .completion()
+            .next()
+            .map_or(0, |entry| entry.result());
+        if u32::try_from(done) == Ok(len) {
+            return Ok(());
+        }
+        Err(RegisterError::Ring(std::io::Error::from_raw_os_error(
+            -done,
+        )))
+    }
+
+    /// `IORING_UNREGISTER_BUFFERS`: end the pin. The pages may stay pinned for a moment after.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Ring`]; the pin then ends when the ring is closed, which dropping does.
+    pub fn unregister(self) -> Result<(), RegisterError> {
+        self.ring
+            .0
+            .submitter()
+            .unregister_buffers()
+            .map_err(RegisterError::Ring)
+    }
+}
+
+fn name_setup_error(err: std::io::Error) -> RegisterError {
+    match err.raw_os_error() {
+        Some(libc::EPERM | libc::ENOSYS) => RegisterError::Disabled(err),
+        _ => RegisterError::Ring(err),
+    }
+}
+
+fn name_register_error(err: std::io::Error, len: usize) -> RegisterError {
+    match err.raw_os_error() {
+        Some(libc::EFAULT | libc::EOPNOTSUPP) => RegisterError::NotPinnable(err),
+        Some(libc::ENOMEM) => RegisterError::MemlockLimit { len },
+        _ => RegisterError::Ring(err),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_device_reads_the_file_and_keeps_reading_it_after_a_truncate() {
+        let file = File::from(rustix::fs::memfd_create("fixed", MemfdFlags::CLOEXEC).unwrap());
+        std::os::unix::fs::FileExt::write_all_at(&file, &[7; 8192], 0).unwrap();
+        let mut buffer = match FixedBuffer::register(&file, 0, 8192) {
+            Err(RegisterError::Disabled(err)) => {
+                assert!(matches!(
+                    err.raw_os_error(),
+                    Some(libc::EPERM | libc::ENOSYS)
+                ));
+                println!("not run: io_uring is switched off here ({err})");
+                return;
+            }
+            other => other.unwrap(),
+        };
+        assert_eq!(buffer.read_as_device().unwrap(), [7; 8192]);
+        file.set_len(0).unwrap();
+        assert_eq!(
+            buffer.read_as_device().unwrap(),
+            [7; 8192],
+            "the hazard: orphaned pages"
+        );
+        buffer.unregister().unwrap();
+    }
+
+    #[test]
+    fn errno_becomes_a_reason() {
+        let err = |errno| name_register_error(std::io::Error::from_raw_os_error(errno), 4096);
+        assert!(matches!(err(libc::EFAULT), RegisterError::NotPinnable(_)));
+        assert!(matches!(
+            err(libc::ENOMEM),
+            RegisterError::MemlockLimit { len: 4096 }
+        ));
+        assert!(matches!(err(libc::EIO), RegisterError::Ring(_)));
+    }
+}

@@ -1,0 +1,10 @@
+//! Linux interfaces that rustix lacks, as safe wrappers: a descriptor goes in, a typed value comes out,
+//! and errno becomes a named variant here, once.
+
+pub mod fixed_buffer;
+pub mod kallsyms;
+pub mod mounts;
+pub mod probe;
+pub mod tasks;
+
+pub use fixed_buffer::{FixedBuffer, RegisterError};

@@ -1,0 +1,103 @@
+//! `/proc/self/mountinfo`: where a file system is mounted, as seen from here.
+
+use std::fs;
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Major and minor number of the file system's super block.
+    pub device: (u32, u32),
+    /// Which directory of the file system is mounted.
+    pub root: String,
+    /// Where.
+    pub point: String,
+}
+
+/// Read `/proc/self/mountinfo`.
+///
+/// # Errors
+///
+/// The file cannot be read.
+pub fn read_mounts() -> std::io::Result<Vec<Mount>> {
+    Ok(fs::read_to_string("/proc/self/mountinfo")?
+        .lines()
+        .filter_map(parse_mount)
+        .collect())
+}
+
+fn parse_mount(line: &str) -> Option<Mount> {
+    let words: Vec<&str> = line.split(' ').collect();
+    let (major, minor) = words.get(2)?.split_once(':')?;
+    Some(Mount {
+        device: (major.parse().ok()?, minor.parse().ok()?),
+        root: unescape(words.get(3)?),
+        point: unescape(words.get(4)?),
+    })
+}
+
+/// Blank, tab, newline and backslash are written as three octal digits.
+fn unescape(word: &str) -> String {
+    let mut parts = word.split('\\');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part
+            .get(..3)
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok())
+        {
+            Some(byte) => {
+                out.push(char::from(byte));
+                out.push_str(&part[3..]);
+            }
+            None => {
+                out.push('\\');
+                out.push_str(part);
+            }
+        }
+    }
+    out
+}
+
+/// The path of a file, from its names below the root of its file system; `None` when no mount that
+/// shows it can be seen from here.
+#[must_use]
+pub fn path_on(mounts: &[Mount], device: (u32, u32), names: &[String]) -> Option<String> {
+    let inside = format!("/{}", names.join("/"));
+    mounts
+        .iter()
+        .filter(|mount| mount.device == device)
+        .find_map(|mount| {
+            let below = if mount.root == "/" {
+                Some(inside.as_str())
+            } else {
+                inside.strip_prefix(&mount.root)
+            };
+            let below = below.filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+            Some(format!("{}{below}", mount.point.trim_end_matches('/')))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(line: &str) -> Mount {
+        parse_mount(line).unwrap()
+    }
+
+    #[test]
+    fn a_path_goes_through_the_mount_that_shows_it() {
+        let mounts = [
+            mount("31 1 0:27 / /dev/shm rw,nosuid shared:4 - tmpfs tmpfs rw"),
+            mount("32 1 8:1 /srv/data /mnt/my\\040data rw - ext4 /dev/sda1 rw"),
+        ];
+        let names = |text: &str| text.split('/').map(str::to_owned).collect::<Vec<_>>();
+        let path = |device, text| path_on(&mounts, device, &names(text));
+        assert_eq!(path((0, 27), "ring"), Some("/dev/shm/ring".into()));
+        assert_eq!(
+            path((8, 1), "srv/data/weights.bin"),
+            Some("/mnt/my data/weights.bin".into())
+        );
+        assert_eq!(path((8, 1), "srv/database"), None);
+        assert_eq!(path((9, 9), "ring"), None);
+    }
+}

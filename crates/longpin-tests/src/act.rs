@@ -1,0 +1,114 @@
+//! The acts that take pages away from a file: what a pin must survive.
+//!
+//! Each is one system call, and answers with the errno of that call.
+#![allow(
+    unsafe_code,
+    reason = "truncate(2) by path, which rustix does not have"
+)]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+/// What the kernel answered.
+pub type Outcome = Result<(), Errno>;
+
+/// `truncate(path, len)`. Another way into the kernel than [`ftruncate`]: there is no open file.
+pub fn truncate(path: &Path, len: u64) -> Outcome {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
+    let len = libc::off_t::try_from(len).map_err(|_| Errno::INVAL)?;
+    // SAFETY: `path` is a NUL-terminated string that lives across the call.
+    match unsafe { libc::truncate(path.as_ptr(), len) } {
+        0 => Ok(()),
+        _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+    }
+}
+
+/// `ftruncate(file, len)`.
+pub fn ftruncate(file: &impl AsFd, len: u64) -> Outcome {
+    rustix::fs::ftruncate(file, len)
+}
+
+/// `open(path, O_WRONLY | O_TRUNC)`.
+pub fn open_truncate(path: &Path) -> Outcome {
+    let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map(drop)
+}
+
+/// `fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, len)`.
+pub fn punch(file: &impl AsFd, offset: u64, len: u64) -> Outcome {
+    let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(file, mode, offset, len)
+}
+
+/// `done`, or the errno by name and in words: `ETXTBSY (Text file busy)`.
+pub fn outcome_name(outcome: Outcome) -> String {
+    match outcome {
+        Ok(()) => "done".to_owned(),
+        Err(errno) => errno_name(errno),
+    }
+}
+
+/// An errno by name and in words: `ETXTBSY (Text file busy)`.
+pub fn errno_name(errno: Errno) -> String {
+    let words = io::Error::from(errno).to_string();
+    let words = words.split(" (os error").next().unwrap_or(&words);
+    match symbol(errno) {
+        Some(symbol) => format!("{symbol} ({words})"),
+        None => format!("errno {} ({words})", errno.raw_os_error()),
+    }
+}
+
+/// The names of the errnos that these acts and registrations meet.
+fn symbol(errno: Errno) -> Option<&'static str> {
+    Some(match errno {
+        Errno::ACCESS => "EACCES",
+        Errno::BUSY => "EBUSY",
+        Errno::FAULT => "EFAULT",
+        Errno::FBIG => "EFBIG",
+        Errno::INVAL => "EINVAL",
+        Errno::IO => "EIO",
+        Errno::ISDIR => "EISDIR",
+        Errno::NOENT => "ENOENT",
+        Errno::NOMEM => "ENOMEM",
+        Errno::NOSPC => "ENOSPC",
+        Errno::OPNOTSUPP => "EOPNOTSUPP",
+        Errno::PERM => "EPERM",
+        Errno::ROFS => "EROFS",
+        Errno::TXTBSY => "ETXTBSY",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn names_the_errno() {
+        assert_eq!(outcome_name(Ok(())), "done");
+        assert_eq!(outcome_name(Err(Errno::TXTBSY)), "ETXTBSY (Text file busy)");
+        assert!(outcome_name(Err(Errno::LOOP)).starts_with("errno 40 ("));
+    }
+
+    #[test]
+    fn each_act_acts() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let len = || file.as_file().metadata().unwrap().len();
+        assert_eq!(ftruncate(file.as_file(), 9000), Ok(()));
+        assert_eq!(len(), 9000);
+        assert_eq!(truncate(file.path(), 100), Ok(()));
+        assert_eq!(len(), 100);
+        assert_eq!(open_truncate(file.path()), Ok(()));
+        assert_eq!(len(), 0);
+        let gone = Path::new("/nowhere/at/all");
+        assert_eq!(truncate(gone, 0), Err(Errno::NOENT));
+        assert_eq!(open_truncate(gone), Err(Errno::NOENT));
+    }
+}

@@ -1,0 +1,14 @@
+//! What the tests that need a kernel share: file systems to spoil, files whose every byte is known, the acts that a
+//! pin must survive, and (feature `rdma`) a device that pins.
+//!
+//! Everything here acts on the running kernel, most of it as root: it is meant for the guest.
+
+pub mod act;
+pub mod mapping;
+pub mod pattern;
+#[cfg(feature = "rdma")]
+pub mod rdma;
+pub mod scratch;
+
+/// The unit in which files are filled and mappings are touched.
+pub const PAGE: usize = 4096;

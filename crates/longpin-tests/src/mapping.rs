@@ -1,0 +1,201 @@
+//! Shared mappings whose memory a device, or anybody else, may write at any moment.
+//!
+//! No reference to the mapped bytes ever exists: they are copied, word by word, with volatile accesses.
+#![allow(
+    unsafe_code,
+    reason = "mmap, munmap and accesses to memory that no Rust reference may describe"
+)]
+
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::ptr::{self, NonNull};
+use std::rc::Rc;
+
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+
+use crate::PAGE;
+
+/// A mapped range, unmapped when the last owner drops it: this value, or a memory region registered over it.
+///
+/// An access behind the end of a file that has been truncated raises `SIGBUS`, as it does in any language.
+#[derive(Debug, Clone)]
+pub struct Mapping {
+    memory: Rc<Memory>,
+    writable: bool,
+}
+
+#[derive(Debug)]
+struct Memory {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: `base` and `len` are what mmap returned for this value alone, and no reference into it exists.
+        let ended = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
+        debug_assert!(ended.is_ok(), "munmap of our own mapping: {ended:?}");
+    }
+}
+
+impl Mapping {
+    /// `mmap(NULL, len, PROT_READ [| PROT_WRITE], MAP_SHARED, file, offset)`.
+    pub fn shared(
+        file: &impl AsFd,
+        offset: u64,
+        len: usize,
+        writable: bool,
+    ) -> Result<Self, Errno> {
+        // SAFETY: the kernel chooses a free address; nothing that exists is replaced.
+        let base = unsafe {
+            mmap(
+                ptr::null_mut(),
+                len,
+                protection(writable),
+                MapFlags::SHARED,
+                file,
+                offset,
+            )?
+        };
+        Self::own(base.cast(), len, writable)
+    }
+
+    /// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)`: memory without a file.
+    pub fn anonymous(len: usize) -> Result<Self, Errno> {
+        // SAFETY: the kernel chooses a free address; nothing that exists is replaced.
+        let base =
+            unsafe { mmap_anonymous(ptr::null_mut(), len, protection(true), MapFlags::PRIVATE)? };
+        Self::own(base.cast(), len, true)
+    }
+
+    fn own(base: *mut u8, len: usize, writable: bool) -> Result<Self, Errno> {
+        let base = NonNull::new(base).ok_or(Errno::NOMEM)?;
+        Ok(Self {
+            memory: Rc::new(Memory { base, len }),
+            writable,
+        })
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.memory.len
+    }
+
+    /// Whether the mapping is empty; the kernel makes no such mapping.
+    pub fn is_empty(&self) -> bool {
+        self.memory.len == 0
+    }
+
+    /// The address of its first byte.
+    pub fn addr(&self) -> usize {
+        self.memory.base.as_ptr().addr()
+    }
+
+    /// Brings every page into memory by reading one byte of it.
+    pub fn touch(&self) {
+        for at in (0..self.len()).step_by(PAGE) {
+            self.load(at);
+        }
+    }
+
+    /// Copies a range of bytes out.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not inside the mapping.
+    pub fn copy_out(&self, range: Range<usize>) -> Vec<u8> {
+        self.assert_inside(&range);
+        let mut bytes = Vec::with_capacity(range.len());
+        let mut at = range.start;
+        while at < range.end {
+            let place = self.addr() + at;
+            if place % 8 == 0 && range.end - at >= 8 {
+                // SAFETY: eight aligned bytes inside the mapping, which lives as long as `self`.
+                let word = unsafe { self.pointer(at).cast::<u64>().read_volatile() };
+                bytes.extend_from_slice(&word.to_ne_bytes());
+                at += 8;
+            } else {
+                bytes.push(self.load(at));
+                at += 1;
+            }
+        }
+        bytes
+    }
+
+    /// Copies bytes in.
+    ///
+    /// # Panics
+    ///
+    /// When the mapping is read-only, or the bytes do not fit behind `offset`.
+    pub fn copy_in(&self, offset: usize, bytes: &[u8]) {
+        assert!(self.writable, "store into a read-only mapping");
+        self.assert_inside(&(offset..offset + bytes.len()));
+        let mut at = offset;
+        let mut rest = bytes;
+        while let Some(byte) = rest.first() {
+            let aligned = (self.addr() + at) % 8 == 0;
+            if let Some(word) = rest.first_chunk::<8>().filter(|_| aligned) {
+                let place = self.pointer(at).cast::<u64>();
+                // SAFETY: eight aligned bytes inside the mapping (asserted above), writable, alive as long as `self`.
+                unsafe { place.write_volatile(u64::from_ne_bytes(*word)) };
+                at += 8;
+                rest = &rest[8..];
+            } else {
+                // SAFETY: inside the mapping (asserted above), which is writable and lives as long as `self`.
+                unsafe { self.pointer(at).write_volatile(*byte) };
+                at += 1;
+                rest = &rest[1..];
+            }
+        }
+    }
+
+    fn load(&self, at: usize) -> u8 {
+        // SAFETY: the callers keep `at` below the length; the mapping lives as long as `self`.
+        unsafe { self.pointer(at).read_volatile() }
+    }
+
+    pub(crate) fn pointer(&self, at: usize) -> *mut u8 {
+        self.memory.base.as_ptr().wrapping_add(at)
+    }
+
+    fn assert_inside(&self, range: &Range<usize>) {
+        assert!(
+            range.start <= range.end && range.end <= self.len(),
+            "range {range:?} is not inside a mapping of {} bytes",
+            self.len()
+        );
+    }
+}
+
+fn protection(writable: bool) -> ProtFlags {
+    if writable {
+        ProtFlags::READ | ProtFlags::WRITE
+    } else {
+        ProtFlags::READ
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn copies_in_and_out_at_any_alignment() {
+        let mapping = Mapping::anonymous(2 * PAGE).unwrap();
+        let bytes: Vec<u8> = (0..100).collect();
+        mapping.copy_in(PAGE - 51, &bytes);
+        assert_eq!(mapping.copy_out(PAGE - 51..PAGE + 49), bytes);
+        assert_eq!(mapping.copy_out(PAGE + 49..PAGE + 52), [0, 0, 0]);
+    }
+
+    #[test]
+    fn a_shared_mapping_shows_the_file() {
+        let file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut &file, b"weights").unwrap();
+        let mapping = Mapping::shared(&file, 0, PAGE, false).unwrap();
+        mapping.touch();
+        assert_eq!(mapping.copy_out(0..7), b"weights");
+    }
+}

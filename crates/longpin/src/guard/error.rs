@@ -1,0 +1,139 @@
+//! Why the guard could not be started, asked or stopped, each with the line that mends it.
+
+use std::path::PathBuf;
+
+use longpin_bpf::BpfError;
+
+use super::proof::ProofError;
+
+/// Why a guard command failed. Whatever failed, nothing was left half attached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GuardError {
+    /// Loading the programs, or talking to a running guard, takes CAP_SYS_ADMIN.
+    #[error("no privilege: the guard takes CAP_SYS_ADMIN")]
+    NoPrivilege,
+    /// The kernel was started without the BPF security module.
+    #[error("`bpf` is not among the active security modules ({})", modules.join(","))]
+    NoBpfLsm {
+        /// The modules that are active.
+        modules: Vec<String>,
+    },
+    /// The kernel has no BTF.
+    #[error("this kernel offers no BTF: {} is missing", path.display())]
+    NoBtf {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// No BPF file system to pin programs in.
+    #[error("no BPF file system is mounted at {}", path.display())]
+    NoBpfFs {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// A guard is running already.
+    #[error("the guard is already running")]
+    AlreadyRunning,
+    /// A guard of another longpin version is running.
+    #[error(
+        "a guard of another longpin version is running (it speaks ABI {found}, this one {})",
+        longpin_bpf::shared::ABI
+    )]
+    OtherVersion {
+        /// What it speaks.
+        found: u32,
+    },
+    /// No guard is running.
+    #[error("the guard is not running")]
+    NotRunning,
+    /// Live holds would end with the guard.
+    #[error("{holds} live hold{} would end with the guard", if *holds == 1 { "" } else { "s" })]
+    Held {
+        /// How many.
+        holds: usize,
+    },
+    /// Attached, but the forbidden act went through.
+    #[error("the guard was attached but did not prove itself; it has been removed")]
+    Unproved(#[source] ProofError),
+    /// The lock that serialises longpin commands could not be taken.
+    #[error("cannot lock {}", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A pinned guard could not be put in its place.
+    #[error("cannot publish the guard at {}", path.display())]
+    Publish {
+        /// Its place.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Pinned programs could not be removed.
+    #[error("cannot remove {}", path.display())]
+    Remove {
+        /// What.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The system did not answer a question.
+    #[error("cannot tell about {what}")]
+    Probe {
+        /// The question.
+        what: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The BPF interface failed.
+    #[error(transparent)]
+    Bpf(#[from] BpfError),
+}
+
+impl GuardError {
+    /// What to do about it: lines to paste or to think about.
+    #[must_use]
+    pub fn hints(&self) -> Vec<String> {
+        let line = |text: &str| vec![text.to_owned()];
+        match self {
+            Self::NoPrivilege => line("run it as root, for example with sudo"),
+            Self::NoBpfLsm { modules } => vec![
+                format!(
+                    "put `lsm={},bpf` on the kernel command line and reboot",
+                    modules.join(",")
+                ),
+                "on Debian: in GRUB_CMDLINE_LINUX of /etc/default/grub, then `update-grub`".into(),
+            ],
+            Self::NoBtf { .. } => {
+                line("use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as Debian's are")
+            }
+            Self::NoBpfFs { path } => vec![format!("mount -t bpf bpf {}", path.display())],
+            Self::AlreadyRunning => line("longpin guard status"),
+            Self::OtherVersion { .. } => vec![
+                "stop it with the longpin that started it,".into(),
+                "or end it and all its holds with `longpin guard stop --force`".into(),
+            ],
+            Self::NotRunning => line("longpin guard start"),
+            Self::Held { .. } => vec![
+                "longpin ls".into(),
+                "longpin guard stop --force   # the files lose their protection".into(),
+            ],
+            Self::Unproved(ProofError::NoPin(_)) => {
+                line("the proof pins with io_uring: sysctl kernel.io_uring_disabled=0")
+            }
+            Self::Bpf(BpfError::Load(_)) => {
+                line("`longpin -v guard start` shows the verifier's log")
+            }
+            Self::Bpf(BpfError::MissingFunction { .. }) => {
+                line("docs/kernel-support.md lists the kernels that are known to do")
+            }
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What the guard says of itself.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use longpin_bpf::GuardState;
+
+use super::{GuardError, Running};
+use crate::Enforcement;
+
+/// Are all pins known by their hints?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hints {
+    /// Yes: only files that somebody pinned are walked.
+    Complete,
+    /// No: every file is walked before its layout changes, until a sweep has looked.
+    Incomplete,
+}
+
+/// A running guard's status.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// How much of the promise it enforces.
+    pub enforcement: Enforcement,
+    /// Whether every pin is known.
+    pub hints: Hints,
+    /// Files that were pinned since the guard began, and live.
+    pub suspects: usize,
+    /// Operations refused.
+    pub refused: u64,
+    /// Walks through a page cache.
+    pub walks: u64,
+    /// Walks that could not finish, and so refused.
+    pub unfinished: u64,
+    /// `fallocate` calls whose arguments were not seen, judged for the whole file.
+    pub unnoted: u64,
+    /// Long-term pin calls seen.
+    pub pin_calls: u64,
+    /// Files that found the table of suspects full.
+    pub files_lost: u64,
+    /// Rows that found the table of rows full: not listed by `ls`.
+    pub rows_lost: u64,
+}
+
+/// Ask a running guard.
+///
+/// # Errors
+///
+/// [`GuardError`].
+pub fn read_status(running: &Running) -> Result<Status, GuardError> {
+    let pinned = running.pinned();
+    let complete = pinned.hints_complete()?;
+    let state: &GuardState = pinned.state();
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    Ok(Status {
+        enforcement: Enforcement::Full,
+        hints: if complete {
+            Hints::Complete
+        } else {
+            Hints::Incomplete
+        },
+        suspects: pinned.files()?.len(),
+        refused: read(&state.refused),
+        walks: read(&state.walks),
+        unfinished: read(&state.unfinished),
+        unnoted: read(&state.unnoted),
+        pin_calls: read(&state.entered),
+        files_lost: read(&state.files_lost),
+        rows_lost: read(&state.rows_lost),
+    })
+}

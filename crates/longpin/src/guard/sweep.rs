@@ -1,0 +1,91 @@
+//! The sweep: look at every page frame of the machine, so that no pinned file stays unknown.
+//!
+//! Hints can be lost: programs are suppressed under load, tables fill, and pins can be older than the
+//! guard. From then on every file is a suspect and each layout change walks; a sweep makes the lost
+//! hints good and ends that.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use longpin_bpf::facts::PIN_FUNCTIONS;
+use longpin_bpf::pinned::Pinned;
+use longpin_bpf::{GuardState, SUSPECT_ALL, SWEEPING};
+use longpin_linux::{probe, tasks};
+
+use super::{GuardError, Running};
+
+/// Page frames of one memory section: 128 MiB. Where its first frame has no `struct page`, none has.
+const SECTION: u64 = 32_768;
+/// How often the tasks are asked: one that runs just now shows no stack.
+const LOOKS: u32 = 3;
+
+/// What a sweep found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// Page frames looked at.
+    pub frames: u64,
+    /// Pinned file folios seen among them.
+    pub folios: u64,
+    /// Whether every pin is known now; not when hints were lost again meanwhile.
+    pub complete: bool,
+}
+
+/// Sweep on behalf of a running guard. `progress` gets page frames looked at and all page frames.
+///
+/// # Errors
+///
+/// [`GuardError`]; all files then stay suspects.
+pub fn sweep(running: &Running, progress: &mut dyn FnMut(u64, u64)) -> Result<Swept, GuardError> {
+    sweep_with(running.pinned(), progress)
+}
+
+pub(super) fn sweep_with(
+    pinned: &Pinned,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Swept, GuardError> {
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |source| GuardError::Probe { what, source }
+    };
+    let all = probe::count_page_frames().map_err(failed("the page frames"))?;
+    let state = pinned.state();
+    pinned.begin_sweep()?;
+    let lost_exits = count_lost_exits(state).map_err(failed("tasks inside pin calls"))?;
+    let mut folios = 0;
+    for first in (0..all).step_by(usize::try_from(SECTION).unwrap_or(usize::MAX)) {
+        progress(first, all);
+        folios += u64::from(pinned.sweep_frames(first, SECTION)?);
+    }
+    progress(all, all);
+    Ok(Swept {
+        frames: all,
+        folios,
+        complete: acknowledge(state, lost_exits),
+    })
+}
+
+/// Pin calls that began and, as far as the programs saw, never ended, less those that are still under
+/// way: their exits were lost. Looking at too many tasks errs on the side of walking.
+fn count_lost_exits(state: &GuardState) -> std::io::Result<u64> {
+    let unbalanced = state.sweep_balance.load(Ordering::Relaxed);
+    if unbalanced == 0 {
+        return Ok(0);
+    }
+    let mut under_way = 0;
+    for _ in 0..LOOKS {
+        under_way = under_way.max(tasks::count_tasks_inside(&PIN_FUNCTIONS)?);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(unbalanced.wrapping_sub(under_way))
+}
+
+/// Make good what was lost before the sweep began. What was lost since leaves the mark standing.
+fn acknowledge(state: &GuardState, lost_exits: u64) -> bool {
+    state.acked_balance.store(lost_exits, Ordering::Relaxed);
+    let misses = state.sweep_misses.load(Ordering::Relaxed);
+    state.acked_misses.store(misses, Ordering::Relaxed);
+    let seen = state
+        .suspect_all
+        .compare_exchange(SWEEPING, 0, Ordering::AcqRel, Ordering::Acquire);
+    seen != Err(SUSPECT_ALL)
+}

@@ -1,0 +1,94 @@
+#!/bin/sh
+# Runs as root in the guest and makes it what the commands expect, then runs the command.
+# $1: the run's directory, see xtask/src/rundir.rs. It holds `env`, `cmd` and `keep`, written by the host; this script
+# writes `failed` (why there is no guest), `ready` and `status`.
+
+run=$1
+. "$run/env"
+
+die() {
+    echo "$*" >"$run/failed"
+    exit 125
+}
+
+# A /tmp of its own instead of an overlay over the host's: tests must not meet the host's files, nor a file system that
+# no user has there. What the host needs to be visible below /tmp is mounted back.
+fresh_tmp() {
+    mkdir -p /run/host-tmp &&
+        mount --rbind /tmp /run/host-tmp &&
+        mount -t tmpfs -o mode=1777 tmpfs /tmp || die "cannot mount a fresh /tmp"
+    while read -r kept; do
+        mkdir -p "$kept" && mount --rbind "/run/host-tmp${kept#/tmp}" "$kept" || die "cannot keep $kept"
+    done </run/host-keep
+}
+
+# File systems' modules load themselves at the first mount, but nothing loads these. A module that a kernel lacks is not
+# an error here: whoever needs it says so. -i: ndctl has modprobe look for NVDIMM passphrases in the host's TPM.
+load_modules() {
+    modprobe -q -i -a libnvdimm loop rdma_rxe ib_uverbs rdma_ucm nfit nd_pmem dax_pmem device_dax || :
+}
+
+rdma_device() {
+    ip link set lo up
+    ip link add dummy0 type dummy &&
+        ip addr add 10.9.0.1/24 dev dummy0 &&
+        ip link set dummy0 up &&
+        rdma link add rxe0 type rxe netdev dummy0 || die "cannot make the soft-RoCE device rxe0"
+}
+
+# What `ndctl create-namespace` does, in a tenth of its time: a namespace is given to the driver that keeps struct pages
+# for it. Without that it is raw, and a file system on it would quietly not be DAX.
+dax_device() {
+    namespace=$1 seed=$2 driver=$3
+    echo "$namespace" >drivers/nd_pmem/unbind &&
+        echo 2097152 >"devices/$seed/align" &&
+        echo pmem >"devices/$seed/mode" &&
+        cat /proc/sys/kernel/random/uuid >"devices/$seed/uuid" &&
+        echo "$namespace" >"devices/$seed/namespace" &&
+        echo "$seed" >"drivers/$driver/bind" || die "cannot make $seed of $namespace"
+}
+
+dax_devices() {
+    cd /sys/bus/nd || die "no NVDIMM bus"
+    dax_device namespace0.0 pfn0.0 nd_pmem
+    dax_device namespace1.0 dax1.0 dax_pmem
+    [ -b /dev/pmem0 ] && [ -c /dev/dax1.0 ] || die "no DAX devices"
+}
+
+# The root is read-only: /mnt becomes a tmpfs, and the image of a real file system lies on it.
+scratch() {
+    mount -t tmpfs -o mode=755 tmpfs /mnt && mkdir /mnt/scratch || die "cannot prepare /mnt"
+    if [ "$LONGPIN_SCRATCH_FS" = tmpfs ]; then
+        mount -t tmpfs -o size=1G scratch /mnt/scratch || die "cannot mount the scratch tmpfs"
+        return
+    fi
+    force=-f
+    [ "$LONGPIN_SCRATCH_FS" = ext4 ] && force=-F
+    truncate -s 1G /mnt/image &&
+        "mkfs.$LONGPIN_SCRATCH_FS" -q "$force" /mnt/image >/dev/null &&
+        mount -t "$LONGPIN_SCRATCH_FS" -o loop /mnt/image /mnt/scratch ||
+        die "cannot make a scratch $LONGPIN_SCRATCH_FS"
+}
+
+load_modules &
+cp "$run/keep" /run/host-keep
+fresh_tmp
+mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf || die "cannot mount /sys/fs/bpf"
+wait
+rdma_device &
+dax_devices &
+scratch
+wait
+[ -e "$run/failed" ] && exit 125
+
+export LONGPIN_FSDAX=/dev/pmem0 LONGPIN_DEVDAX=/dev/dax1.0 LONGPIN_SCRATCH=/mnt/scratch
+ulimit -l unlimited
+# Warnings and worse go to the console, which the host reads.
+dmesg -n warn
+cd "$LONGPIN_CWD" || die "cannot enter $LONGPIN_CWD: it is not visible in the guest"
+
+: >"$run/ready"
+sh "$run/cmd" </dev/null
+status=$?
+echo "$status" >"$run/status.tmp" && mv "$run/status.tmp" "$run/status"
+exit "$status"

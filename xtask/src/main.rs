@@ -1,0 +1,33 @@
+//! Development commands of the longpin workspace: the guest and its kernels, the test tiers, the demo.
+
+mod apt;
+mod build;
+mod cli;
+mod console;
+mod demo;
+mod env;
+mod kernels;
+mod kvm;
+mod leash;
+mod lint;
+mod rows;
+mod rundir;
+mod setup;
+mod tally;
+mod test;
+mod ui;
+mod vm;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match cli.command.run() {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            ui::say(&format!("error: {error:#}"));
+            ExitCode::from(vm::EXIT_NO_GUEST)
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! `cargo xtask vm`: runs a command in a guest with one of the kernels of `KERNELS`.
+
+use crate::kernels::Kernel;
+use crate::leash::Leash;
+use crate::rundir::{self, RunDir};
+use crate::{console, env, kvm, setup, ui};
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use std::ffi::{OsStr, OsString};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The guest's kernel panicked or found a bug in itself.
+pub(crate) const EXIT_KERNEL_BUG: u8 = 123;
+/// The guest was killed after its time was over, as timeout(1) says it.
+pub(crate) const EXIT_TIMED_OUT: u8 = 124;
+/// There was no guest to run the command in, as timeout(1) says of its own failures.
+pub(crate) const EXIT_NO_GUEST: u8 = 125;
+
+/// Size of the memory that is plugged in as NVDIMMs, room included.
+const NVDIMM_ROOM_MIB: u32 = 4096;
+/// A label area of 16 MiB, and a namespace whose size is a multiple of 16 MiB, as the kernel wants it.
+const NVDIMM_MIB: u32 = 528;
+
+/// File system of the scratch directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScratchFs {
+    Ext4,
+    Xfs,
+    Btrfs,
+    F2fs,
+    #[default]
+    Tmpfs,
+}
+
+impl ScratchFs {
+    /// The name mount(8) knows.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+            Self::F2fs => "f2fs",
+            Self::Tmpfs => "tmpfs",
+        }
+    }
+}
+
+/// A guest to boot and what to run in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Guest {
+    pub(crate) kernel: Kernel,
+    pub(crate) fs: ScratchFs,
+    pub(crate) cpus: u32,
+    pub(crate) memory_mib: u32,
+    pub(crate) timeout: Duration,
+    /// Count instructions: guest nanoseconds are instructions then.
+    pub(crate) icount: bool,
+    pub(crate) cmd: Vec<OsString>,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The command ended with this status.
+    Status(u8),
+    /// The kernel panicked or found a bug in itself.
+    KernelBug,
+    /// The command ran and was killed.
+    TimedOut,
+    /// The command never ran, or the guest ended before it did.
+    NoGuest,
+}
+
+impl End {
+    /// The exit code that says so.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Status(status) => status,
+            Self::KernelBug => EXIT_KERNEL_BUG,
+            Self::TimedOut => EXIT_TIMED_OUT,
+            Self::NoGuest => EXIT_NO_GUEST,
+        }
+    }
+}
+
+/// A finished run.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) end: End,
+    /// Everything the command wrote to its standard output; it was also passed on.
+    pub(crate) stdout: String,
+}
+
+impl Guest {
+    /// A guest of the usual size.
+    pub(crate) fn new(kernel: Kernel, cmd: Vec<OsString>) -> Self {
+        Self {
+            kernel,
+            fs: ScratchFs::default(),
+            cpus: 2,
+            memory_mib: 4096,
+            timeout: Duration::from_secs(600),
+            icount: false,
+            cmd,
+        }
+    }
+
+    /// Boots the guest and runs the command, its outputs passed on as they come.
+    pub(crate) fn run(&self) -> Result<Run> {
+        let vng = setup::vng()?;
+        let kvm = !self.icount && kvm::works(&self.kernel)?;
+        let shared = shared_dir()?;
+        std::fs::create_dir_all(&shared)
+            .with_context(|| format!("cannot create {}", shared.display()))?;
+        let dir = RunDir::with_orders(self)?;
+        let argv = self.argv(vng, &dir, &shared, kvm);
+        let mut boot = ui::Step::begin(&self.announcement(kvm));
+        let mut leash = Leash::spawn(&dir.path, &argv)?;
+        let (stdout, stderr) = leash.outputs()?;
+        let stdout = relay(stdout, std::io::stdout());
+        let stderr = relay(stderr, std::io::stderr());
+        let deadline = Instant::now() + self.timeout;
+        let ended = leash.wait(deadline, || {
+            if dir.is_ready() {
+                boot.end();
+            }
+        })?;
+        boot.end();
+        let end = self.judge(&dir, ended.is_some());
+        leash.cut();
+        let stdout = stdout.join().unwrap_or_default();
+        let _ = stderr.join();
+        Ok(Run {
+            end,
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+        })
+    }
+
+    fn announcement(&self, kvm: bool) -> String {
+        let how = if kvm { "with KVM" } else { "emulated" };
+        let Kernel { row, release, .. } = &self.kernel;
+        format!("booting {} ({release}), {how}", row.name)
+    }
+
+    fn argv(
+        &self,
+        mut argv: Vec<OsString>,
+        dir: &RunDir,
+        shared: &Path,
+        kvm: bool,
+    ) -> Vec<OsString> {
+        argv.extend(["-r".into(), self.kernel.image.clone().into()]);
+        let cpus = if self.icount { 1 } else { self.cpus };
+        let sizes = [
+            format!("--memory={}M", self.memory_mib),
+            format!("--cpus={cpus}"),
+        ];
+        argv.extend(["--force-9p", "--user=root"].map(OsString::from));
+        argv.extend(sizes.map(OsString::from));
+        if !kvm {
+            argv.push("--disable-kvm".into());
+        }
+        for path in [&dir.path, shared] {
+            argv.extend(["--rwdir".into(), path.into()]);
+        }
+        for mask in dir.masks() {
+            argv.extend(["--rodir".into(), mask]);
+        }
+        // Warnings and worse reach the console, so that the log of a dead guest is complete.
+        argv.push("--append=loglevel=5".into());
+        argv.push(format!("--qemu-opts={}", self.qemu_options(dir)).into());
+        let mut exec = OsString::from("exec /bin/sh ");
+        exec.push(rundir::quote(dir.path.join("init.sh").as_os_str()));
+        exec.push(" ");
+        exec.push(rundir::quote(dir.path.as_os_str()));
+        argv.extend([OsString::from("--exec"), exec]);
+        argv
+    }
+
+    /// The console goes to a file (virtme-ng throws it away), and two NVDIMMs are plugged in.
+    fn qemu_options(&self, dir: &RunDir) -> String {
+        let console = rundir::qemu_path(&dir.console_path());
+        let (memory, max) = (self.memory_mib, self.memory_mib + NVDIMM_ROOM_MIB);
+        let mut options = vec![
+            format!("-set 'chardev.console.path={console}'"),
+            format!("-machine nvdimm=on -m {memory}M,slots=2,maxmem={max}M"),
+        ];
+        for number in 0..2 {
+            let path = rundir::qemu_path(&dir.path.join(format!("nvdimm{number}")));
+            options.push(format!(
+                "-object 'memory-backend-file,id=mem{number},share=on,mem-path={path},size={NVDIMM_MIB}M' \
+                 -device nvdimm,memdev=mem{number},id=nvdimm{number},label-size=16M"
+            ));
+        }
+        if self.icount {
+            options.push("-icount shift=0,sleep=off".to_owned());
+        }
+        options.join(" ")
+    }
+
+    /// Says how the run ended and shows what the kernel had to say.
+    fn judge(&self, dir: &RunDir, ended: bool) -> End {
+        let name = &self.kernel.row.name;
+        let log = dir.console();
+        let kept = keep_console(name, &log);
+        let findings = console::examine(&log);
+        show(
+            &format!("kernel log of {name} (all of it: {kept})"),
+            &findings.excerpt,
+        );
+        let (end, verdict) = match (dir.status(), dir.is_ready()) {
+            _ if findings.panic => (End::KernelBug, "the guest's kernel panicked".to_owned()),
+            (Some(status), _) if findings.bug => (
+                End::KernelBug,
+                format!("the guest's kernel has a bug (the command's status was {status})"),
+            ),
+            (Some(status), _) => return End::Status(status),
+            (None, true) if !ended => {
+                let limit = self.timeout.as_secs();
+                (
+                    End::TimedOut,
+                    format!("killed the guest: no end after {limit} s, set --timeout"),
+                )
+            }
+            (None, true) => (
+                End::NoGuest,
+                "the guest ended before the command did".to_owned(),
+            ),
+            (None, false) => {
+                show(
+                    &format!("end of the kernel log of {name}"),
+                    &console::tail(&log),
+                );
+                let reason = dir.failure();
+                let reason = reason.unwrap_or_else(|| "see the messages above".to_owned());
+                (End::NoGuest, format!("the guest did not boot: {reason}"))
+            }
+        };
+        ui::say(&format!("error: {name}: {verdict}"));
+        end
+    }
+}
+
+/// The directory that host and guest share for results.
+pub(crate) fn shared_dir() -> Result<PathBuf> {
+    Ok(env::target_dir()?.join("vm-shared"))
+}
+
+/// Passes a stream on as it comes and returns a copy of it.
+pub(crate) fn relay(
+    mut from: impl Read + Send + 'static,
+    mut to: impl Write + Send + 'static,
+) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut copy = Vec::new();
+        let mut buffer = [0; 8192];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            copy.extend_from_slice(&buffer[..count]);
+            // Nobody listens any more (`| head`): the guest goes on, its status still counts.
+            let _ = to.write_all(&buffer[..count]).and_then(|()| to.flush());
+        }
+        copy
+    })
+}
+
+/// Keeps the console log for a later look. Returns where, for people.
+fn keep_console(name: &str, log: &str) -> String {
+    let path = shared_dir().map(|dir| dir.join(format!("console-{name}.log")));
+    match path.and_then(|path| Ok(std::fs::write(&path, log).map(|()| path)?)) {
+        Ok(path) => path.display().to_string(),
+        Err(error) => format!("not kept, {error}"),
+    }
+}
+
+fn show(title: &str, lines: &[String]) {
+    if lines.is_empty() {
+        return;
+    }
+    ui::say(&format!("{title}:"));
+    for line in lines {
+        ui::say(&format!("  {line}"));
+    }
+}
+
+/// Reads a size as QEMU writes it: `4G`, `512M`; MiB.
+pub(crate) fn parse_memory(text: &str) -> std::result::Result<u32, String> {
+    let wrong = || format!("{text} is no memory size: write 4G or 2048M");
+    let (number, factor) = match text.strip_suffix(['G', 'g']) {
+        Some(number) => (number, 1024),
+        None => (text.strip_suffix(['M', 'm']).ok_or_else(wrong)?, 1),
+    };
+    let number: u32 = number.parse().map_err(|_| wrong())?;
+    number
+        .checked_mul(factor)
+        .filter(|mib| *mib >= 512)
+        .ok_or_else(wrong)
+}
+
+/// A program and its arguments as words.
+pub(crate) fn words(program: &Path, args: &[&str]) -> Vec<OsString> {
+    let args = args.iter().map(OsStr::new);
+    std::iter::once(program.as_os_str())
+        .chain(args)
+        .map(OsStr::to_owned)
+        .collect()
+}
