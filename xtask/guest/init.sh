@@ -30,7 +30,9 @@ load_modules() {
 
 rdma_device() {
     ip link set lo up
-    ip link add dummy0 type dummy &&
+    # A page to a packet: soft-RoCE loses the offset in the page when it copies to or from an on-demand region, so a
+    # packet must begin where a page does.
+    ip link add dummy0 mtu 9000 type dummy &&
         ip addr add 10.9.0.1/24 dev dummy0 &&
         ip link set dummy0 up &&
         rdma link add rxe0 type rxe netdev dummy0 || die "cannot make the soft-RoCE device rxe0"

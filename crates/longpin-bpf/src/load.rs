@@ -15,6 +15,9 @@ use crate::shared::{ABI, MAX_PIN_PROGRAMS};
 use crate::skel::{GuardSkel, GuardSkelBuilder, OpenGuardSkel};
 use crate::{BpfError, SUSPECT_ALL, StateView};
 
+/// `BPF_LOG_STATS`.
+const VERIFIER_STATISTICS: u32 = 4;
+
 /// Programs that are run on request and attached to nothing.
 pub(crate) const ON_REQUEST: [&str; 5] = [
     "inspect",
@@ -91,6 +94,8 @@ fn choose_programs(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
             .to_str()
             .is_some_and(|name| is_wanted(name, facts));
         program.set_autoload(wanted);
+        // Statistics only: libbpf shows them when it is asked to speak.
+        program.set_log_level(VERIFIER_STATISTICS);
     }
 }
 

@@ -49,7 +49,7 @@ static __noinline u64 count_misses(void)
  * Seen every pin? Not while a pin call is between its two programs, nor after a lost exit, nor after
  * a suppressed run.
  */
-static __noinline bool hints_complete(void)
+__noinline int hints_complete(void)
 {
 	if (some_pins_unseen || state.suspect_all)
 		return false;
@@ -58,7 +58,7 @@ static __noinline bool hints_complete(void)
 	return count_misses() == state.acked_misses;
 }
 
-static __noinline bool is_suspect(u64 inode)
+__noinline int is_suspect(u64 inode)
 {
 	struct file_identity *known, now;
 
@@ -74,7 +74,7 @@ static __noinline bool is_suspect(u64 inode)
 }
 
 /* Make a file a suspect. Full table: every file is one. */
-static __noinline int mark_suspect(u64 inode)
+__noinline int mark_suspect(u64 inode)
 {
 	struct file_identity file = identify(inode);
 	struct file_identity *known = bpf_map_lookup_elem(&files, &inode);

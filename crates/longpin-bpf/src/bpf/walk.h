@@ -77,8 +77,9 @@ static __always_inline void note_pinned(struct walk *w, u64 from, u64 to)
  * Slot `w->slot + i` of the leaf in hand; 1 ends the leaf. What the loop changes is kept apart from what
  * the verifier must follow: it walks a loop once for each state that it can tell apart.
  */
-static long look_at_slot(u32 i, struct walk *w)
+static long look_at_slot(u32 i, struct walk **in_hand)
 {
+	struct walk *w = *in_hand;
 	u32 slot = w->slot + i;
 	u64 from = w->base + ((u64)slot << w->shift);
 	u64 entry;
@@ -145,8 +146,9 @@ static __noinline int look_at_head(struct walk *w)
 }
 
 /* One leaf. */
-static long step(u32 i, struct walk *w)
+static long step(u32 i, struct walk **in_hand)
 {
+	struct walk *w = *in_hand;
 	u64 next;
 
 	w->in_pinned = 0;
@@ -157,7 +159,7 @@ static long step(u32 i, struct walk *w)
 	}
 	if (!w->node)
 		return look_at_head(w);
-	bpf_loop(XA_CHUNK, look_at_slot, w, 0);
+	bpf_loop(XA_CHUNK, look_at_slot, &w, 0);
 	next = w->base + ((u64)XA_CHUNK << w->shift);
 	if (w->only_first && w->pages)
 		w->finished = 1;
@@ -169,15 +171,21 @@ static long step(u32 i, struct walk *w)
 	return w->finished ? 1 : 0;
 }
 
-/* Walk [w->index, w->end] of the inode's page cache, page indexes, both ends included. */
-static __noinline int walk_pages(u64 inode, struct walk *w)
+/*
+ * Walk [w->index, w->end] of the inode's page cache, page indexes, both ends included. A global
+ * function: the verifier looks at it once, and at `w` as at any memory, instead of following the values
+ * in it round the loops from every caller.
+ */
+__noinline int walk_pages(u64 inode, struct walk *w)
 {
 	u32 unit = index_unit(inode);
 
+	if (!w)
+		return 0;
 	w->mapping = FIELD64(inode, struct inode, i_mapping);
 	w->index >>= unit;
 	w->end >>= unit;
-	bpf_loop(MAX_STEPS, step, w, 0);
+	bpf_loop(MAX_STEPS, step, &w, 0);
 	if (unit && w->pages) {
 		w->pages <<= unit;
 		w->first_pinned <<= unit;
