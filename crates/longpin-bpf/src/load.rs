@@ -15,9 +15,6 @@ use crate::shared::{ABI, MAX_PIN_PROGRAMS};
 use crate::skel::{GuardSkel, GuardSkelBuilder, OpenGuardSkel};
 use crate::{BpfError, SUSPECT_ALL, StateView};
 
-/// `BPF_LOG_STATS`.
-const VERIFIER_STATISTICS: u32 = 4;
-
 /// Programs that are run on request and attached to nothing.
 pub(crate) const ON_REQUEST: [&str; 5] = [
     "inspect",
@@ -94,8 +91,6 @@ fn choose_programs(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
             .to_str()
             .is_some_and(|name| is_wanted(name, facts));
         program.set_autoload(wanted);
-        // Statistics only: libbpf shows them when it is asked to speak.
-        program.set_log_level(VERIFIER_STATISTICS);
     }
 }
 
@@ -105,10 +100,10 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
         rodata.hugetlb_by_huge_page = facts.hugetlb_by_huge_page.into();
         rodata.fallocate_start = facts.fallocate.start;
         rodata.fallocate_end = facts.fallocate.end;
-        rodata.some_pins_unseen = (!facts.unwatched.is_empty()).into();
     }
     if let Some(data) = open.maps.data_state_data.as_deref_mut() {
         data.state.abi = ABI;
+        data.state.some_pins_unseen = (!facts.unwatched.is_empty()).into();
         // Nothing has been looked at yet.
         data.state.suspect_all = SUSPECT_ALL;
     }

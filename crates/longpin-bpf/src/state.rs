@@ -37,11 +37,13 @@ pub struct GuardState {
     pub(crate) pin_programs: AtomicU32,
     pub(crate) cpus: AtomicU32,
     pub(crate) program_ids: [AtomicU32; MAX_PIN_PROGRAMS],
+    pub some_pins_unseen: AtomicU32,
+    pub(crate) pad: AtomicU32,
     pub(crate) program_stats: [AtomicU64; MAX_PIN_PROGRAMS],
 }
 
 const _: () = assert!(
-    size_of::<GuardState>() == 312,
+    size_of::<GuardState>() == 320,
     "struct guard_state in bpf/shared.h"
 );
 

@@ -9,7 +9,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(err) => return output::report_usage(&err),
+    };
     match commands::run(&cli) {
         Ok(code) => code,
         Err(err) => output::report(&err, cli.verbose),

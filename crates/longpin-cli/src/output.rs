@@ -8,6 +8,8 @@ use longpin::guard::GuardError;
 pub(crate) const REFUSED: u8 = 1;
 /// The question could not be answered.
 pub(crate) const CANNOT_TELL: u8 = 2;
+/// The command line was wrong.
+pub(crate) const USAGE: u8 = 16;
 /// The system failed.
 pub(crate) const SYSTEM: u8 = 8;
 
@@ -57,11 +59,22 @@ pub(crate) fn human(bytes: u64) -> String {
     ];
     UNITS
         .iter()
-        .find(|(unit, _)| bytes != 0 && bytes.is_multiple_of(*unit))
+        .find(|(unit, _)| bytes != 0 && bytes % unit == 0)
         .map_or_else(
             || bytes.to_string(),
             |(unit, name)| format!("{}{name}", bytes / unit),
         )
+}
+
+/// Print what is wrong with the command line, or the help that was asked for; the exit status.
+pub(crate) fn report_usage(err: &clap::Error) -> ExitCode {
+    // Nobody is left to tell when the terminal is gone.
+    let _ = err.print();
+    if err.use_stderr() {
+        ExitCode::from(USAGE)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 /// Print an error, its causes and what to do about it; the exit status.

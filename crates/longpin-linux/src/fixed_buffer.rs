@@ -110,14 +110,32 @@ impl FixedBuffer {
     ///
     /// [`RegisterError`]; nothing stays mapped or pinned.
     pub fn register(file: &impl AsFd, offset: u64, len: usize) -> Result<Self, RegisterError> {
-        let mapping = Mapping::of_file(file, offset, len)?;
+        Self::register_many(Mapping::of_file(file, offset, len)?, 1)
+    }
+
+    /// Register the first `len` bytes of `file` as `times` buffers, each a pin of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError`]; nothing stays mapped or pinned.
+    pub fn register_repeatedly(
+        file: &impl AsFd,
+        len: usize,
+        times: usize,
+    ) -> Result<Self, RegisterError> {
+        Self::register_many(Mapping::of_file(file, 0, len)?, times)
+    }
+
+    fn register_many(mapping: Mapping, times: usize) -> Result<Self, RegisterError> {
+        let len = mapping.len;
         let ring = IoUring::new(2).map_err(name_setup_error)?;
         let buffer = libc::iovec {
             iov_base: mapping.address.as_ptr(),
             iov_len: len,
         };
-        // SAFETY: the buffer is mapped and stays so until after the ring is gone (field order).
-        unsafe { ring.submitter().register_buffers(&[buffer]) }
+        let buffers = vec![buffer; times];
+        // SAFETY: the buffers are mapped and stay so until after the ring is gone (field order).
+        unsafe { ring.submitter().register_buffers(&buffers) }
             .map_err(|err| name_register_error(err, len))?;
         Ok(Self {
             ring: Ring(ring),

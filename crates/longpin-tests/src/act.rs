@@ -3,7 +3,7 @@
 //! Each is one system call, and answers with the errno of that call.
 #![allow(
     unsafe_code,
-    reason = "truncate(2) by path, which rustix does not have"
+    reason = "truncate(2) by path and process_vm_readv(2), which rustix does not have"
 )]
 
 use std::ffi::CString;
@@ -14,6 +14,8 @@ use std::path::Path;
 
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
+
+use crate::mapping::Mapping;
 
 /// What the kernel answered.
 pub type Outcome = Result<(), Errno>;
@@ -44,6 +46,28 @@ pub fn open_truncate(path: &Path) -> Outcome {
 pub fn punch(file: &impl AsFd, offset: u64, len: u64) -> Outcome {
     let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     rustix::fs::fallocate(file, mode, offset, len)
+}
+
+/// `process_vm_readv(pid, …)` of a whole mapping at the same address in another process (or this one): pins each page
+/// for a moment, as any debugger may.
+pub fn read_foreign(pid: u32, mapping: &Mapping) -> Outcome {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| Errno::SRCH)?;
+    let mut bytes = vec![0_u8; mapping.len()];
+    let into = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    let from = libc::iovec {
+        iov_base: mapping.addr() as *mut libc::c_void,
+        iov_len: mapping.len(),
+    };
+    // SAFETY: the local vector is a live buffer of that length; the remote one is only read, and by the kernel.
+    let read = unsafe { libc::process_vm_readv(pid, &raw const into, 1, &raw const from, 1, 0) };
+    match usize::try_from(read) {
+        Ok(count) if count == bytes.len() => Ok(()),
+        Ok(_) => Err(Errno::IO),
+        Err(_) => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+    }
 }
 
 /// `done`, or the errno by name and in words: `ETXTBSY (Text file busy)`.

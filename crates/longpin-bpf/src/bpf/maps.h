@@ -46,6 +46,5 @@ const volatile u32
 	hugetlb_by_huge_page; /* page cache of hugetlbfs is indexed by huge page (before 6.7) */
 const volatile u64 fallocate_start; /* vfs_fallocate: the addresses of its code */
 const volatile u64 fallocate_end;
-const volatile u32 some_pins_unseen; /* a pin function exists that cannot be watched */
 
 #endif

@@ -10,7 +10,7 @@ int vfs_fallocate_entry(u64 *ctx)
 		.file = number(ctx, 0), .mode = ctx[1], .offset = ctx[2], .len = ctx[3]
 	};
 
-	if (state.mode != MODE_OFF && note.mode & ~FALLOC_FL_KEEP_SIZE)
+	if (state.mode != MODE_OFF)
 		bpf_map_update_elem(&notes, &task, &note, BPF_ANY);
 	return 0;
 }

@@ -46,9 +46,11 @@ struct guard_state {
 	u32 pin_programs;
 	u32 cpus;
 	u32 program_ids[MAX_PIN_PROGRAMS];
+	u32 some_pins_unseen; /* a pin function exists that cannot be watched: all files are suspect */
+	u32 pad;
 	u64 program_stats[MAX_PIN_PROGRAMS]; /* kernel addresses of their per-CPU statistics */
 };
-_Static_assert(sizeof(struct guard_state) == 312, "guard_state");
+_Static_assert(sizeof(struct guard_state) == 320, "guard_state");
 
 /* A file, by its inode. The address is the key; the rest says whether it is still that inode. */
 struct file_identity {

@@ -51,7 +51,7 @@ static __noinline u64 count_misses(void)
  */
 __noinline int hints_complete(void)
 {
-	if (some_pins_unseen || state.suspect_all)
+	if (state.some_pins_unseen || state.suspect_all)
 		return false;
 	if (state.entered - state.left != state.acked_balance)
 		return false;

@@ -94,6 +94,9 @@ fn to_rows(status: &Status) -> Vec<Vec<String>> {
     let hints = match status.hints {
         Hints::Complete => "complete: only files that were pinned are walked",
         Hints::Incomplete => "incomplete: every file is walked; `longpin guard sweep` ends that",
+        Hints::Impossible => {
+            "impossible: this kernel has a pin function that cannot be watched; every file is walked"
+        }
     };
     let mut rows = vec![
         ("guard", describe(&status.enforcement)),

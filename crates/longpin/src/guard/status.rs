@@ -15,6 +15,8 @@ pub enum Hints {
     Complete,
     /// No: every file is walked before its layout changes, until a sweep has looked.
     Incomplete,
+    /// This kernel has a pin function that cannot be watched: every file is walked, always.
+    Impossible,
 }
 
 /// A running guard's status.
@@ -49,16 +51,19 @@ pub struct Status {
 /// [`GuardError`].
 pub fn read_status(running: &Running) -> Result<Status, GuardError> {
     let pinned = running.pinned();
-    let complete = pinned.hints_complete()?;
     let state: &GuardState = pinned.state();
+    let hints = match (
+        state.some_pins_unseen.load(Ordering::Relaxed),
+        pinned.hints_complete()?,
+    ) {
+        (0, true) => Hints::Complete,
+        (0, false) => Hints::Incomplete,
+        _ => Hints::Impossible,
+    };
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     Ok(Status {
         enforcement: Enforcement::Full,
-        hints: if complete {
-            Hints::Complete
-        } else {
-            Hints::Incomplete
-        },
+        hints,
         suspects: pinned.files()?.len(),
         refused: read(&state.refused),
         walks: read(&state.walks),

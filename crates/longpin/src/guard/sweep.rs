@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use longpin_bpf::facts::PIN_FUNCTIONS;
 use longpin_bpf::pinned::Pinned;
-use longpin_bpf::{GuardState, SUSPECT_ALL, SWEEPING};
+use longpin_bpf::{GuardState, SWEEPING};
 use longpin_linux::{probe, tasks};
 
 use super::{GuardError, Running};
@@ -57,10 +57,11 @@ pub(super) fn sweep_with(
         folios += u64::from(pinned.sweep_frames(first, SECTION)?);
     }
     progress(all, all);
+    acknowledge(state, lost_exits);
     Ok(Swept {
         frames: all,
         folios,
-        complete: acknowledge(state, lost_exits),
+        complete: pinned.hints_complete()?,
     })
 }
 
@@ -80,12 +81,12 @@ fn count_lost_exits(state: &GuardState) -> std::io::Result<u64> {
 }
 
 /// Make good what was lost before the sweep began. What was lost since leaves the mark standing.
-fn acknowledge(state: &GuardState, lost_exits: u64) -> bool {
+fn acknowledge(state: &GuardState, lost_exits: u64) {
     state.acked_balance.store(lost_exits, Ordering::Relaxed);
     let misses = state.sweep_misses.load(Ordering::Relaxed);
     state.acked_misses.store(misses, Ordering::Relaxed);
-    let seen = state
+    // Fails when a table was full meanwhile: then all files stay suspects.
+    let _ = state
         .suspect_all
         .compare_exchange(SWEEPING, 0, Ordering::AcqRel, Ordering::Acquire);
-    seen != Err(SUSPECT_ALL)
 }

@@ -1,0 +1,68 @@
+//! The `longpin` command, as a user runs it.
+
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// Run `longpin` with these arguments.
+pub(crate) fn longpin(arguments: &[&str]) -> Result<Output> {
+    Command::new("longpin")
+        .args(arguments)
+        .output()
+        .context("longpin is not on PATH")
+}
+
+/// Run it, and it must succeed: what it printed.
+pub(crate) fn must(arguments: &[&str]) -> Result<String> {
+    let output = longpin(arguments)?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "longpin {arguments:?}: {}: {stderr}",
+        output.status
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The guard runs from here on.
+pub(crate) fn on() -> Result<()> {
+    if longpin(&["guard", "status"])?.status.success() {
+        return Ok(());
+    }
+    must(&["guard", "start"]).map(drop)
+}
+
+/// The guard does not run from here on.
+pub(crate) fn off() -> Result<()> {
+    if longpin(&["guard", "status"])?.status.code() == Some(1) {
+        return Ok(());
+    }
+    must(&["guard", "stop", "--force"]).map(drop)
+}
+
+pub(crate) fn status() -> Result<Value> {
+    Ok(serde_json::from_str(&must(&[
+        "guard", "status", "--json",
+    ])?)?)
+}
+
+/// A number from the status.
+pub(crate) fn count(name: &str) -> Result<u64> {
+    status()?[name]
+        .as_u64()
+        .with_context(|| format!("no {name} in the status"))
+}
+
+/// The holds on a file, as `ls --json` tells them.
+pub(crate) fn holds_on(path: &std::path::Path) -> Result<Vec<Value>> {
+    let answer: Value = serde_json::from_str(&must(&["ls", "--json"])?)?;
+    ensure!(answer["version"] == 1, "ls --json has no version: {answer}");
+    let holds = answer["holds"].as_array().context("no holds")?;
+    let path = path.to_string_lossy();
+    Ok(holds
+        .iter()
+        .filter(|hold| hold["path"] == *path)
+        .cloned()
+        .collect())
+}

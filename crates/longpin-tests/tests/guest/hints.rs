@@ -1,0 +1,135 @@
+//! C09 when hints are missing: a lost hint must not lose a hold.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use longpin_linux::FixedBuffer;
+use longpin_tests::act::{ftruncate, truncate};
+use longpin_tests::mapping::Mapping;
+use longpin_tests::scratch::FsKind;
+
+use crate::child::Pinner;
+use crate::files::TestFile;
+use crate::pin::{must_allow, must_allow_soon, must_refuse, pin};
+use crate::{Test, guard};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("c09_foreign_short_pins", c09_foreign_short_pins),
+    ("c09_older_pins", c09_older_pins),
+    ("c09_lost_hints", c09_lost_hints),
+    ("c09_busy", c09_busy),
+];
+
+const MIB: u64 = 1 << 20;
+
+/// Readers that pin the same pages for a moment must not end the hold.
+fn c09_foreign_short_pins() -> Result<()> {
+    guard::on()?;
+    let f = TestFile::new(FsKind::Tmpfs, MIB)?;
+    let pinned = pin(&f, 0, 1 << 20)?;
+    let mapping = Mapping::shared(&f.file, 0, 1 << 20, false)?;
+    for round in 0..200 {
+        longpin_tests::act::read_foreign(std::process::id(), &mapping)?;
+        must_refuse(&format!("round {round}"), ftruncate(&f.file, 0))?;
+    }
+    f.check_all()?;
+    drop((pinned, mapping));
+    must_allow_soon("truncate", || ftruncate(&f.file, 0))
+}
+
+/// Pinned before the guard began: found by the sweep of its start, listed without an owner.
+fn c09_older_pins() -> Result<()> {
+    guard::off()?;
+    for kind in [FsKind::Tmpfs, FsKind::TmpfsHuge, FsKind::Ext4, FsKind::Xfs] {
+        let f = TestFile::new(kind, 4 * MIB)?;
+        let pinned = pin(&f, 2 * MIB, 4096)?;
+        guard::on()?;
+        ensure!(
+            guard::status()?["hints"] == "complete",
+            "{}",
+            guard::status()?
+        );
+        must_refuse(kind.name(), ftruncate(&f.file, 4096))?;
+        let holds = guard::holds_on(&f.path)?;
+        ensure!(
+            holds.len() == 1 && holds[0]["pid"].is_null(),
+            "{}: {holds:?}",
+            kind.name()
+        );
+        drop(pinned);
+        must_allow_soon("truncate", || ftruncate(&f.file, 0))?;
+        guard::off()?;
+    }
+    Ok(())
+}
+
+/// The exit program is gone, so the hint never comes: the balance of entries and exits tells, and every
+/// file is walked until a sweep has looked.
+fn c09_lost_hints() -> Result<()> {
+    guard::off()?;
+    guard::on()?;
+    let other = TestFile::new(FsKind::Tmpfs, MIB)?;
+    let f = TestFile::new(FsKind::Tmpfs, MIB)?;
+    for function in ["pin_user_pages_fast", "pin_user_pages"] {
+        std::fs::remove_file(format!("/sys/fs/bpf/longpin/link_{function}_exit"))?;
+    }
+    let pinned = pin(&f, 0, 8192)?;
+    ensure!(
+        guard::status()?["hints"] == "incomplete",
+        "{}",
+        guard::status()?
+    );
+    must_refuse("a pin without a hint", ftruncate(&f.file, 0))?;
+    must_allow("a file that nobody pinned", ftruncate(&other.file, 0))?;
+    guard::must(&["guard", "sweep"])?;
+    ensure!(
+        guard::status()?["hints"] == "complete",
+        "after the sweep: {}",
+        guard::status()?
+    );
+    must_refuse("known by the sweep", ftruncate(&f.file, 0))?;
+    drop(pinned);
+    must_allow_soon("truncate", || ftruncate(&f.file, 0))?;
+    guard::off()
+}
+
+/// Many processes pinning at once: hints may be suppressed, holds must not be.
+fn c09_busy() -> Result<()> {
+    guard::off()?;
+    guard::on()?;
+    let busy: Vec<_> = (0..6)
+        .map(|_| TestFile::new(FsKind::Tmpfs, MIB))
+        .collect::<Result<_>>()?;
+    let pinners: Vec<_> = busy
+        .iter()
+        .map(|f| Pinner::churn(&f.path, 65_536))
+        .collect::<Result<_>>()?;
+    let deadline = Instant::now() + Duration::from_secs(8);
+    let failed = AtomicBool::new(false);
+    let mut rounds = 0_u32;
+    while Instant::now() < deadline {
+        let f = TestFile::new(FsKind::Tmpfs, 65_536)?;
+        let pin = FixedBuffer::register(&f.file, 0, 65_536)?;
+        for _ in 0..20 {
+            if must_refuse("a live pin", ftruncate(&f.file, 4096)).is_err() {
+                failed.store(true, Ordering::Relaxed);
+            }
+        }
+        pin.unregister()?;
+        rounds += 1;
+    }
+    drop(pinners);
+    ensure!(!failed.into_inner(), "a live pin was truncated");
+    println!("{rounds} rounds, hints {}", guard::status()?["hints"]);
+    for f in &busy {
+        must_allow_soon("afterwards", || truncate(&f.path, 0)).context("nobody pins any more")?;
+    }
+    guard::must(&["guard", "sweep"])?;
+    ensure!(
+        guard::status()?["hints"] != "incomplete",
+        "after the sweep: {}",
+        guard::status()?
+    );
+    Ok(())
+}

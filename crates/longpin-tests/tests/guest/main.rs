@@ -1,0 +1,51 @@
+//! The guest tier: every claim, by trying the act. Needs root, a kernel that loads LSM programs, and
+//! devices that may be spoilt: the guest of `cargo xtask vm`. Elsewhere every test is listed as ignored.
+//!
+//! The names begin with the claim of docs/guarantee.md that the test serves.
+
+mod bad_input;
+mod child;
+mod claims;
+mod files;
+mod guard;
+mod hints;
+mod pin;
+mod walk;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+type Test = (&'static str, fn() -> anyhow::Result<()>);
+
+fn main() -> std::process::ExitCode {
+    if let Some(code) = child::run_if_asked() {
+        return code;
+    }
+    let mut arguments = Arguments::from_args();
+    // One guard, one kernel: one test at a time.
+    arguments.test_threads = Some(1);
+    let in_guest = std::env::var_os("LONGPIN_GUEST").is_some();
+    if !in_guest {
+        println!("not run here: these tests need root in the guest; `make test` boots it");
+    }
+    let long = std::env::var_os("LONGPIN_LONG").is_some();
+    let trials = all_tests().into_iter().map(|((name, test), is_long)| {
+        Trial::test(name, move || run(test)).with_ignored_flag(!in_guest || is_long && !long)
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+fn run(test: fn() -> anyhow::Result<()>) -> Result<(), Failed> {
+    test().map_err(|err| Failed::from(format!("{err:#}")))
+}
+
+fn all_tests() -> Vec<(Test, bool)> {
+    let quick = claims::TESTS
+        .iter()
+        .chain(walk::TESTS)
+        .chain(hints::TESTS)
+        .chain(bad_input::TESTS);
+    let quick = quick.map(|&test| (test, false));
+    quick
+        .chain(walk::LONG_TESTS.iter().map(|&test| (test, true)))
+        .collect()
+}

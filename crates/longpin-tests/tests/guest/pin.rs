@@ -1,0 +1,111 @@
+//! Long-term pins by the devices of the guest: io_uring for memory file systems, soft-RoCE (read-only)
+//! for those with blocks, which the kernel lets nobody pin for writing.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use longpin_linux::FixedBuffer;
+use longpin_tests::act::{Outcome, outcome_name};
+use rustix::io::Errno;
+
+use crate::files::TestFile;
+
+/// How long the kernel may take to drop pins after their owner let go.
+const RELEASE_LIMIT: Duration = Duration::from_secs(20);
+
+/// A pinned range; unpinned on drop.
+pub(crate) enum Pinned {
+    Ring(FixedBuffer),
+    #[cfg(feature = "rdma")]
+    Region(#[expect(dead_code, reason = "held for its pin")] longpin_tests::rdma::Region),
+}
+
+/// Pin `[offset, offset + len)` of a file with the device that can.
+pub(crate) fn pin(file: &TestFile, offset: u64, len: usize) -> Result<Pinned> {
+    if file.kind.is_memory() {
+        return Ok(Pinned::Ring(FixedBuffer::register(
+            &file.file, offset, len,
+        )?));
+    }
+    register(file, offset, len, false)
+}
+
+#[cfg(feature = "rdma")]
+pub(crate) fn register(
+    file: &TestFile,
+    offset: u64,
+    len: usize,
+    on_demand: bool,
+) -> Result<Pinned> {
+    use longpin_tests::mapping::Mapping;
+    use longpin_tests::rdma::{Access, Device, Region};
+
+    let domain = Device::open("rxe0")?.protection_domain()?;
+    let mapping = Mapping::shared(&file.file, offset, len, false)?;
+    mapping.touch();
+    let access = if on_demand {
+        Access::READ.on_demand()
+    } else {
+        Access::READ
+    };
+    Ok(Pinned::Region(Region::register(
+        &domain,
+        &mapping,
+        0..len,
+        access,
+    )?))
+}
+
+#[cfg(not(feature = "rdma"))]
+pub(crate) fn register(_: &TestFile, _: u64, _: usize, _: bool) -> Result<Pinned> {
+    anyhow::bail!("built without the feature rdma")
+}
+
+impl Pinned {
+    /// What the device reads through the pin (io_uring only: the RDMA demo reads over a queue pair).
+    pub(crate) fn read_as_device(&mut self) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Ring(buffer) => Ok(Some(buffer.read_as_device()?)),
+            #[cfg(feature = "rdma")]
+            Self::Region(_) => Ok(None),
+        }
+    }
+
+    /// The consumer that `ls` must name.
+    pub(crate) fn consumer(&self) -> &'static str {
+        match self {
+            Self::Ring(_) => "io_uring",
+            #[cfg(feature = "rdma")]
+            Self::Region(_) => "rdma",
+        }
+    }
+}
+
+/// The act must have answered ETXTBSY.
+pub(crate) fn must_refuse(what: &str, outcome: Outcome) -> Result<()> {
+    ensure!(
+        outcome == Err(Errno::TXTBSY),
+        "{what}: {}, not ETXTBSY",
+        outcome_name(outcome)
+    );
+    Ok(())
+}
+
+/// The act must have gone through.
+pub(crate) fn must_allow(what: &str, outcome: Outcome) -> Result<()> {
+    ensure!(outcome.is_ok(), "{what}: {}", outcome_name(outcome));
+    Ok(())
+}
+
+/// After the release the act must go through, at the latest when the kernel has dropped the pins.
+pub(crate) fn must_allow_soon(what: &str, act: impl Fn() -> Outcome) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        match act() {
+            Err(Errno::TXTBSY) if begin.elapsed() < RELEASE_LIMIT => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            outcome => return must_allow(what, outcome).context("after the release"),
+        }
+    }
+}
