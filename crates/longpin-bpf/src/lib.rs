@@ -33,7 +33,11 @@ mod skel {
 
 /// Show, or hide, what libbpf and the verifier say on standard error. Hidden at first.
 pub fn set_verbose(verbose: bool) {
-    #[allow(clippy::print_stderr, reason = "asked for by the caller")]
+    #[allow(
+        clippy::print_stderr,
+        clippy::needless_pass_by_value,
+        reason = "asked for by the caller; the signature is libbpf-rs's"
+    )]
     fn show(_: libbpf_rs::PrintLevel, text: String) {
         eprint!("{text}");
     }

@@ -47,6 +47,14 @@ pub(crate) fn status() -> Result<Value> {
     ])?)?)
 }
 
+/// After a sweep every pin must be known, except where the kernel has a pin function that nobody can watch.
+pub(crate) fn must_know_all() -> Result<()> {
+    let status = status()?;
+    let known = status["hints"] == "complete" || status["hints"] == "impossible";
+    ensure!(known, "hints are missing: {status}");
+    Ok(())
+}
+
 /// A number from the status.
 pub(crate) fn count(name: &str) -> Result<u64> {
     status()?[name]

@@ -41,19 +41,22 @@ pub(crate) fn register(
     use longpin_tests::rdma::{Access, Device, Region};
 
     let domain = Device::open("rxe0")?.protection_domain()?;
-    let mapping = Mapping::shared(&file.file, offset, len, false)?;
-    mapping.touch();
     let access = if on_demand {
         Access::READ.on_demand()
     } else {
         Access::READ
     };
-    Ok(Pinned::Region(Region::register(
-        &domain,
-        &mapping,
-        0..len,
-        access,
-    )?))
+    let region = |writable| {
+        let mapping = Mapping::shared(&file.file, offset, len, writable)?;
+        mapping.touch();
+        anyhow::Ok(Region::register(&domain, &mapping, 0..len, access))
+    };
+    // Before 6.2 the RDMA core pins for writing whatever was asked, which a read-only mapping does not bear.
+    let registered = match region(false)? {
+        Err(err) if err.errno == Errno::FAULT => region(true)?,
+        other => other,
+    };
+    Ok(Pinned::Region(registered?))
 }
 
 #[cfg(not(feature = "rdma"))]
