@@ -29,6 +29,9 @@ pub enum BpfError {
     /// The programs could not be loaded; the source carries the verifier's last words.
     #[error("the kernel refused to load the BPF programs")]
     Load(#[source] libbpf_rs::Error),
+    /// The kernel's list of programs does not show the guard's own, so lost hints could not be noticed.
+    #[error("the kernel does not show the statistics of the guard's own programs")]
+    NoStatistics,
     /// A program could not be attached.
     #[error("cannot attach {program}")]
     Attach {

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Iter, Link, OpenObject, Program};
@@ -141,6 +141,10 @@ fn watch_suppression(skel: &GuardSkel<'_>, state: &StateView) -> Result<(), BpfE
             program: "find_statistics",
             source: err,
         })?;
+    let unknown = |slot: &AtomicU64| slot.load(Ordering::Relaxed) == 0;
+    if count != ids.len() || state.program_stats[..count].iter().any(unknown) {
+        return Err(BpfError::NoStatistics);
+    }
     Ok(())
 }
 

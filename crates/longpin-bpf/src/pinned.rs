@@ -10,7 +10,7 @@ use std::path::Path;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Program, libbpf_sys};
 
 use crate::shared::{self, FileId, ROW_KEY_LEN, Row, Sight};
-use crate::{BpfError, StateView};
+use crate::{BpfError, Mode, StateView};
 
 /// Returned by `inspect` when the inode is gone: `-ENOENT`.
 const GONE: u32 = 2_u32.wrapping_neg();
@@ -36,6 +36,18 @@ fn open_map(dir: &Path, name: &str) -> Result<MapHandle, BpfError> {
 fn open_program(dir: &Path, name: &str) -> Result<OwnedFd, BpfError> {
     let path = dir.join(name);
     Program::fd_from_pinned_path(&path).map_err(|source| BpfError::Pin { path, source })
+}
+
+/// Whom a pinned guard refuses, from its state alone; `None` when no state is pinned in `dir`.
+///
+/// # Errors
+///
+/// [`BpfError::Abi`] or [`BpfError::Pin`].
+pub fn read_mode(dir: &Path) -> Result<Option<Mode>, BpfError> {
+    if !dir.join("map_state").exists() {
+        return Ok(None);
+    }
+    Ok(Some(StateView::map(&open_map(dir, "map_state")?)?.mode()))
 }
 
 impl Pinned {
@@ -107,12 +119,29 @@ impl Pinned {
     ///
     /// [`BpfError::Run`] or [`BpfError::Table`].
     pub fn inspect(&self, file: &FileId, first: u64, last: u64) -> Result<Option<Sight>, BpfError> {
+        let Some(mut all) = self.inspect_part(file, first, last)? else {
+            return Ok(None);
+        };
+        // A part at a time: the kernel does not reschedule while one is looked at.
+        while let Some(next) = all.next {
+            let Some(part) = self.inspect_part(file, next, last)? else {
+                return Ok(None);
+            };
+            all.append(&part);
+            if part.next == Some(next) {
+                break;
+            }
+        }
+        Ok(Some(all))
+    }
+
+    fn inspect_part(&self, file: &FileId, from: u64, last: u64) -> Result<Option<Sight>, BpfError> {
         let generation = u64::from(file.generation);
         let arguments = [
             file.inode,
             file.ino,
             u64::from(file.dev) << 32 | generation,
-            first,
+            from,
             last,
         ];
         if run(&self.inspect, "inspect", &arguments)? == GONE {

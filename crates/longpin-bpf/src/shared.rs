@@ -17,7 +17,7 @@ pub const ROW_KEY_LEN: usize = 24;
 /// Bytes of `struct row`.
 pub const ROW_LEN: usize = 176;
 /// Bytes of `struct sight` before the names.
-pub const SIGHT_HEAD_LEN: usize = 48;
+pub const SIGHT_HEAD_LEN: usize = 56;
 
 /// A file, by its inode: address, number, device (`s_dev`, kernel encoding) and generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,10 +78,22 @@ pub struct Sight {
     pub size: u64,
     /// Hard links; 0 when the file is deleted.
     pub links: u32,
-    /// Whether the whole range was looked at.
-    pub finished: bool,
+    /// Where to go on; `None` when the whole range was looked at.
+    pub(crate) next: Option<u64>,
     /// Path components from the root of the file system down.
     pub names: Vec<String>,
+}
+
+impl Sight {
+    /// Join what was seen of the following part of the range.
+    pub(crate) fn append(&mut self, part: &Self) {
+        self.pages += part.pages;
+        self.pinned = match (self.pinned, part.pinned) {
+            (Some((first, _)), Some((_, last))) => Some((first, last)),
+            (one, other) => one.or(other),
+        };
+        self.next = part.next;
+    }
 }
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -157,7 +169,7 @@ pub(crate) fn parse_sight(value: &[u8]) -> Option<Sight> {
         pinned: (pages > 0).then(|| (u64_at(value, 8), u64_at(value, 16))),
         size: u64_at(value, 24),
         links: u32_at(value, 32),
-        finished: u32_at(value, 40) != 0,
+        next: (u32_at(value, 40) == 0).then(|| u64_at(value, 48)),
         names,
     })
 }

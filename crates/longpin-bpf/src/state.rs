@@ -57,8 +57,8 @@ pub const SWEEPING: u32 = 2;
 pub enum Mode {
     /// Nobody: it is being started or stopped.
     Off,
-    /// Only the process that proves it at start.
-    Proving(u32),
+    /// Only the process that swept last, which proves it at start.
+    Proving,
     /// Everybody.
     Enforcing,
 }
@@ -68,7 +68,7 @@ impl GuardState {
     #[must_use]
     pub fn mode(&self) -> Mode {
         match self.mode.load(Ordering::Acquire) {
-            1 => Mode::Proving(self.prover.load(Ordering::Relaxed)),
+            1 => Mode::Proving,
             2 => Mode::Enforcing,
             _ => Mode::Off,
         }
@@ -78,10 +78,7 @@ impl GuardState {
     pub fn set_mode(&self, mode: Mode) {
         let number = match mode {
             Mode::Off => 0,
-            Mode::Proving(tgid) => {
-                self.prover.store(tgid, Ordering::Relaxed);
-                1
-            }
+            Mode::Proving => 1,
             Mode::Enforcing => 2,
         };
         self.mode.store(number, Ordering::Release);

@@ -127,20 +127,8 @@ impl FixedBuffer {
     }
 
     fn register_many(mapping: Mapping, times: usize) -> Result<Self, RegisterError> {
-        let len = mapping.len;
-        let ring = IoUring::new(2).map_err(name_setup_error)?;
-        let buffer = libc::iovec {
-            iov_base: mapping.address.as_ptr(),
-            iov_len: len,
-        };
-        let buffers = vec![buffer; times];
-        // SAFETY: the buffers are mapped and stay so until after the ring is gone (field order).
-        unsafe { ring.submitter().register_buffers(&buffers) }
-            .map_err(|err| name_register_error(err, len))?;
-        Ok(Self {
-            ring: Ring(ring),
-            mapping,
-        })
+        let ring = register_ring(mapping.address, mapping.len, times)?;
+        Ok(Self { ring, mapping })
     }
 
     /// What a device that uses the pinned pages reads: the kernel copies from the registered pages,
@@ -198,6 +186,79 @@ impl FixedBuffer {
             .unregister_buffers()
             .map_err(RegisterError::Ring)
     }
+}
+
+/// The pins of memory that somebody else mapped; unpinned on drop.
+#[derive(Debug)]
+#[must_use = "dropping it unpins"]
+pub struct PinnedMemory {
+    _ring: Ring,
+}
+
+impl FixedBuffer {
+    /// `IORING_REGISTER_BUFFERS` of memory at an address of this process, whatever is mapped there. The
+    /// kernel pins pages, not mappings: nothing needs to stay mapped, and nothing is read or written.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError`]; nothing stays pinned.
+    pub fn register_memory(address: usize, len: usize) -> Result<PinnedMemory, RegisterError> {
+        let address = NonNull::new(std::ptr::without_provenance_mut(address));
+        let address = address.ok_or(RegisterError::NotPinnable(Errno::FAULT.into()))?;
+        Ok(PinnedMemory {
+            _ring: register_ring(address, len, 1)?,
+        })
+    }
+}
+
+fn register_ring(
+    address: NonNull<core::ffi::c_void>,
+    len: usize,
+    times: usize,
+) -> Result<Ring, RegisterError> {
+    let ring = IoUring::new(2).map_err(name_setup_error)?;
+    let buffer = libc::iovec {
+        iov_base: address.as_ptr(),
+        iov_len: len,
+    };
+    let buffers = vec![buffer; times];
+    // SAFETY: the call reads the vector and pins the pages behind it, or fails; the memory itself is read or
+    // written only by later requests, whose makers keep it mapped.
+    unsafe { ring.submitter().register_buffers(&buffers) }
+        .map_err(|err| name_register_error(err, len))?;
+    Ok(Ring(ring))
+}
+
+/// `IORING_OP_FALLOCATE`: `fallocate(2)` by way of a ring; what it answered.
+///
+/// # Errors
+///
+/// [`RegisterError::Ring`] when the ring itself fails.
+pub fn fallocate_by_ring(
+    file: &impl AsFd,
+    mode: i32,
+    offset: u64,
+    len: u64,
+) -> Result<Result<(), Errno>, RegisterError> {
+    let mut ring = IoUring::new(2).map_err(name_setup_error)?;
+    let fd = types::Fd(file.as_fd().as_raw_fd());
+    let entry = opcode::Fallocate::new(fd, len)
+        .offset(offset)
+        .mode(mode)
+        .build();
+    // SAFETY: the entry names a descriptor that outlives the wait below, and no memory.
+    unsafe { ring.submission().push(&entry) }
+        .map_err(|_| RegisterError::Ring(Errno::BUSY.into()))?;
+    ring.submit_and_wait(1).map_err(RegisterError::Ring)?;
+    let answer = ring
+        .completion()
+        .next()
+        .map_or(-libc::EIO, |entry| entry.result());
+    Ok(if answer < 0 {
+        Err(Errno::from_raw_os_error(-answer))
+    } else {
+        Ok(())
+    })
 }
 
 fn name_setup_error(err: std::io::Error) -> RegisterError {

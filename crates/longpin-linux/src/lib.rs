@@ -7,4 +7,4 @@ pub mod mounts;
 pub mod probe;
 pub mod tasks;
 
-pub use fixed_buffer::{FixedBuffer, RegisterError};
+pub use fixed_buffer::{FixedBuffer, PinnedMemory, RegisterError, fallocate_by_ring};

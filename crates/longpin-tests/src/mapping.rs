@@ -92,6 +92,22 @@ impl Mapping {
         self.memory.base.as_ptr().addr()
     }
 
+    /// `mmap(addr + at, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, offset)`: another file in the middle of
+    /// this mapping.
+    pub fn replace(
+        &self,
+        at: usize,
+        file: &impl AsFd,
+        offset: u64,
+        len: usize,
+    ) -> Result<(), Errno> {
+        self.assert_inside(&(at..at + len));
+        let place = self.pointer(at).cast();
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        // SAFETY: the place lies inside this mapping, into which no reference exists; munmap of the whole ends it too.
+        unsafe { mmap(place, len, protection(true), flags, file, offset).map(drop) }
+    }
+
     /// `madvise(addr, len, MADV_REMOVE)`: punch the file under the mapping.
     pub fn remove(&self) -> Result<(), Errno> {
         let base = self.memory.base.as_ptr().cast();

@@ -1,6 +1,6 @@
 //! Who holds what: the guard's rows, checked against the pages as they are now.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use longpin_bpf::pinned::Pinned;
@@ -66,34 +66,45 @@ pub(crate) fn read(pinned: &Pinned) -> Result<Vec<Hold>, GuardError> {
     let mounts = mounts::read_mounts().map_err(probe("the mounts"))?;
     let symbols = Kallsyms::read().map_err(probe("the kernel's symbols"))?;
     let mut holds = Vec::new();
-    let mut explained = HashSet::new();
+    let mut explained: HashMap<FileId, Vec<(u64, u64)>> = HashMap::new();
     for row in pinned.rows()? {
         match pinned.inspect(&row.file, row.first, row.last)? {
             Some(sight) if sight.pages > 0 => {
-                explained.insert(row.file);
-                holds.push(describe(
-                    &row.file,
-                    &sight,
-                    &mounts,
-                    Some(owner_of(&row, &symbols)),
-                ));
+                explained
+                    .entry(row.file)
+                    .or_default()
+                    .push((row.first, row.last));
+                let owner = Some(owner_of(&row, &symbols));
+                holds.push(describe(&row.file, &sight, &mounts, owner));
             }
             _ => pinned.remove_row(&row.key)?,
         }
     }
     for file in pinned.files()? {
-        if explained.contains(&file) {
-            continue;
-        }
-        if let Some(sight) = pinned
-            .inspect(&file, 0, u64::MAX)?
-            .filter(|sight| sight.pages > 0)
-        {
-            holds.push(describe(&file, &sight, &mounts, None));
+        for (first, last) in gaps(explained.remove(&file).unwrap_or_default()) {
+            if let Some(sight) = pinned.inspect(&file, first, last)?.filter(|s| s.pages > 0) {
+                holds.push(describe(&file, &sight, &mounts, None));
+            }
         }
     }
     holds.sort_by(|a, b| (&a.path, a.start, a.end).cmp(&(&b.path, b.start, b.end)));
     Ok(holds)
+}
+
+/// What lies outside these ranges of page indexes: pinned pages there have no known owner.
+fn gaps(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    ranges.sort_unstable();
+    let mut gaps = Vec::new();
+    let mut next = Some(0);
+    for (first, last) in ranges {
+        let Some(from) = next else { break };
+        if first > from {
+            gaps.push((from, first - 1));
+        }
+        next = last.checked_add(1).map(|after| after.max(from));
+    }
+    gaps.extend(next.map(|from| (from, u64::MAX)));
+    gaps
 }
 
 fn describe(file: &FileId, sight: &Sight, mounts: &[Mount], owner: Option<Owner>) -> Hold {
@@ -126,5 +137,21 @@ fn owner_of(row: &Row, symbols: &Kallsyms) -> Owner {
         cgroup: row.cgroup,
         consumer: name_consumer(symbols, &row.stack).unwrap_or_else(|| "unknown".into()),
         since: probe::boot_to_wall_offset() + Duration::from_nanos(row.since_ns),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gaps;
+
+    #[test]
+    fn gaps_are_what_no_row_covers() {
+        assert_eq!(gaps(vec![]), [(0, u64::MAX)]);
+        assert_eq!(gaps(vec![(0, u64::MAX)]), []);
+        assert_eq!(
+            gaps(vec![(8, 9), (2, 3), (3, 5)]),
+            [(0, 1), (6, 7), (10, u64::MAX)]
+        );
+        assert_eq!(gaps(vec![(0, 9), (2, 3)]), [(10, u64::MAX)]);
     }
 }

@@ -15,7 +15,7 @@ static __always_inline bool is_armed(void)
 /* Is a page of [first, end] of this file pinned long-term? A walk that cannot finish says yes. */
 static __noinline bool holds(u64 inode, u64 first, u64 end)
 {
-	struct walk walk = { .index = first, .end = end, .only_first = 1 };
+	struct walk walk = { .index = first, .end = end, .only_first = 1, .max_steps = MAX_STEPS };
 
 	__sync_fetch_and_add(&state.walks, 1);
 	walk_pages(inode, &walk);
@@ -70,10 +70,15 @@ static __always_inline bool affected(const struct note *note, u64 *first, u64 *e
 		return false;
 	*first = note->offset >> PAGE_SHIFT;
 	*end = (note->offset + note->len - 1) >> PAGE_SHIFT;
-	/* Collapse and insert move all that follows; a mode that this build does not know may too. */
+	/*
+	 * Collapse and insert move all that follows, and xfs begins a block before that; a mode that
+	 * this build does not know may do anything.
+	 */
 	if (note->mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE |
-			   FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_WRITE_ZEROES))
+			   FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_WRITE_ZEROES)) {
+		*first = 0;
 		*end = ~0ULL;
+	}
 	return true;
 }
 

@@ -46,7 +46,7 @@ int inspect(u64 *ctx)
 	u64 inode = ctx[0];
 	struct file_identity wanted = { .ino = ctx[1], .dev = ctx[2] >> 32, .generation = ctx[2] };
 	struct file_identity found = identify(inode);
-	struct walk walk = { .index = ctx[3], .end = ctx[4] };
+	struct walk walk = { .index = ctx[3], .end = ctx[4], .max_steps = FEW_STEPS };
 	struct sight *sight;
 	u32 zero = 0;
 
@@ -58,6 +58,7 @@ int inspect(u64 *ctx)
 	sight->first = walk.first_pinned;
 	sight->last = walk.last_pinned;
 	sight->finished = walk.finished;
+	sight->next = walk.index;
 	sight->size = FIELD64(inode, struct inode, i_size);
 	sight->links = FIELD32(inode, struct inode, i_nlink);
 	return read_names(inode, sight);
@@ -109,6 +110,7 @@ SEC("raw_tp")
 int begin_sweep(u64 *ctx)
 {
 	state.suspect_all = SWEEPING;
+	state.prover = bpf_get_current_pid_tgid() >> 32;
 	state.sweep_balance = state.entered - state.left;
 	state.sweep_misses = count_misses();
 	return 0;

@@ -23,7 +23,7 @@ struct note {
 };
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH); /* what is left over goes first */
 	__uint(max_entries, MAX_NOTES);
 	__type(key, u64); /* task */
 	__type(value, struct note);
@@ -49,19 +49,25 @@ static __always_inline u64 inode_of_file(struct file *file)
 	return mapping ? FIELD64(mapping, struct address_space, host) : 0;
 }
 
-/*
- * Most calls of the write-permission hook come from the write system calls, which never lead to
- * vfs_fallocate. Told from the system call's number, without a look at the file or the stack.
- */
-static __always_inline bool is_plain_write(void)
+/* The system call that this task is in; -1 where its number says nothing about that. */
+static __always_inline long system_call(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs;
 
 	if (task->flags & (PF_KTHREAD | PF_IO_WORKER) || task->thread_info.status & TS_COMPAT)
-		return false;
+		return -1;
 	regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	switch (regs->orig_ax) {
+	return regs->orig_ax;
+}
+
+/*
+ * Most calls of the write-permission hook come from the write system calls, which lead to vfs_fallocate
+ * only inside drivers. Told without a look at the file or the stack.
+ */
+static __always_inline bool is_plain_write(void)
+{
+	switch (system_call()) {
 	case 1:	  /* write */
 	case 18:  /* pwrite64 */
 	case 20:  /* writev */
@@ -74,12 +80,17 @@ static __always_inline bool is_plain_write(void)
 	return false;
 }
 
+/* An unreadable stack counts as yes: the file then decides, and only a pinned one is refused. */
 static __noinline bool is_in_fallocate(void *ctx)
 {
 	u64 stack[CALL_DEPTH] = {};
+	long call = system_call();
 	int i;
 
-	bpf_get_stack(ctx, stack, sizeof(stack), 0);
+	if (call == 285 /* fallocate */ || call == 28 /* madvise */)
+		return true;
+	if (bpf_get_stack(ctx, stack, sizeof(stack), 0) <= 0)
+		return true;
 	for (i = 0; i < CALL_DEPTH; i++)
 		if (stack[i] > fallocate_start && stack[i] <= fallocate_end)
 			return true;

@@ -19,7 +19,7 @@
 
 /* guard_state.mode */
 #define MODE_OFF 0     /* attached, refuses nothing: being started or stopped */
-#define MODE_PROVING 1 /* refuses only the process that proves the guard at start */
+#define MODE_PROVING 1 /* refuses only the process that swept last: it proves the guard at start */
 #define MODE_ENFORCING 2
 
 /* guard_state.suspect_all */
@@ -92,7 +92,8 @@ struct sight {
 	u32 depth; /* path components that follow */
 	u32 finished;
 	u32 pad;
+	u64 next; /* where to go on, when not finished */
 };
-_Static_assert(sizeof(struct sight) == 48, "sight");
+_Static_assert(sizeof(struct sight) == 56, "sight");
 
 #endif

@@ -58,38 +58,43 @@ __noinline int hints_complete(void)
 	return count_misses() == state.acked_misses;
 }
 
-__noinline int is_suspect(u64 inode)
+static __noinline bool is_known(u64 inode)
 {
 	struct file_identity *known, now;
 
-	if (filter[filter_slot(inode)]) {
-		known = bpf_map_lookup_elem(&files, &inode);
-		if (known) {
-			now = identify(inode);
-			if (same_file(known, &now))
-				return true;
-		}
-	}
-	return !hints_complete();
+	if (!filter[filter_slot(inode)])
+		return false;
+	known = bpf_map_lookup_elem(&files, &inode);
+	if (!known)
+		return false;
+	now = identify(inode);
+	return same_file(known, &now);
 }
 
-/* Make a file a suspect. Full table: every file is one. */
+/* The second look is for the pin whose hint came while the first two were asked. */
+__noinline int is_suspect(u64 inode)
+{
+	return is_known(inode) || !hints_complete() || is_known(inode);
+}
+
+/* Make a file a suspect. What cannot be entered makes every file one. */
 __noinline int mark_suspect(u64 inode)
 {
 	struct file_identity file = identify(inode);
-	struct file_identity *known = bpf_map_lookup_elem(&files, &inode);
+	u32 slot = filter_slot(inode);
+	bool stale;
 	long err;
 
-	if (known && same_file(known, &file))
+	if (is_known(inode))
 		return 0;
-	if (known) {
-		bpf_map_update_elem(&files, &inode, &file, BPF_EXIST);
+	stale = bpf_map_lookup_elem(&files, &inode);
+	/* First the filter: too high costs a lookup, too low a hold. */
+	__sync_fetch_and_add(&filter[slot], 1);
+	err = bpf_map_update_elem(&files, &inode, &file, stale ? BPF_ANY : BPF_NOEXIST);
+	if (!err && !stale)
 		return 0;
-	}
-	err = bpf_map_update_elem(&files, &inode, &file, BPF_NOEXIST);
-	if (!err) {
-		__sync_fetch_and_add(&filter[filter_slot(inode)], 1);
-	} else if (!bpf_map_lookup_elem(&files, &inode)) {
+	__sync_fetch_and_add(&filter[slot], -1);
+	if (err && !is_known(inode)) {
 		__sync_fetch_and_add(&state.files_lost, 1);
 		state.suspect_all = SUSPECT_ALL;
 	}

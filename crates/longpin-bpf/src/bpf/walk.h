@@ -22,6 +22,7 @@
 #define XA_LAST_SIBLING 62
 #define MAX_HEIGHT 12
 #define MAX_STEPS (1 << 23) /* what bpf_loop allows */
+#define FEW_STEPS (1 << 12) /* for callers that can come back */
 
 struct walk {
 	u64 mapping;
@@ -35,6 +36,7 @@ struct walk {
 	u32 in_pinned;	/* the last folio entry met is pinned: its siblings are too */
 	u32 again;	/* a node or a retry mark was met: descend anew from `index` */
 	u32 finished;
+	u32 max_steps; /* leaves to look at in this call */
 	u64 pages;
 	u64 first_pinned;
 	u64 last_pinned;
@@ -104,7 +106,10 @@ static long look_at_slot(u32 i, struct walk **in_hand)
 	return w->only_first ? 1 : 0;
 }
 
-/* From the head down to the node whose slot for `w->index` is not a node; 0 where the tree ends. */
+/*
+ * From the head down to the node whose slot for `w->index` is not a node; 0 where the tree ends, -1 where
+ * this is no tree.
+ */
 static __noinline int descend(struct walk *w)
 {
 	u64 entry = FIELD64(ADDRESS_OF(w->mapping, struct address_space, i_pages), struct xarray,
@@ -117,7 +122,7 @@ static __noinline int descend(struct walk *w)
 		node = entry - 2;
 		shift = shift_of(node);
 		if (shift > 60)
-			return 0;
+			return -1;
 		if (level == 0 && shift < 58 && w->index >> shift >= XA_CHUNK)
 			return 0;
 		entry = slot_of(node, w->index >> shift);
@@ -150,11 +155,13 @@ static long step(u32 i, struct walk **in_hand)
 {
 	struct walk *w = *in_hand;
 	u64 next;
+	int found;
 
 	w->in_pinned = 0;
 	w->again = 0;
-	if (!descend(w)) {
-		w->finished = 1;
+	found = descend(w);
+	if (found <= 0) {
+		w->finished = found == 0;
 		return 1;
 	}
 	if (!w->node)
@@ -185,7 +192,8 @@ __noinline int walk_pages(u64 inode, struct walk *w)
 	w->mapping = FIELD64(inode, struct inode, i_mapping);
 	w->index >>= unit;
 	w->end >>= unit;
-	bpf_loop(MAX_STEPS, step, &w, 0);
+	bpf_loop(w->max_steps, step, &w, 0);
+	w->index <<= unit;
 	if (unit && w->pages) {
 		w->pages <<= unit;
 		w->first_pinned <<= unit;

@@ -17,7 +17,7 @@ const RIGHT: [usize; 4] = [1, 2, 3, 4];
 
 pub(crate) fn run(options: &Ls) -> anyhow::Result<ExitCode> {
     let running = Running::open(&Host::default())?;
-    if guard::read_status(&running)?.hints == Hints::Incomplete {
+    if guard::read_status(&running)?.hints != Hints::Complete {
         let bar = SweepBar::new();
         guard::sweep(&running, &mut |done, all| bar.show(done, all))?;
     }

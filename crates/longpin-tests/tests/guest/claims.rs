@@ -18,6 +18,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("c01_random_pins", c01_random_pins),
     ("c02_punch", c02_punch),
     ("c02_madv_remove", c02_madv_remove),
+    ("c02_shift_neighbours", c02_shift_neighbours),
+    ("c02_io_uring", c02_io_uring),
     ("c09_release", c09_release),
     ("c10_kill", c10_kill),
     ("c11_on_demand", c11_on_demand),
@@ -223,6 +225,50 @@ fn c02_madv_remove() -> Result<()> {
     must_allow_soon("MADV_REMOVE", || remove(70))
 }
 
+/// xfs begins a block before the offset when it moves what follows: the page before goes, too.
+fn c02_shift_neighbours() -> Result<()> {
+    guard::on()?;
+    for kind in [FsKind::Ext4, FsKind::Xfs] {
+        let f = TestFile::new(kind, MIB)?;
+        let _pinned = pin(&f, 99 * PAGE, 4096)?;
+        for (flags, name) in [
+            (FallocateFlags::INSERT_RANGE, "insert"),
+            (FallocateFlags::COLLAPSE_RANGE, "collapse"),
+        ] {
+            let what = format!("{}: {name} right behind a pinned page", kind.name());
+            must_refuse(&what, fallocate(&f, flags, 100 * PAGE, PAGE))?;
+        }
+        f.check_all()?;
+    }
+    Ok(())
+}
+
+/// The same act by way of a ring: no system call's number tells what it is.
+fn c02_io_uring() -> Result<()> {
+    guard::on()?;
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let mode = i32::try_from(flags.bits())?;
+    for kind in KINDS {
+        let f = TestFile::new(kind, 8 * MIB)?;
+        let _pinned = pin(&f, 2 * MIB, 2 * 1024 * 1024)?;
+        let punch = |offset, len| longpin_linux::fallocate_by_ring(&f.file, mode, offset, len);
+        must_refuse(
+            &format!("{}: in the range", kind.name()),
+            punch(3 * MIB, PAGE)?,
+        )?;
+        must_allow(
+            &format!("{}: behind it", kind.name()),
+            punch(4 * MIB, 2 * MIB)?,
+        )?;
+        f.check(0, &read(&f, 0, 4 * MIB)?)?;
+    }
+    ensure!(
+        guard::count("fallocate-unnoted")? == 0,
+        "a note was missed in a quiet guest"
+    );
+    Ok(())
+}
+
 fn c09_release() -> Result<()> {
     guard::on()?;
     let f = TestFile::new(FsKind::Tmpfs, MIB)?;
@@ -314,11 +360,14 @@ fn on_demand_supported() -> Result<bool> {
 
 fn c14_other_files() -> Result<()> {
     guard::on()?;
+    guard::must(&["guard", "sweep"])?;
+    let all_walked = guard::status()?["hints"] != "complete";
     for kind in KINDS {
         let held = TestFile::new(kind, MIB)?;
         let other = TestFile::new(kind, MIB)?;
         let _pinned = pin(&held, 0, 1024 * 1024)?;
         let refused = guard::count("refused")?;
+        let walks = guard::count("walks")?;
         must_allow("punch of another file", punch(&other.file, 0, 4096))?;
         must_allow("truncate of another file", truncate(&other.path, 100))?;
         must_allow("growing it", truncate(&other.path, MIB))?;
@@ -328,6 +377,9 @@ fn c14_other_files() -> Result<()> {
             "{}: something was refused",
             kind.name()
         );
+        // Where every pin is known, files that nobody pinned are not even walked.
+        let walked = guard::count("walks")? - walks;
+        ensure!(all_walked || walked == 0, "{}: {walked} walks", kind.name());
         held.check_all()?;
     }
     Ok(())

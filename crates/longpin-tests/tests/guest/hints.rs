@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("c09_foreign_short_pins", c09_foreign_short_pins),
     ("c09_older_pins", c09_older_pins),
     ("c09_lost_hints", c09_lost_hints),
+    ("c09_mixed_pages", c09_mixed_pages),
     ("c09_busy", c09_busy),
 ];
 
@@ -70,6 +71,8 @@ fn c09_lost_hints() -> Result<()> {
     for function in ["pin_user_pages_fast", "pin_user_pages"] {
         std::fs::remove_file(format!("/sys/fs/bpf/longpin/link_{function}_exit"))?;
     }
+    // The kernel detaches a moment later.
+    std::thread::sleep(Duration::from_secs(1));
     let pinned = pin(&f, 0, 8192)?;
     ensure!(
         guard::status()?["hints"] != "complete",
@@ -84,6 +87,34 @@ fn c09_lost_hints() -> Result<()> {
     drop(pinned);
     must_allow_soon("truncate", || ftruncate(&f.file, 0))?;
     guard::off()
+}
+
+/// One call pins pages of anonymous memory and of two files: each file is held.
+fn c09_mixed_pages() -> Result<()> {
+    guard::on()?;
+    let outer = TestFile::new(FsKind::Tmpfs, MIB)?;
+    let inner = TestFile::new(FsKind::Tmpfs, MIB)?;
+    for (around, what) in [
+        (Some(&outer), "inside a file"),
+        (None, "inside anonymous memory"),
+    ] {
+        let mapping = match around {
+            Some(file) => Mapping::shared(&file.file, 0, 1 << 20, true)?,
+            None => Mapping::anonymous(1 << 20)?,
+        };
+        mapping.replace(10 * 4096, &inner.file, 40 * 4096, 3 * 4096)?;
+        let pinned = FixedBuffer::register_memory(mapping.addr(), mapping.len())?;
+        guard::must_know_all()?;
+        must_refuse(what, ftruncate(&inner.file, 4096))?;
+        must_allow("behind its pages", ftruncate(&inner.file, 43 * 4096))?;
+        if around.is_some() {
+            must_refuse("the file around it", ftruncate(&outer.file, 4096))?;
+        }
+        drop((pinned, mapping));
+        must_allow_soon("truncate", || ftruncate(&inner.file, 0))?;
+        must_allow("growing again", ftruncate(&inner.file, MIB))?;
+    }
+    Ok(())
 }
 
 /// Many processes pinning at once: hints may be suppressed, holds must not be.

@@ -14,11 +14,14 @@ mod stop;
 mod sweep;
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use longpin_bpf::pinned::Pinned;
 use longpin_bpf::{BpfError, Mode};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 pub use error::GuardError;
 pub use proof::ProofError;
@@ -70,6 +73,9 @@ struct Turn {
     _file: File,
 }
 
+/// How long a command waits for another one to finish.
+const TURN_LIMIT: Duration = Duration::from_secs(60);
+
 impl Turn {
     fn take(host: &Host) -> Result<Self, GuardError> {
         let failed = |source: std::io::Error| GuardError::Lock {
@@ -80,12 +86,20 @@ impl Turn {
             .create(true)
             .truncate(false)
             .write(true)
+            // Nobody else may open it: whoever can may hold the lock for ever.
+            .mode(0o600)
             .open(&host.lock)
             .map_err(|err| match err.kind() {
                 std::io::ErrorKind::PermissionDenied => GuardError::NoPrivilege,
                 _ => failed(err),
             })?;
-        flock(&file, FlockOperation::LockExclusive).map_err(|err| failed(err.into()))?;
+        let deadline = Instant::now() + TURN_LIMIT;
+        while let Err(err) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if err != Errno::WOULDBLOCK || Instant::now() > deadline {
+                return Err(failed(err.into()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
         Ok(Self { _file: file })
     }
 }
@@ -143,15 +157,43 @@ fn check_privilege() -> Result<(), GuardError> {
     }
 }
 
-/// Unpin everything in a directory of bpffs, and the directory. What is gone already is no error.
+/// Whom a guard pinned in a directory refuses, whatever else of it can be opened.
+fn read_mode(dir: &Path) -> Result<Option<Mode>, GuardError> {
+    match longpin_bpf::pinned::read_mode(dir) {
+        Err(BpfError::Abi { found }) => Err(GuardError::OtherVersion { found }),
+        other => Ok(other?),
+    }
+}
+
+/// Unpin everything in a directory of bpffs, and the directory: first what refuses, last the state that
+/// says whether it does. What is gone already is no error.
 fn remove_dir(dir: &Path) -> Result<(), GuardError> {
     let failed = |source| GuardError::Remove {
         path: dir.to_owned(),
         source,
     };
-    match std::fs::remove_dir_all(dir) {
-        Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(failed(err)),
-        _ => Ok(()),
+    let gone = |err: &std::io::Error| err.kind() == std::io::ErrorKind::NotFound;
+    let entries = match std::fs::read_dir(dir) {
+        Err(err) if gone(&err) => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    let names: Result<Vec<_>, _> = entries.map(|entry| Ok(entry?.file_name())).collect();
+    let mut names = names.map_err(failed)?;
+    names.sort_by_key(|name| removal_rank(&name.to_string_lossy()));
+    for name in names {
+        match std::fs::remove_file(dir.join(name)) {
+            Err(err) if !gone(&err) => return Err(failed(err)),
+            _ => {}
+        }
+    }
+    std::fs::remove_dir(dir).map_err(failed)
+}
+
+fn removal_rank(name: &str) -> u8 {
+    match name {
+        "link_file_permission" | "link_inode_setattr" | "link_inode_setattr_without_idmap" => 0,
+        "map_state" => 2,
+        _ => 1,
     }
 }
 

@@ -22,6 +22,9 @@ pub enum ProofError {
     /// The proof's own file could not be made.
     #[error("cannot make a file to try it on")]
     NoFile(#[source] std::io::Error),
+    /// The programs on the pin functions do not run: pins would be found by sweeps alone.
+    #[error("the programs on the pin functions did not see the pin")]
+    NoHint,
     /// A forbidden act went through, or failed for another reason.
     #[error("{act} of a pinned file answered {answer}, not ETXTBSY")]
     NotRefused {

@@ -1,13 +1,19 @@
 //! Starting the guard.
 
-use longpin_bpf::facts::Facts;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use longpin_bpf::facts::{Facts, PIN_FUNCTIONS};
 use longpin_bpf::load::{self, Storage};
 use longpin_bpf::pinned::Pinned;
-use longpin_bpf::{BpfError, Mode};
-use longpin_linux::probe;
+use longpin_bpf::{BpfError, Mode, SUSPECT_ALL};
+use longpin_linux::{probe, tasks};
 
-use super::{GuardError, Host, Turn, check_privilege, open_pinned, proof, remove_dir, sweep};
+use super::{GuardError, Host, Turn, check_privilege, proof, read_mode, remove_dir, sweep};
 use crate::Enforcement;
+
+/// How often the tasks are looked at for pin calls that are older than the programs.
+const QUIET_LOOKS: u32 = 20;
 
 /// Start the guard: check the host, attach, look for pins that are older, prove, publish, arm.
 ///
@@ -64,14 +70,26 @@ fn name_missing_btf(err: BpfError, host: &Host) -> GuardError {
 
 /// Refuse to start twice; remove what a killed start or stop left, which refuses nobody.
 fn clear_way(host: &Host) -> Result<(), GuardError> {
-    match open_pinned(&host.guard_dir()) {
-        Ok(Some(pinned)) if pinned.state().mode() == Mode::Enforcing => {
-            return Err(GuardError::AlreadyRunning);
-        }
-        Err(err @ GuardError::OtherVersion { .. }) => return Err(err),
-        _ => remove_dir(&host.guard_dir())?,
+    match read_mode(&host.guard_dir())? {
+        Some(Mode::Enforcing) => return Err(GuardError::AlreadyRunning),
+        Some(Mode::Off | Mode::Proving) | None => remove_dir(&host.guard_dir())?,
     }
     remove_dir(&host.scratch_dir())
+}
+
+/// Is nobody inside a pin call? One that began before the programs were attached is not seen to end.
+fn nobody_pins() -> Result<bool, GuardError> {
+    for _ in 0..QUIET_LOOKS {
+        let inside = tasks::count_tasks_inside(&PIN_FUNCTIONS).map_err(|source| {
+            let what = "tasks inside pin calls".into();
+            GuardError::Probe { what, source }
+        })?;
+        if inside == 0 {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(false)
 }
 
 fn assemble(
@@ -89,11 +107,22 @@ fn assemble(
     std::fs::create_dir(&scratch).map_err(publish)?;
     attached.pin(&scratch)?;
     let pinned = Pinned::open(&scratch)?;
+    let quiet = nobody_pins()?;
     sweep::sweep_with(&pinned, progress)?;
-    pinned.state().set_mode(Mode::Proving(std::process::id()));
+    if !quiet {
+        pinned
+            .state()
+            .suspect_all
+            .store(SUSPECT_ALL, Ordering::Relaxed);
+    }
+    let seen = pinned.state().left.load(Ordering::Relaxed);
+    pinned.state().set_mode(Mode::Proving);
     let proved = proof::prove();
     pinned.state().set_mode(Mode::Off);
     proved.map_err(GuardError::Unproved)?;
+    if pinned.state().left.load(Ordering::Relaxed) == seen {
+        return Err(GuardError::Unproved(proof::ProofError::NoHint));
+    }
     std::fs::rename(&scratch, host.guard_dir()).map_err(publish)?;
     pinned.state().set_mode(Mode::Enforcing);
     Ok(())

@@ -2,7 +2,7 @@
 
 use longpin_bpf::Mode;
 
-use super::{GuardError, Host, Turn, check_privilege, open_pinned, remove_dir};
+use super::{GuardError, Host, Turn, check_privilege, open_pinned, remove_dir, sweep};
 use crate::holds;
 
 /// What was stopped.
@@ -28,6 +28,9 @@ pub fn stop(host: &Host, force: bool) -> Result<Stopped, GuardError> {
     }
     let ended = match open_pinned(&host.guard_dir()) {
         Ok(Some(pinned)) => {
+            if !pinned.hints_complete()? {
+                sweep::sweep_with(&pinned, &mut |_, _| ())?;
+            }
             let live = holds::read(&pinned)?.len();
             if live > 0 && !force {
                 return Err(GuardError::Held { holds: live });

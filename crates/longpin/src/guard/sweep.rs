@@ -48,6 +48,10 @@ pub(super) fn sweep_with(
         move |source| GuardError::Probe { what, source }
     };
     let all = probe::count_page_frames().map_err(failed("the page frames"))?;
+    if all == 0 {
+        let source = std::io::ErrorKind::InvalidData.into();
+        return Err(failed("the page frames")(source));
+    }
     let state = pinned.state();
     pinned.begin_sweep()?;
     let lost_exits = count_lost_exits(state).map_err(failed("tasks inside pin calls"))?;
