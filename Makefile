@@ -25,8 +25,8 @@ demo: setup ## See the hazard and the cure, in a guest with a real kernel
 test: setup ## Host tests, then guest tests: all on the newest kernel, smoke tests on the others
 	@$(XTASK) test
 
-test-long: setup ## Every test on every kernel
-	@$(XTASK) test --all
+test-long: setup ## Every test on every kernel, the slow ones too
+	@LONGPIN_LONG=1 $(XTASK) test --all
 
 vm: setup ## Run CMD in the guest with kernel ROW: make vm ROW=6.1 CMD='uname -r'
 	@$(XTASK) vm --kernel $(ROW) -- sh -c '$(subst ','\'',$(CMD))'

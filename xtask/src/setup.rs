@@ -34,6 +34,7 @@ const PACKAGES: &[&[&str]] = &[
         "ibverbs-providers",
         "perftest",
         "iproute2",
+        "bpftool",
     ],
     &[
         "ndctl",
