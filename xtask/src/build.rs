@@ -32,17 +32,19 @@ pub(crate) fn release() -> Result<()> {
 /// The test program of the guest tiers.
 pub(crate) fn guest_tests() -> Result<PathBuf> {
     let package = ["--release", "-p", "longpin-tests", "--features", "rdma"];
-    executable(&[&["test", "--no-run"], &package[..], &["--test", "guest"]].concat())
+    let args = [&["test", "--no-run"], &package[..], &["--test", "guest"]].concat();
+    executable("guest", &args)
 }
 
 /// The demonstration over soft-RoCE.
 pub(crate) fn rdma_demo() -> Result<PathBuf> {
     let package = ["--release", "-p", "longpin-tests", "--features", "rdma"];
-    executable(&[&["build"], &package[..], &["--bin", "rdma-demo"]].concat())
+    let args = [&["build"], &package[..], &["--bin", "rdma-demo"]].concat();
+    executable("rdma-demo", &args)
 }
 
-/// Builds, and returns the path of the one executable that came of it.
-fn executable(args: &[&str]) -> Result<PathBuf> {
+/// Builds, and returns the path of the target of this name.
+fn executable(name: &str, args: &[&str]) -> Result<PathBuf> {
     let mut command = cargo(args)?;
     command
         .arg("--message-format=json-render-diagnostics")
@@ -56,20 +58,19 @@ fn executable(args: &[&str]) -> Result<PathBuf> {
         );
     }
     let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    last_executable(&messages)
+    executable_among(&messages, name)
         .with_context(|| format!("cargo {} built no executable", args.join(" ")))
 }
 
-/// Dependencies' build scripts come first in the messages: the executable asked for is the last.
-fn last_executable(messages: &str) -> Option<PathBuf> {
-    let messages = messages
+/// A test's package's programs are built with it, in any order: the target's name tells which is wanted.
+fn executable_among(messages: &str, name: &str) -> Option<PathBuf> {
+    let mut messages = messages
         .lines()
-        .filter_map(|line| serde_json::from_str(line).ok());
-    messages
-        .filter_map(|message: serde_json::Value| {
-            message.get("executable")?.as_str().map(PathBuf::from)
-        })
-        .next_back()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    messages.find_map(|message| {
+        let path = message.get("executable")?.as_str()?;
+        (message["target"]["name"] == name).then(|| path.into())
+    })
 }
 
 #[cfg(test)]
@@ -78,9 +79,20 @@ mod tests {
 
     #[test]
     fn the_executable_is_found_among_the_messages() {
-        let messages = "{\"reason\":\"compiler-artifact\",\"executable\":null}\n\
-                        {\"reason\":\"compiler-artifact\",\"executable\":\"/t/guest-1\"}\n\
-                        {\"reason\":\"build-finished\",\"success\":true}\n";
-        assert_eq!(last_executable(messages), Some(PathBuf::from("/t/guest-1")));
+        let artifact = |name: &str, path: &str| {
+            let target = serde_json::json!({ "name": name });
+            let message = serde_json::json!({ "target": target, "executable": path });
+            message.to_string()
+        };
+        let library = r#"{"target":{"name":"guest"},"executable":null}"#.to_owned();
+        let messages = [
+            library,
+            artifact("guest", "/t/guest-1"),
+            artifact("rdma-demo", "/t/demo"),
+        ];
+        let found = |name| executable_among(&messages.join("\n"), name);
+        assert_eq!(found("guest"), Some(PathBuf::from("/t/guest-1")));
+        assert_eq!(found("rdma-demo"), Some(PathBuf::from("/t/demo")));
+        assert_eq!(found("other"), None);
     }
 }
