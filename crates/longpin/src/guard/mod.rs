@@ -201,3 +201,42 @@ fn removal_rank(name: &str) -> u8 {
 pub fn set_verbose(verbose: bool) {
     longpin_bpf::set_verbose(verbose);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_emptied_refusals_first_state_last() {
+        let mut names = [
+            "map_state",
+            "map_files",
+            "link_file_permission",
+            "link_pin_exit",
+        ];
+        names.sort_by_key(|name| removal_rank(name));
+        assert_eq!((names[0], names[3]), ("link_file_permission", "map_state"));
+        let dir = tempfile::tempdir().unwrap();
+        let guard = dir.path().join("longpin");
+        std::fs::create_dir(&guard).unwrap();
+        std::fs::write(guard.join("map_state"), "").unwrap();
+        remove_dir(&guard).unwrap();
+        remove_dir(&guard).unwrap();
+        assert!(!guard.exists());
+    }
+
+    #[test]
+    fn only_one_command_has_the_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host {
+            lock: dir.path().join("lock"),
+            ..Host::default()
+        };
+        let turn = Turn::take(&host).unwrap();
+        let second = File::options().write(true).open(&host.lock).unwrap();
+        let taken = flock(&second, FlockOperation::NonBlockingLockExclusive);
+        assert_eq!(taken, Err(Errno::WOULDBLOCK));
+        drop(turn);
+        flock(&second, FlockOperation::NonBlockingLockExclusive).unwrap();
+    }
+}

@@ -127,3 +127,67 @@ fn assemble(
     pinned.state().set_mode(Mode::Enforcing);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A host of files in a directory, with these active security modules.
+    fn host(dir: &std::path::Path, modules: &str) -> Host {
+        let place = |name: &str| dir.join(name);
+        std::fs::write(place("lsm"), modules).unwrap();
+        std::fs::write(place("btf"), "").unwrap();
+        Host {
+            security_modules: place("lsm"),
+            btf: place("btf"),
+            bpf_fs: dir.to_owned(),
+            lock: place("lock"),
+        }
+    }
+
+    fn hint(err: &GuardError) -> String {
+        err.hints().join("\n")
+    }
+
+    #[test]
+    fn a_kernel_without_the_bpf_module_is_told_the_line_to_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let err = check_host(&host(dir.path(), "lockdown,yama\n")).unwrap_err();
+        assert!(matches!(&err, GuardError::NoBpfLsm { modules } if modules.len() == 2));
+        assert!(
+            hint(&err).contains("lsm=lockdown,yama,bpf"),
+            "{}",
+            hint(&err)
+        );
+    }
+
+    #[test]
+    fn a_kernel_without_btf_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut host = host(dir.path(), "yama,bpf");
+        host.btf = dir.path().join("nothing");
+        let err = check_host(&host).unwrap_err();
+        assert!(matches!(err, GuardError::NoBtf { .. }), "{err}");
+    }
+
+    #[test]
+    fn an_ordinary_directory_is_no_bpf_file_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let err = check_host(&host(dir.path(), "yama,bpf")).unwrap_err();
+        assert!(matches!(err, GuardError::NoBpfFs { .. }), "{err}");
+        assert!(
+            hint(&err).starts_with("mount -t bpf bpf "),
+            "{}",
+            hint(&err)
+        );
+    }
+
+    #[test]
+    fn where_securityfs_is_not_mounted_the_list_is_unknown_and_loading_will_tell() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut host = host(dir.path(), "");
+        host.security_modules = dir.path().join("nothing");
+        let err = check_host(&host).unwrap_err();
+        assert!(matches!(err, GuardError::NoBpfFs { .. }), "{err}");
+    }
+}
