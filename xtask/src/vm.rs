@@ -24,6 +24,9 @@ const NVDIMM_ROOM_MIB: u32 = 4096;
 /// A label area of 16 MiB, and a namespace whose size is a multiple of 16 MiB, as the kernel wants it.
 const NVDIMM_MIB: u32 = 528;
 
+/// How often a guest that dies before it is ready is booted, in all.
+const BOOTS: u32 = 3;
+
 /// File system of the scratch directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ScratchFs {
@@ -90,6 +93,8 @@ impl End {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) end: End,
+    /// The guest was ready and the command began.
+    pub(crate) began: bool,
     /// Everything the command wrote to its standard output; it was also passed on.
     pub(crate) stdout: String,
 }
@@ -108,10 +113,22 @@ impl Guest {
         }
     }
 
-    /// Boots the guest and runs the command, its outputs passed on as they come.
+    /// Boots the guest and runs the command, its outputs passed on as they come. A guest that dies before the command
+    /// began is booted again: an emulated kernel sometimes trips over the patching of its own code.
     pub(crate) fn run(&self) -> Result<Run> {
-        let vng = setup::vng()?;
         let kvm = !self.icount && kvm::works(&self.kernel)?;
+        for _ in 1..BOOTS {
+            let run = self.boot_and_run(kvm)?;
+            if run.began || kvm {
+                return Ok(run);
+            }
+            ui::say("the guest died while it booted: once more");
+        }
+        self.boot_and_run(kvm)
+    }
+
+    fn boot_and_run(&self, kvm: bool) -> Result<Run> {
+        let vng = setup::vng()?;
         let shared = shared_dir()?;
         std::fs::create_dir_all(&shared)
             .with_context(|| format!("cannot create {}", shared.display()))?;
@@ -135,6 +152,7 @@ impl Guest {
         let _ = stderr.join();
         Ok(Run {
             end,
+            began: dir.is_ready(),
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
         })
     }
@@ -171,7 +189,7 @@ impl Guest {
         }
         // Warnings and worse reach the console, so that the log of a dead guest is complete.
         argv.push("--append=loglevel=5".into());
-        argv.push(format!("--qemu-opts={}", self.qemu_options(dir)).into());
+        argv.push(format!("--qemu-opts={}", self.qemu_options(dir, kvm)).into());
         let mut exec = OsString::from("exec /bin/sh ");
         exec.push(rundir::quote(dir.path.join("init.sh").as_os_str()));
         exec.push(" ");
@@ -181,7 +199,7 @@ impl Guest {
     }
 
     /// The console goes to a file (virtme-ng throws it away), and two NVDIMMs are plugged in.
-    fn qemu_options(&self, dir: &RunDir) -> String {
+    fn qemu_options(&self, dir: &RunDir, kvm: bool) -> String {
         let console = rundir::qemu_path(&dir.console_path());
         let (memory, max) = (self.memory_mib, self.memory_mib + NVDIMM_ROOM_MIB);
         let mut options = vec![
@@ -197,6 +215,10 @@ impl Guest {
         }
         if self.icount {
             options.push("-icount shift=0,sleep=off".to_owned());
+        } else if !kvm {
+            // With a thread for each CPU, QEMU loses the race against a kernel that patches its own code (static
+            // branches, BPF trampolines): "Oops: int3" out of nowhere.
+            options.push("-accel tcg,thread=single".to_owned());
         }
         options.join(" ")
     }
