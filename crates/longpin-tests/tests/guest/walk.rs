@@ -19,13 +19,11 @@ pub(crate) const TESTS: &[Test] = &[
     ("walk_tebibyte", walk_tebibyte),
     ("walk_hugetlbfs", walk_hugetlbfs),
     ("walk_swapped_neighbours", walk_swapped_neighbours),
+    ("walk_sparse", walk_sparse),
 ];
 
 /// Too slow for every day under emulation: `make test-long`.
-pub(crate) const LONG_TESTS: &[Test] = &[
-    ("walk_sparse", walk_sparse),
-    ("walk_many_pins", walk_many_pins),
-];
+pub(crate) const LONG_TESTS: &[Test] = &[("walk_many_pins", walk_many_pins)];
 
 const PAGE: u64 = 4096;
 const MIB: u64 = 1 << 20;
