@@ -66,6 +66,13 @@ fn c09_older_pins() -> Result<()> {
 fn c09_lost_hints() -> Result<()> {
     guard::off()?;
     guard::on()?;
+    let lost = lose_hints();
+    // Without its exit programs it is no guard for the other tests.
+    guard::off()?;
+    lost
+}
+
+fn lose_hints() -> Result<()> {
     let other = TestFile::new(FsKind::Tmpfs, MIB)?;
     let f = TestFile::new(FsKind::Tmpfs, MIB)?;
     for function in ["pin_user_pages_fast", "pin_user_pages"] {
@@ -81,12 +88,21 @@ fn c09_lost_hints() -> Result<()> {
     );
     must_refuse("a pin without a hint", ftruncate(&f.file, 0))?;
     must_allow("a file that nobody pinned", ftruncate(&other.file, 0))?;
-    guard::must(&["guard", "sweep"])?;
-    guard::must_know_all()?;
+    sweep_until_known()?;
     must_refuse("known by the sweep", ftruncate(&f.file, 0))?;
     drop(pinned);
-    must_allow_soon("truncate", || ftruncate(&f.file, 0))?;
-    guard::off()
+    must_allow_soon("truncate", || ftruncate(&f.file, 0))
+}
+
+/// A sweep that meets a task which seems to be inside a pin call acknowledges too little, which is safe, and says so.
+fn sweep_until_known() -> Result<()> {
+    for _ in 0..10 {
+        guard::must(&["guard", "sweep"])?;
+        if guard::must_know_all().is_ok() {
+            return Ok(());
+        }
+    }
+    guard::must_know_all()
 }
 
 /// One call pins pages of anonymous memory and of two files: each file is held.
@@ -156,6 +172,5 @@ fn c09_busy() -> Result<()> {
     for f in &busy {
         must_allow_soon("afterwards", || truncate(&f.path, 0)).context("nobody pins any more")?;
     }
-    guard::must(&["guard", "sweep"])?;
-    guard::must_know_all()
+    sweep_until_known()
 }
