@@ -6,9 +6,11 @@
 //! when to start, what to prove, and what to show.
 
 mod error;
+pub mod event;
 pub mod facts;
 pub mod load;
 pub mod pinned;
+pub mod rule;
 pub mod shared;
 mod state;
 

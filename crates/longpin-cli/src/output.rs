@@ -34,6 +34,29 @@ pub(crate) fn print_table(headings: Option<&[&str]>, right: &[usize], rows: &[Ve
     }
 }
 
+/// One blank between cells, for scripts; blanks and control characters within them as `\\xNN`.
+pub(crate) fn print_raw(headings: Option<&[&str]>, rows: &[Vec<String>]) {
+    if let Some(headings) = headings {
+        anstream::println!("{}", headings.join(" "));
+    }
+    for row in rows {
+        let cells: Vec<_> = row.iter().map(|cell| escape(cell)).collect();
+        anstream::println!("{}", cells.join(" "));
+    }
+}
+
+fn escape(cell: &str) -> String {
+    let mut out = String::new();
+    for c in cell.chars() {
+        if c == ' ' || c == '\\' || c.is_control() {
+            out += &format!("\\x{:02x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 fn format_line(cells: &[String], widths: &[usize], right: &[usize]) -> String {
     let padded = cells
         .iter()
@@ -95,8 +118,14 @@ pub(crate) fn report(err: &anyhow::Error, verbose: bool) -> ExitCode {
 
 fn exit_code(err: &GuardError) -> u8 {
     match err {
-        GuardError::AlreadyRunning | GuardError::NotRunning | GuardError::Held { .. } => REFUSED,
-        GuardError::Probe { .. } => CANNOT_TELL,
+        GuardError::AlreadyRunning
+        | GuardError::NotRunning
+        | GuardError::Held { .. }
+        | GuardError::Partial { .. }
+        | GuardError::NoSuchHold { .. }
+        | GuardError::Alive { .. } => REFUSED,
+        GuardError::Probe { .. } | GuardError::Open { .. } => CANNOT_TELL,
+        GuardError::NotRegular { .. } => USAGE,
         _ => SYSTEM,
     }
 }
@@ -111,6 +140,11 @@ mod tests {
         assert_eq!(human(8 << 20), "8M");
         assert_eq!(human((8 << 20) + 4096), "8196K");
         assert_eq!(human(4097), "4097");
+    }
+
+    #[test]
+    fn raw_cells_have_no_blanks() {
+        assert_eq!(escape("/a b\\c\n"), "/a\\x20b\\x5cc\\x0a");
     }
 
     #[test]

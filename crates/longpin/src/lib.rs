@@ -4,8 +4,10 @@
 //! kernel: this library starts it, proves it, asks it, and stops it. [`holds`] says who holds what.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 mod claim;
 mod consumer;
+pub mod events;
 pub mod guard;
 pub mod holds;
 

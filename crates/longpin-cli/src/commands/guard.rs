@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use longpin::guard::{self, GuardError, Hints, Host, Running, Status};
+use longpin::guard::{self, GuardError, Hints, Host, Running, StartOptions, Status};
 use longpin::{Claim, Enforcement};
 
 use super::progress::SweepBar;
@@ -12,18 +12,27 @@ use crate::output::{REFUSED, print_table};
 pub(crate) fn run(command: &Guard) -> anyhow::Result<ExitCode> {
     let host = Host::default();
     match command {
-        Guard::Start => start(&host),
+        Guard::Start { audit, partial } => {
+            let options = StartOptions {
+                audit: *audit,
+                partial: *partial,
+            };
+            start(&host, options)
+        }
         Guard::Stop { force } => stop(&host, *force),
         Guard::Status { json } => status(&host, *json),
         Guard::Sweep => sweep(&host),
     }
 }
 
-fn start(host: &Host) -> anyhow::Result<ExitCode> {
+fn start(host: &Host, options: StartOptions) -> anyhow::Result<ExitCode> {
     let bar = SweepBar::new();
-    let enforcement = guard::start(host, &mut |done, all| bar.show(done, all))?;
+    let enforcement = guard::start(host, options, &mut |done, all| bar.show(done, all))?;
     drop(bar);
     anstream::println!("guard started: {}", describe(&enforcement));
+    if options.audit {
+        anstream::println!("audit: it records what it would refuse, and refuses nothing");
+    }
     anstream::println!("proved: a truncate and a hole punch of a pinned file were refused");
     Ok(ExitCode::SUCCESS)
 }
@@ -75,6 +84,12 @@ fn status(host: &Host, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn enforced(enforcement: &Enforcement) -> Vec<Claim> {
+    let mut claims = Claim::ALL.to_vec();
+    claims.retain(|claim| !enforcement.missing().contains(claim));
+    claims
+}
+
 fn claims(list: &[Claim]) -> String {
     list.iter()
         .map(Claim::to_string)
@@ -85,7 +100,9 @@ fn claims(list: &[Claim]) -> String {
 fn describe(enforcement: &Enforcement) -> String {
     match enforcement {
         Enforcement::Full => format!("enforcing {}, level layout", claims(&Claim::ALL)),
-        Enforcement::Partial { missing } => format!("enforcing without {}", claims(missing)),
+        Enforcement::Partial { missing } => {
+            format!("enforcing, level layout, without {}", claims(missing))
+        }
         Enforcement::None => "enforcing nothing".into(),
     }
 }
@@ -98,8 +115,13 @@ fn to_rows(status: &Status) -> Vec<Vec<String>> {
             "impossible: this kernel has a pin function that cannot be watched; every file is walked"
         }
     };
+    let mode = if status.audit {
+        " (audit: refuses nothing)"
+    } else {
+        ""
+    };
     let mut rows = vec![
-        ("guard", describe(&status.enforcement)),
+        ("guard", describe(&status.enforcement) + mode),
         ("hints", hints.to_owned()),
         ("pin calls", format!("{} seen", status.pin_calls)),
         (
@@ -116,7 +138,17 @@ fn to_rows(status: &Status) -> Vec<Vec<String>> {
             status.unfinished,
             "walks that could not finish, and refused",
         ),
-        (status.unnoted, "fallocate calls judged for the whole file"),
+        (status.unnoted, "operations judged for the whole file"),
+        (
+            status.broken,
+            "pages left their file while pinned; `longpin watch --last` says whose",
+        ),
+        (status.would_refuse, "operations would have been refused"),
+        (status.exempted, "operations let through by rule"),
+        (
+            status.denied,
+            "processes killed because a rule denies their pin",
+        ),
         (status.files_lost, "files found the table of suspects full"),
         (
             status.rows_lost,
@@ -139,19 +171,20 @@ fn to_json(status: &Status) -> serde_json::Value {
         "version": 1,
         "running": true,
         "level": "layout",
-        "enforces": Claim::ALL,
-        "missing": match &status.enforcement {
-            Enforcement::Full => &[][..],
-            Enforcement::Partial { missing } => missing.as_slice(),
-            Enforcement::None => &Claim::ALL[..],
-        },
+        "enforces": enforced(&status.enforcement),
+        "audit": status.audit,
+        "missing": status.enforcement.missing(),
         "hints": status.hints,
         "pin-calls": status.pin_calls,
         "suspects": status.suspects,
         "refused": status.refused,
         "walks": status.walks,
         "walks-unfinished": status.unfinished,
-        "fallocate-unnoted": status.unnoted,
+        "unnoted": status.unnoted,
+        "broken-pages": status.broken,
+        "would-refuse": status.would_refuse,
+        "exempted": status.exempted,
+        "denied": status.denied,
         "files-lost": status.files_lost,
         "rows-lost": status.rows_lost,
     })

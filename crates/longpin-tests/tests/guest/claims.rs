@@ -143,7 +143,7 @@ fn c02_punch() -> Result<()> {
         punch_one(kind).with_context(|| kind.name())?;
     }
     ensure!(
-        guard::count("fallocate-unnoted")? == 0,
+        guard::count("unnoted")? == 0,
         "a note was missed in a quiet guest"
     );
     Ok(())
@@ -263,7 +263,7 @@ fn c02_io_uring() -> Result<()> {
         f.check(0, &read(&f, 0, 4 * MIB)?)?;
     }
     ensure!(
-        guard::count("fallocate-unnoted")? == 0,
+        guard::count("unnoted")? == 0,
         "a note was missed in a quiet guest"
     );
     Ok(())

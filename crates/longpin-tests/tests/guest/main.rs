@@ -3,6 +3,7 @@
 //!
 //! The names begin with the claim of docs/guarantee.md that the test serves.
 
+mod admin;
 mod bad_input;
 mod child;
 mod claims;
@@ -43,6 +44,7 @@ fn all_tests() -> Vec<(Test, bool)> {
         .iter()
         .chain(walk::TESTS)
         .chain(hints::TESTS)
+        .chain(admin::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
     quick

@@ -23,9 +23,11 @@ use longpin_bpf::{BpfError, Mode};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use crate::Enforcement;
+
 pub use error::GuardError;
 pub use proof::ProofError;
-pub use start::start;
+pub use start::{StartOptions, start};
 pub use status::{Hints, Status, read_status};
 pub use stop::{Stopped, stop};
 pub use sweep::{Swept, sweep};
@@ -108,6 +110,7 @@ impl Turn {
 #[derive(Debug)]
 pub struct Running {
     pinned: Pinned,
+    dir: PathBuf,
     _turn: Turn,
 }
 
@@ -121,8 +124,9 @@ impl Running {
         check_privilege()?;
         let turn = Turn::take(host)?;
         match open_pinned(&host.guard_dir())? {
-            Some(pinned) if pinned.state().mode() == Mode::Enforcing => Ok(Self {
+            Some(pinned) if pinned.state().mode().is_running() => Ok(Self {
                 pinned,
+                dir: host.guard_dir(),
                 _turn: turn,
             }),
             _ => Err(GuardError::NotRunning),
@@ -132,6 +136,29 @@ impl Running {
     pub(crate) fn pinned(&self) -> &Pinned {
         &self.pinned
     }
+
+    /// How much of the promise the attached programs enforce.
+    pub(crate) fn enforcement(&self) -> Result<Enforcement, GuardError> {
+        read_enforcement(&self.dir)
+    }
+}
+
+/// How much of the promise the links pinned in a directory enforce.
+fn read_enforcement(dir: &Path) -> Result<Enforcement, GuardError> {
+    let failed = |source| GuardError::Probe {
+        what: format!("the programs pinned in {}", dir.display()),
+        source,
+    };
+    let mut attached = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        attached.extend(
+            name.to_string_lossy()
+                .strip_prefix("link_")
+                .map(str::to_owned),
+        );
+    }
+    Ok(Enforcement::by_programs(&attached))
 }
 
 /// What is pinned in a directory; `None` when nothing is, or only the rest of a killed command.
@@ -191,7 +218,13 @@ fn remove_dir(dir: &Path) -> Result<(), GuardError> {
 
 fn removal_rank(name: &str) -> u8 {
     match name {
-        "link_file_permission" | "link_inode_setattr" | "link_inode_setattr_without_idmap" => 0,
+        "link_file_permission"
+        | "link_inode_setattr"
+        | "link_inode_setattr_without_idmap"
+        | "link_file_ioctl"
+        | "link_file_ioctl_compat"
+        | "link_sb_umount"
+        | "link_sb_remount" => 0,
         "map_state" => 2,
         _ => 1,
     }

@@ -55,6 +55,9 @@ pub(super) fn sweep_with(
     let state = pinned.state();
     pinned.begin_sweep()?;
     let lost_exits = count_lost_exits(state).map_err(failed("tasks inside pin calls"))?;
+    if lost_exits != state.acked_balance.load(Ordering::Relaxed) {
+        state.sweep_promotes.store(1, Ordering::Relaxed);
+    }
     let mut folios = 0;
     for first in (0..all).step_by(usize::try_from(SECTION).unwrap_or(usize::MAX)) {
         progress(first, all);
@@ -62,6 +65,10 @@ pub(super) fn sweep_with(
     }
     progress(all, all);
     acknowledge(state, lost_exits);
+    // What nobody pins any more need not be walked again; and the table is finite.
+    for suspect in pinned.suspects()? {
+        pinned.forget(&suspect.file)?;
+    }
     Ok(Swept {
         frames: all,
         folios,
