@@ -8,6 +8,7 @@
 mod error;
 pub mod facts;
 pub mod load;
+pub mod offers;
 pub mod pinned;
 pub mod shared;
 mod state;

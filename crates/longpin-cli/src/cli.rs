@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 
 /// Keep files from losing pages that hardware has pinned.
@@ -19,6 +21,7 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  longpin doctor              what this host can enforce, and what to change if it cannot
   longpin demo                see the hazard and the cure on this host, in seconds
   longpin guard start         protect every file that somebody pins, from now on
   longpin ls                  who holds what
@@ -35,6 +38,16 @@ pub(crate) enum Command {
     Guard(Guard),
     /// List the files that are pinned now: range, pages, process, consumer
     Ls(Ls),
+    /// What this host can enforce, claim by claim, and what to change if it cannot
+    ///
+    /// Loads nothing and changes nothing. A "yes" means that nothing is known to be missing; `longpin
+    /// guard start` proves it. Exit status 0 when all claims can be enforced, 1 when not all, 2 when
+    /// that cannot be told.
+    Doctor {
+        /// One JSON object: {"version":1,"verdict":...,"checks":[...],"claims":[...]}
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -55,6 +68,16 @@ pub(crate) enum Guard {
     },
     /// Look at every page frame for pins that were not seen, so that fewer files need a walk
     Sweep,
+    /// Read the rules and say what they mean on this host, without putting them into force
+    ///
+    /// Prints one line for each rule; mistakes and warnings go to standard error, as
+    /// FILE:LINE:COLUMN: WHAT. Exit status 0 when the rules can be used, 1 when not, 2 when that cannot
+    /// be told. See longpin.conf(5) for the rules.
+    CheckConfig {
+        /// The file; without it, the one that the guard reads
+        #[arg(default_value = "/etc/longpin/longpin.conf")]
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@
 mod claim;
 pub mod config;
 mod consumer;
+pub mod doctor;
 pub mod guard;
 pub mod holds;
 

@@ -16,6 +16,7 @@ pub(crate) fn run(command: &Guard) -> anyhow::Result<ExitCode> {
         Guard::Stop { force } => stop(&host, *force),
         Guard::Status { json } => status(&host, *json),
         Guard::Sweep => sweep(&host),
+        Guard::CheckConfig { file } => super::check_config::run(file),
     }
 }
 

@@ -1,6 +1,8 @@
 //! One module a command.
 
+mod check_config;
 mod demo;
+mod doctor;
 mod guard;
 mod ls;
 mod progress;
@@ -15,5 +17,6 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Demo => demo::run(),
         Command::Guard(command) => guard::run(command),
         Command::Ls(options) => ls::run(options),
+        Command::Doctor { json } => doctor::run(*json),
     }
 }

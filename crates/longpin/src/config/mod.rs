@@ -203,3 +203,47 @@ impl Consumer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn repository(name: &str) -> String {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../..")
+            .join(name);
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn the_example_says_nothing_until_a_rule_is_uncommented() {
+        let text = repository("data/longpin.conf");
+        assert_eq!(parse(&text), Ok(Config::default()));
+        // What is meant to be uncommented has no blank behind the `#`.
+        let line = |line: &str| match line.strip_prefix('#') {
+            Some(rule) if rule.starts_with(char::is_alphabetic) => format!("{rule}\n"),
+            _ => format!("{line}\n"),
+        };
+        let config = parse(&text.lines().map(line).collect::<String>()).unwrap();
+        assert_eq!((config.rules.len(), config.warnings()), (6, vec![]));
+        let mut actions: Vec<_> = config.rules.iter().map(|rule| rule.action.word()).collect();
+        actions.sort_unstable();
+        assert_eq!(
+            actions,
+            ["allow", "deny", "enforce", "exempt", "ignore", "longterm"]
+        );
+        assert!(config.quota.is_some());
+    }
+
+    #[test]
+    fn the_examples_of_the_man_page_are_rules() {
+        let page = repository("man/longpin.conf.5");
+        let (_, examples) = page.split_once(".EX\n").unwrap();
+        let config = parse(examples.split_once(".EE").unwrap().0).unwrap();
+        assert_eq!((config.rules.len(), config.warnings()), (4, vec![]));
+        for action in Action::ALL {
+            assert!(page.contains(action.word()), "{action:?}");
+        }
+    }
+}

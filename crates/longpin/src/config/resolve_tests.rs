@@ -1,5 +1,8 @@
 //! Looking up names, on hosts made up for the purpose.
-#![allow(clippy::single_range_in_vec_init, reason = "one range is what is meant")]
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "one range is what is meant"
+)]
 
 use std::collections::HashMap;
 
