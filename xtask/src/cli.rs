@@ -2,7 +2,7 @@
 
 use crate::kernels::Kernel;
 use crate::vm::{Guest, ScratchFs, parse_memory};
-use crate::{demo, kernels, lint, rows, setup, test};
+use crate::{demo, docs, kernels, lint, rows, setup, test};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Demo,
     /// Check formatting, lints and licences
     Lint,
+    /// Make man pages and shell completions from the command line's definition
+    Docs,
 }
 
 /// What to fetch.
@@ -110,6 +112,7 @@ impl Command {
             Self::Test(args) => test::run(args.all),
             Self::Demo => demo::run(),
             Self::Lint => lint::run(),
+            Self::Docs => docs::run().map(|()| 0),
         }
     }
 }

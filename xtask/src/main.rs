@@ -5,6 +5,7 @@ mod build;
 mod cli;
 mod console;
 mod demo;
+mod docs;
 mod env;
 mod kernels;
 mod kvm;

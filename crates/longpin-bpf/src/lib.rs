@@ -9,6 +9,7 @@ mod error;
 pub mod event;
 pub mod facts;
 pub mod load;
+pub mod offers;
 pub mod pinned;
 pub mod rule;
 pub mod shared;

@@ -19,7 +19,7 @@ pub const ROW_LEN: usize = 264;
 /// Bytes of `struct suspect`.
 pub(crate) const SUSPECT_LEN: usize = 56;
 /// Bytes of `struct sight` before the names.
-pub const SIGHT_HEAD_LEN: usize = 64;
+pub const SIGHT_HEAD_LEN: usize = 80;
 /// Bytes of the short name kept in rows and events, terminator included.
 pub(crate) const SHORT_NAME_LEN: usize = 64;
 
@@ -148,6 +148,8 @@ pub struct Sight {
     pub pages: u64,
     /// Index of the first and of the last pinned page (inclusive), when there is one.
     pub pinned: Option<(u64, u64)>,
+    /// The same, widened to their whole folios: a pin anywhere in a folio protects all of it.
+    pub folios: Option<(u64, u64)>,
     /// Size of the file in bytes.
     pub size: u64,
     /// Hard links; 0 when the file is deleted.
@@ -164,11 +166,17 @@ impl Sight {
     /// Join what was seen of the following part of the range.
     pub(crate) fn append(&mut self, part: &Self) {
         self.pages += part.pages;
-        self.pinned = match (self.pinned, part.pinned) {
-            (Some((first, _)), Some((_, last))) => Some((first, last)),
-            (one, other) => one.or(other),
-        };
+        self.pinned = join(self.pinned, part.pinned);
+        self.folios = join(self.folios, part.folios);
         self.next = part.next;
+    }
+}
+
+/// From the first of the one to the last of the other.
+fn join(one: Option<(u64, u64)>, other: Option<(u64, u64)>) -> Option<(u64, u64)> {
+    match (one, other) {
+        (Some((first, _)), Some((_, last))) => Some((first, last)),
+        (one, other) => one.or(other),
     }
 }
 
@@ -269,6 +277,7 @@ pub(crate) fn parse_sight(value: &[u8]) -> Option<Sight> {
     Some(Sight {
         pages,
         pinned: (pages > 0).then(|| (u64_at(value, 8), u64_at(value, 16))),
+        folios: (pages > 0).then(|| (u64_at(value, 64), u64_at(value, 72))),
         size: u64_at(value, 24),
         links: u32_at(value, 32),
         next: (u32_at(value, 40) == 0).then(|| u64_at(value, 48)),

@@ -21,6 +21,7 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  longpin doctor              what this host can enforce, and what to change if it cannot
   longpin demo                see the hazard and the cure on this host, in seconds
   longpin guard start         protect every file that somebody pins, from now on
   longpin ls                  who holds what
@@ -49,6 +50,16 @@ pub(crate) enum Command {
     Allow(FileArg),
     /// Give up the protection of a hold whose pages are still pinned
     Release(Release),
+    /// What this host can enforce, claim by claim, and what to change if it cannot
+    ///
+    /// Loads nothing and changes nothing. A "yes" means that nothing is known to be missing; `longpin
+    /// guard start` proves it. Exit status 0 when all claims can be enforced, 1 when not all, 2 when
+    /// that cannot be told.
+    Doctor {
+        /// One JSON object: {"version":1,"verdict":...,"checks":[...],"claims":[...]}
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -74,8 +85,20 @@ pub(crate) enum Guard {
         #[arg(short = 'J', long)]
         json: bool,
     },
+    /// Put the rules of /etc/longpin/longpin.conf into force anew, in one step
+    Reload,
     /// Look at every page frame for pins that were not seen, so that fewer files need a walk
     Sweep,
+    /// Read the rules and say what they mean on this host, without putting them into force
+    ///
+    /// Prints one line for each rule; mistakes and warnings go to standard error, as
+    /// FILE:LINE:COLUMN: WHAT. Exit status 0 when the rules can be used, 1 when not, 2 when that cannot
+    /// be told. See longpin.conf(5) for the rules.
+    CheckConfig {
+        /// The file; without it, the one that the guard reads
+        #[arg(default_value = "/etc/longpin/longpin.conf")]
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -2,10 +2,13 @@
 //! and errno becomes a named variant here, once.
 
 pub mod cgroups;
+pub mod code;
 pub mod fixed_buffer;
+pub mod identity;
 pub mod kallsyms;
 pub mod mounts;
 pub mod probe;
 pub mod tasks;
+pub mod users;
 
 pub use fixed_buffer::{FixedBuffer, PinnedMemory, RegisterError, fallocate_by_ring};

@@ -90,7 +90,7 @@ pub(crate) fn read(pinned: &Pinned) -> Result<Vec<Hold>, GuardError> {
                 explained
                     .entry(row.file)
                     .or_default()
-                    .push((row.first, row.last));
+                    .push(sight.folios.unwrap_or((row.first, row.last)));
                 holds.push(reader.describe_row(&row, &sight));
             }
             _ => pinned.end_row(&row)?,
@@ -135,11 +135,12 @@ impl Reader {
             move |source| GuardError::Probe { what, source }
         };
         let suspects = pinned.suspects()?.into_iter();
+        let mounts = mounts::read_mounts().map_err(probe("the mounts"))?;
         Ok(Self {
             suspects: suspects.map(|suspect| (suspect.file, suspect)).collect(),
-            mounts: mounts::read_mounts().map_err(probe("the mounts"))?,
             symbols: Kallsyms::read().map_err(probe("the kernel's symbols"))?,
-            cgroups: cgroups::read_paths(),
+            cgroups: cgroups::read_paths(&mounts),
+            mounts,
         })
     }
 

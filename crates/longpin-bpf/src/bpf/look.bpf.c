@@ -41,6 +41,7 @@ int inspect(u64 *ctx)
 	struct file_identity found = identify(inode);
 	struct walk walk = { .index = ctx[3], .end = ctx[4], .max_steps = FEW_STEPS };
 	struct sight *sight;
+	u64 other;
 	u32 zero = 0;
 
 	sight = bpf_map_lookup_elem(&sights, &zero);
@@ -50,6 +51,10 @@ int inspect(u64 *ctx)
 	sight->pages = walk.pages;
 	sight->first = walk.first_pinned;
 	sight->last = walk.last_pinned;
+	if (walk.pages) {
+		find_folio(inode, walk.first_pinned, &sight->folio_first, &other);
+		find_folio(inode, walk.last_pinned, &other, &sight->folio_last);
+	}
 	sight->finished = walk.finished;
 	sight->next = walk.index;
 	sight->size = FIELD64(inode, struct inode, i_size);

@@ -229,7 +229,9 @@ struct sight {
 	u32 pad;
 	u64 next;   /* where to go on, when not finished */
 	u64 parent; /* inode number of the directory */
+	u64 folio_first; /* where the folio of the first pinned page begins, */
+	u64 folio_last;	 /* and that of the last ends */
 };
-_Static_assert(sizeof(struct sight) == 64, "sight");
+_Static_assert(sizeof(struct sight) == 80, "sight");
 
 #endif

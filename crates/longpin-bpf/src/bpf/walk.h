@@ -202,4 +202,30 @@ __noinline int walk_pages(u64 inode, struct walk *w)
 	return 0;
 }
 
+/* The first and the last page index of the folio at one index; a tree of one entry has one page. */
+static __noinline int find_folio(u64 inode, u64 index, u64 *first, u64 *last)
+{
+	u32 unit = index_unit(inode), slot, end;
+	struct walk w = {
+		.mapping = FIELD64(inode, struct inode, i_mapping),
+		.index = index >> unit,
+	};
+	u64 entry;
+
+	*first = index;
+	*last = index;
+	if (descend(&w) <= 0 || !w.node)
+		return 0;
+	slot = w.slot;
+	entry = slot_of(w.node, slot);
+	if (is_sibling(entry))
+		slot = entry >> 2;
+	for (end = w.slot + 1; end < XA_CHUNK; end++)
+		if (!is_sibling(slot_of(w.node, end)))
+			break;
+	*first = (w.base + ((u64)slot << w.shift)) << unit;
+	*last = ((w.base + ((u64)end << w.shift)) << unit) - 1;
+	return 0;
+}
+
 #endif

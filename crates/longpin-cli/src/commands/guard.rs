@@ -22,6 +22,8 @@ pub(crate) fn run(command: &Guard) -> anyhow::Result<ExitCode> {
         Guard::Stop { force } => stop(&host, *force),
         Guard::Status { json } => status(&host, *json),
         Guard::Sweep => sweep(&host),
+        Guard::Reload => reload(&host),
+        Guard::CheckConfig { file } => super::check_config::run(file),
     }
 }
 
@@ -44,6 +46,16 @@ fn stop(host: &Host, force: bool) -> anyhow::Result<ExitCode> {
         1 => anstream::println!("guard stopped; 1 hold ended with it"),
         many => anstream::println!("guard stopped; {many} holds ended with it"),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn reload(host: &Host) -> anyhow::Result<ExitCode> {
+    let running = Running::open(host)?;
+    let reloaded = guard::reload(host, &running)?;
+    for warning in &reloaded.warnings {
+        anstream::eprintln!("{}:{warning}", host.config.display());
+    }
+    anstream::println!("{} rules in force", reloaded.rules);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,8 @@
 //! One module a command.
 
+mod check_config;
 mod demo;
+mod doctor;
 mod files;
 mod guard;
 mod ls;
@@ -22,5 +24,6 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Deny(file) => files::set_rule(file, true),
         Command::Allow(file) => files::set_rule(file, false),
         Command::Release(options) => files::release(options),
+        Command::Doctor { json } => doctor::run(*json),
     }
 }

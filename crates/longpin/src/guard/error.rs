@@ -6,6 +6,7 @@ use longpin_bpf::BpfError;
 
 use super::proof::ProofError;
 use crate::Claim;
+use crate::config::LoadError;
 
 /// Why a guard command failed. Whatever failed, nothing was left half attached.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +132,9 @@ pub enum GuardError {
         #[source]
         source: std::io::Error,
     },
+    /// The administrator's rules are wrong; nothing was changed.
+    #[error(transparent)]
+    Config(#[from] LoadError),
     /// The BPF interface failed.
     #[error(transparent)]
     Bpf(#[from] BpfError),
@@ -169,6 +173,7 @@ impl GuardError {
                 "longpin doctor".into(),
                 "longpin guard start --partial   # the other claims only".into(),
             ],
+            Self::Config(_) => line("longpin guard check-config"),
             Self::NoSuchHold { .. } => line("longpin ls"),
             Self::Alive { id, .. } => vec![format!(
                 "longpin release {id} --force   # the file loses its protection"

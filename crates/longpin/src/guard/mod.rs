@@ -8,6 +8,7 @@
 
 mod error;
 mod proof;
+mod rules;
 mod start;
 mod status;
 mod stop;
@@ -23,10 +24,11 @@ use longpin_bpf::{BpfError, Mode};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use crate::Enforcement;
+use crate::{Enforcement, config};
 
 pub use error::GuardError;
 pub use proof::ProofError;
+pub use rules::{Reloaded, reload};
 pub use start::{StartOptions, start};
 pub use status::{Hints, Status, read_status};
 pub use stop::{Stopped, stop};
@@ -43,6 +45,8 @@ pub struct Host {
     pub bpf_fs: PathBuf,
     /// Held by one longpin command at a time.
     pub lock: PathBuf,
+    /// The administrator's rules.
+    pub config: PathBuf,
 }
 
 impl Default for Host {
@@ -52,6 +56,7 @@ impl Default for Host {
             btf: "/sys/kernel/btf/vmlinux".into(),
             bpf_fs: "/sys/fs/bpf".into(),
             lock: "/run/longpin.lock".into(),
+            config: config::DEFAULT_PATH.into(),
         }
     }
 }

@@ -10,9 +10,11 @@ use longpin_bpf::{BpfError, Mode, SUSPECT_ALL};
 use longpin_linux::{probe, tasks};
 
 use super::{
-    GuardError, Host, Turn, check_privilege, proof, read_enforcement, read_mode, remove_dir, sweep,
+    GuardError, Host, Turn, check_privilege, proof, read_enforcement, read_mode, remove_dir, rules,
+    sweep,
 };
 use crate::Enforcement;
+use crate::config::{self, Resolved};
 
 /// How often the tasks are looked at for pin calls that are older than the programs.
 const QUIET_LOOKS: u32 = 20;
@@ -42,8 +44,9 @@ pub fn start(
     check_host(host)?;
     let _turn = Turn::take(host)?;
     clear_way(host)?;
+    let rules = config::load(&host.config, true)?;
     let facts = Facts::probe().map_err(|err| name_missing_btf(err, host))?;
-    let made = assemble(host, options, &facts, progress);
+    let made = assemble(host, options, &facts, &rules, progress);
     if made.is_err() {
         // The error that counts is the first one.
         let _ = remove_dir(&host.scratch_dir());
@@ -111,6 +114,7 @@ fn assemble(
     host: &Host,
     options: StartOptions,
     facts: &Facts,
+    rules: &Resolved,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Enforcement, GuardError> {
     let mut storage = Storage::default();
@@ -130,6 +134,7 @@ fn assemble(
     }
     let pinned = Pinned::open(&scratch)?;
     look_over(&pinned, progress)?;
+    rules::apply(&pinned, rules)?;
     prove_hooks(&pinned)?;
     std::fs::rename(&scratch, host.guard_dir()).map_err(publish)?;
     pinned.state().set_mode(if options.audit {
@@ -178,6 +183,7 @@ mod tests {
             btf: place("btf"),
             bpf_fs: dir.to_owned(),
             lock: place("lock"),
+            config: place("longpin.conf"),
         }
     }
 
