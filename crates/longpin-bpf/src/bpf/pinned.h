@@ -21,7 +21,7 @@ struct run {
 
 #define PIN_ACTIONS (1 << RULE_ENFORCE | 1 << RULE_IGNORE | 1 << RULE_DENY | 1 << RULE_ALLOW)
 
-static __noinline u32 rule_for_pin(const struct claim *claim)
+static __always_inline u32 rule_for_pin(const struct claim *claim)
 {
 	struct query query = { .inode = claim->inode, .actions = PIN_ACTIONS };
 	struct file_identity file;
@@ -39,7 +39,7 @@ static __noinline u32 rule_for_pin(const struct claim *claim)
 	return find_rule(&query);
 }
 
-static __noinline u32 judge_pin(const struct claim *claim)
+static __always_inline u32 judge_pin(const struct claim *claim)
 {
 	switch (rule_for_pin(claim)) {
 	case RULE_ENFORCE:
@@ -65,6 +65,7 @@ __noinline int enter_claim(struct claim *claim)
 {
 	u32 owner = (u32)bpf_get_current_uid_gid();
 	bool held;
+	u64 row;
 
 	if (!claim || !is_regular(claim->inode))
 		return 0;
@@ -73,13 +74,15 @@ __noinline int enter_claim(struct claim *claim)
 	held = claim->verdict == HELD || claim->verdict == DENIED;
 	if (mark_suspect(claim->inode, held ? FILE_HELD : 0, owner) && held)
 		claim->verdict = OVER_QUOTA;
-	enter_row(claim);
+	row = enter_row(claim);
+	if (row)
+		tell_of_row(claim, row == NO_ROW ? 0 : row);
 	if (claim->verdict == DENIED)
 		deny_pin();
 	return 0;
 }
 
-static __noinline int enter_run(struct run *run)
+static __always_inline int enter_run(struct run *run)
 {
 	struct claim *claim = &run->claim;
 	u64 inode;
@@ -155,7 +158,7 @@ static __noinline int enter_file(void *ctx, u64 caller, const struct span *span,
 }
 
 /* `start`: address in the current process, or 0 where it is another one's. */
-static __noinline int enter_pages(void *ctx, u64 caller, u64 start, u64 pages, u64 count)
+static __always_inline int enter_pages(void *ctx, u64 caller, u64 start, u64 pages, u64 count)
 {
 	struct span span = { .start = start & ~0xfffULL };
 

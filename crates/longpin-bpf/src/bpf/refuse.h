@@ -55,7 +55,7 @@ static __noinline u64 first_pinned(u64 inode, u64 first, u64 last)
 
 #define ACT_ACTIONS (1 << RULE_EXEMPT)
 
-static __noinline bool is_exempt(const struct act *act)
+static __always_inline bool is_exempt(const struct act *act)
 {
 	struct query query = { .inode = act->inode, .actions = ACT_ACTIONS };
 

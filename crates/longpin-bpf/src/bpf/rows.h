@@ -122,11 +122,13 @@ static __noinline bool find_row(const struct claim *claim)
 	return row && same_file(&row->file, &file);
 }
 
+#define NO_ROW (~0ULL)
+
 /*
- * Rows are filled in where they lie: they are larger than the stack allows. Until `id` is there, readers
- * pass over them.
+ * The number of a fresh row; 0 when there was one already, NO_ROW when there is no room. Rows are filled in
+ * where they lie: they are larger than the stack allows. Until `id` is there, readers pass over them.
  */
-static __noinline int enter_row(const struct claim *claim)
+static __noinline u64 enter_row(const struct claim *claim)
 {
 	struct row_key key = key_of(claim);
 	struct file_identity file = identify(claim->inode);
@@ -140,12 +142,10 @@ static __noinline int enter_row(const struct claim *claim)
 		row = bpf_map_lookup_elem(&rows, &key);
 	if (!row) {
 		__sync_fetch_and_add(&state.rows_lost, 1);
-		tell_of_row(claim, 0);
-		return 0;
+		return NO_ROW;
 	}
 	fill_row(row, claim);
-	tell_of_row(claim, row->id);
-	return 0;
+	return row->id;
 }
 
 #endif

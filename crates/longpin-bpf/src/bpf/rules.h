@@ -26,7 +26,7 @@ static long look_at_ancestor(u32 i, struct ascent *a)
 }
 
 /* Is this the file, or is the file below this directory? Of the same file system. */
-static __noinline bool is_below(u64 inode, u64 wanted)
+static __always_inline bool is_below(u64 inode, u64 wanted)
 {
 	struct ascent a = { .dentry = first_dentry(inode), .wanted = wanted };
 
