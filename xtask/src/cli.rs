@@ -28,8 +28,8 @@ pub(crate) enum Command {
     Kernels(KernelsArgs),
     /// Run a command in the guest and pass its outputs and its exit status on
     Vm(VmArgs),
-    /// Run the host tests, then the guest tests on every kernel: all on latest, the smoke tests on the others
-    Test(TestArgs),
+    /// Run the host tests, then the guest tests on every kernel. LONGPIN_LONG=1: the slow ones, too
+    Test,
     /// Show the hazard and the cure with a real kernel and soft-RoCE
     Demo,
     /// Check formatting, lints and licences
@@ -47,14 +47,6 @@ pub(crate) struct KernelsArgs {
     /// Look for newer kernels. Without it, the network is not touched for a row that is in the cache
     #[arg(long)]
     update: bool,
-}
-
-/// Which tests.
-#[derive(Debug, Args)]
-pub(crate) struct TestArgs {
-    /// Run every test on every kernel
-    #[arg(long)]
-    all: bool,
 }
 
 /// What to boot and to run.
@@ -109,7 +101,7 @@ impl Command {
             Self::Setup => setup::run().map(|()| 0),
             Self::Kernels(args) => args.run().map(|()| 0),
             Self::Vm(args) => args.run(),
-            Self::Test(args) => test::run(args.all),
+            Self::Test => test::run(),
             Self::Demo => demo::run(),
             Self::Lint => lint::run(),
             Self::Docs => docs::run().map(|()| 0),

@@ -11,6 +11,7 @@ pub mod facts;
 pub mod load;
 pub mod offers;
 pub mod pinned;
+pub mod programs;
 pub mod rule;
 pub mod shared;
 mod state;

@@ -179,6 +179,17 @@ fn to_rows(status: &Status) -> Vec<Vec<String>> {
 }
 
 fn to_json(status: &Status) -> serde_json::Value {
+    let programs: Vec<_> = status
+        .programs
+        .iter()
+        .map(|program| {
+            serde_json::json!({
+                "name": program.name,
+                "verified-instructions": program.verified,
+                "suppressed-runs": program.suppressed,
+            })
+        })
+        .collect();
     serde_json::json!({
         "version": 1,
         "running": true,
@@ -197,6 +208,7 @@ fn to_json(status: &Status) -> serde_json::Value {
         "would-refuse": status.would_refuse,
         "exempted": status.exempted,
         "denied": status.denied,
+        "programs": programs,
         "files-lost": status.files_lost,
         "rows-lost": status.rows_lost,
     })

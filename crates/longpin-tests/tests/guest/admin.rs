@@ -14,6 +14,7 @@ use crate::pin::{must_allow, must_allow_soon, must_refuse, pin};
 use crate::{Test, guard};
 
 pub(crate) const TESTS: &[Test] = &[
+    ("smoke_verifier", smoke_verifier),
     ("admin_who_may_hold", admin_who_may_hold),
     ("admin_quota", admin_quota),
     ("admin_audit", admin_audit),
@@ -26,6 +27,22 @@ pub(crate) const TESTS: &[Test] = &[
 
 const USER: u32 = 1000;
 const LEN: u64 = 65_536;
+
+/// Every program is loaded on every row, and far from the verifier's limit of a million instructions.
+fn smoke_verifier() -> Result<()> {
+    guard::on()?;
+    let status = guard::status()?;
+    ensure!(status["missing"] == serde_json::json!([]), "{status}");
+    let programs = status["programs"].as_array().context("no programs")?;
+    ensure!(programs.len() > 25, "only {} programs", programs.len());
+    for program in programs {
+        let name = program["name"].as_str().unwrap_or_default();
+        let verified = program["verified-instructions"].as_u64().unwrap_or(0);
+        println!("verifier: {name:<34} {verified:>7}");
+        ensure!(verified > 0 && verified < 100_000, "{program}");
+    }
+    guard::off()
+}
 
 fn owned(kind: FsKind, uid: u32, mode: u32) -> Result<TestFile> {
     let f = TestFile::new(kind, LEN)?;

@@ -5,6 +5,37 @@
 //! everybody else: programs are attached refusing nothing, looked over, proved against this process
 //! alone, published by one rename, and only then armed. Whatever a killed start leaves refuses nothing
 //! and is cleared by the next command.
+//!
+//! # What meets what
+//!
+//! Each operation, the program that judges it, and what it needs; a cell says from which kernel on, or
+//! how the rows differ. "note" is a tracing program that keeps the arguments: without its note the
+//! operation is judged for the whole file.
+//!
+//! | operation | judged in | range from | 6.1 | 6.12 | 7.2 |
+//! |---|---|---|---|---|---|
+//! | truncate, ftruncate, O_TRUNC (C01) | `inode_setattr` | the new size | hook without idmap | yes | yes |
+//! | fallocate, MADV_REMOVE, xfs UNRESVSP64 (C02) | `file_permission` | note, `vfs_fallocate` | yes | yes | yes |
+//! | FICLONE, FICLONERANGE into (C03) | `file_permission` | note, `vfs_clone_file_range` | yes | yes | yes |
+//! | FIDEDUPERANGE into (C03) | `file_permission` | note, `vfs_dedupe_file_range_one` | yes | yes | yes |
+//! | copy_file_range into (C03) | `file_permission` | note, `vfs_copy_file_range` | yes | yes | yes |
+//! | clone, dedupe, copy from (C04) | `file_permission`, reading | the same notes | yes | not needed | not needed |
+//! | EXCHANGE_RANGE, COMMIT_RANGE, ENCODED_WRITE (C05) | `file_permission` in an ioctl | whole file | ENCODED_WRITE only | yes | yes |
+//! | SWAP_BOOT, SETFLAGS, f2fs atomic writes, SEC_TRIM (C05) | `file_ioctl` | whole file | yes | yes | yes |
+//! | xfs SWAPEXT (C05) | `file_ioctl` | whole file system | yes | yes | yes |
+//! | direct write (C06) | `file_permission` | whole file | yes | yes | yes |
+//! | last umount (C08) | `sb_umount` | whole file system | yes | yes | yes |
+//! | remount read-only (C08) | `sb_remount` | note, `reconfigure_super` | yes | yes | yes |
+//! | a page leaves all the same (C13) | `mm_filemap_delete_from_page_cache`, reports only | the page | yes | yes | yes |
+//! | pin (C09, C15) | exit of the pin functions | the pages | `pin_user_pages_remote` by probes | yes | yes |
+//!
+//! What runs beside what:
+//!
+//! | | a pin in flight | a sweep | a reload of rules | start or stop |
+//! |---|---|---|---|---|
+//! | an operation | every file is walked until the pin's hint stands | every file is walked | sees the old rules or the new | sees no guard or all of it |
+//! | a pin | - | counts as not yet known | is judged by the old rules or the new | start waits for pins that are older; the sweep finds them |
+//! | forgetting a suspect | undoes it, or makes every file a suspect | one after the other, by the lock | no matter | one after the other, by the lock |
 
 mod error;
 mod proof;
@@ -30,7 +61,7 @@ pub use error::GuardError;
 pub use proof::ProofError;
 pub use rules::{Reloaded, reload};
 pub use start::{StartOptions, start};
-pub use status::{Hints, Status, read_status};
+pub use status::{Hints, ProgramCost, Status, read_status};
 pub use stop::{Stopped, stop};
 pub use sweep::{Swept, sweep};
 
@@ -140,6 +171,10 @@ impl Running {
 
     pub(crate) fn pinned(&self) -> &Pinned {
         &self.pinned
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// How much of the promise the attached programs enforce.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use longpin_bpf::programs::ProgramCost;
 use longpin_bpf::{GuardState, Mode};
 
 use super::{GuardError, Running};
@@ -52,6 +53,8 @@ pub struct Status {
     pub exempted: u64,
     /// Processes killed because they pinned what may not be pinned.
     pub denied: u64,
+    /// The programs in the kernel.
+    pub programs: Vec<ProgramCost>,
 }
 
 impl Status {
@@ -95,5 +98,6 @@ pub fn read_status(running: &Running) -> Result<Status, GuardError> {
         would_refuse: read(&state.would_refuse),
         exempted: read(&state.exempted),
         denied: read(&state.denied),
+        programs: longpin_bpf::programs::read_programs(running.dir())?,
     })
 }
