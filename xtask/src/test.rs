@@ -50,7 +50,8 @@ impl Summary {
                 });
             }
         });
-        self.tiers.append(&mut ended.into_inner().unwrap_or_default());
+        self.tiers
+            .append(&mut ended.into_inner().unwrap_or_default());
     }
 
     /// Prints the table and the sum, and returns the exit code.

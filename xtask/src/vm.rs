@@ -140,8 +140,14 @@ impl Guest {
         let mut boot = ui::Step::begin(&self.announcement(kvm));
         let mut leash = Leash::spawn(&dir.path, &argv)?;
         let (stdout, stderr) = leash.outputs()?;
-        let stdout = relay(stdout, Labelled::new(std::io::stdout(), self.label.as_deref()));
-        let stderr = relay(stderr, Labelled::new(std::io::stderr(), self.label.as_deref()));
+        let stdout = relay(
+            stdout,
+            Labelled::new(std::io::stdout(), self.label.as_deref()),
+        );
+        let stderr = relay(
+            stderr,
+            Labelled::new(std::io::stderr(), self.label.as_deref()),
+        );
         let deadline = Instant::now() + self.timeout;
         let ended = leash.wait(deadline, || {
             if dir.is_ready() {
@@ -317,7 +323,8 @@ impl<W: Write> Write for Labelled<W> {
             self.line.extend_from_slice(part);
             if part.ends_with(b"\n") {
                 // In one piece: other guests write, too.
-                self.to.write_all(&[label.as_bytes(), &self.line].concat())?;
+                self.to
+                    .write_all(&[label.as_bytes(), &self.line].concat())?;
                 self.line.clear();
             }
         }

@@ -262,12 +262,12 @@ impl Pinned {
     ///
     /// [`BpfError::Run`] or [`BpfError::Table`].
     pub fn inspect(&self, file: &FileId, first: u64, last: u64) -> Result<Option<Sight>, BpfError> {
-        let Some(mut all) = self.inspect_part(file, first, last)? else {
+        let Some(mut all) = self.inspect_part(file, (first, last), false)? else {
             return Ok(None);
         };
         // A part at a time: the kernel does not reschedule while one is looked at.
         while let Some(next) = all.next {
-            let Some(part) = self.inspect_part(file, next, last)? else {
+            let Some(part) = self.inspect_part(file, (next, last), false)? else {
                 return Ok(None);
             };
             all.append(&part);
@@ -278,7 +278,47 @@ impl Pinned {
         Ok(Some(all))
     }
 
-    fn inspect_part(&self, file: &FileId, from: u64, last: u64) -> Result<Option<Sight>, BpfError> {
+    /// The runs of pinned pages among `first..=last`; what is beyond `limit` is joined to the last one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::inspect`].
+    pub fn runs(
+        &self,
+        file: &FileId,
+        (first, last): (u64, u64),
+        limit: usize,
+    ) -> Result<Vec<(u64, u64)>, BpfError> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        let mut from = first;
+        while from <= last {
+            let one = runs.len() < limit;
+            let Some(sight) = self.inspect_part(file, (from, last), one)? else {
+                break;
+            };
+            match (sight.pinned, runs.last_mut()) {
+                // A run that a part was cut in.
+                (Some((start, end)), Some(run)) if !one || start == run.1 + 1 => run.1 = end,
+                (Some(run), _) => runs.push(run),
+                (None, _) if sight.next.is_none() => break,
+                (None, _) => {}
+            }
+            let seen = sight.pinned.map(|(_, end)| end + 1);
+            let next = if one { seen.or(sight.next) } else { sight.next };
+            match next {
+                Some(next) if next > from => from = next,
+                _ => break,
+            }
+        }
+        Ok(runs)
+    }
+
+    fn inspect_part(
+        &self,
+        file: &FileId,
+        (from, last): (u64, u64),
+        only_run: bool,
+    ) -> Result<Option<Sight>, BpfError> {
         let generation = u64::from(file.generation);
         let arguments = [
             file.inode,
@@ -286,6 +326,7 @@ impl Pinned {
             u64::from(file.dev) << 32 | generation,
             from,
             last,
+            only_run.into(),
         ];
         if run(&self.inspect, "inspect", &arguments)? == GONE {
             return Ok(None);

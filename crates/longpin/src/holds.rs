@@ -16,6 +16,8 @@ use crate::guard::{GuardError, Running};
 
 /// Bytes of a page.
 pub(crate) const PAGE: u64 = 4096;
+/// Runs of pinned pages that are listed for one row; the last one stands for all that follow.
+const MAX_RUNS: usize = 16;
 /// Bytes that a row keeps of a name, at least: it may have been cut inside a character.
 const KEPT: usize = 60;
 
@@ -91,7 +93,8 @@ pub(crate) fn read(pinned: &Pinned) -> Result<Vec<Hold>, GuardError> {
                     .entry(row.file)
                     .or_default()
                     .push(sight.folios.unwrap_or((row.first, row.last)));
-                holds.push(reader.describe_row(&row, &sight));
+                let hold = reader.describe_row(&row, &sight);
+                holds.extend(split_runs(pinned, &row, &sight, hold)?);
             }
             _ => pinned.end_row(&row)?,
         }
@@ -106,6 +109,33 @@ pub(crate) fn read(pinned: &Pinned) -> Result<Vec<Hold>, GuardError> {
     }
     holds.sort_by(|a, b| (&a.path, a.start, a.end, a.id).cmp(&(&b.path, b.start, b.end, b.id)));
     Ok(holds)
+}
+
+/// A row keeps one range, from its first page to its last: shown is what of it is pinned.
+fn split_runs(
+    pinned: &Pinned,
+    row: &Row,
+    sight: &Sight,
+    hold: Hold,
+) -> Result<Vec<Hold>, GuardError> {
+    let range = sight.pinned.unwrap_or_default();
+    if range.1 - range.0 + 1 == sight.pages {
+        return Ok(vec![hold]);
+    }
+    let runs = pinned.runs(&row.file, range, MAX_RUNS)?;
+    let part = |(first, last): (u64, u64)| Hold {
+        start: first.saturating_mul(PAGE),
+        end: last.saturating_add(1).saturating_mul(PAGE),
+        pages: last - first + 1,
+        ..hold.clone()
+    };
+    let mut parts: Vec<Hold> = runs.into_iter().map(part).collect();
+    let others: u64 = parts.iter().rev().skip(1).map(|part| part.pages).sum();
+    if let Some(rest) = parts.last_mut() {
+        // The last run may stand for many.
+        rest.pages = sight.pages.saturating_sub(others).min(rest.pages);
+    }
+    Ok(parts)
 }
 
 /// Rows whose pages are no longer pinned are removed, and recorded as ended; how many rows are left.

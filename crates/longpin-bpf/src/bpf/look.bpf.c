@@ -32,14 +32,22 @@ static __noinline int read_names(u64 inode, struct sight *sight)
 	return 0;
 }
 
-/* inspect(inode, ino, dev << 32 | generation, first, last): fills `sights`; -ENOENT: the inode is gone */
+/*
+ * inspect(inode, ino, dev << 32 | generation, first, last, only_run): fills `sights`; -ENOENT: the inode is
+ * gone
+ */
 SEC("raw_tp")
 int inspect(u64 *ctx)
 {
 	u64 inode = ctx[0];
 	struct file_identity wanted = { .ino = ctx[1], .dev = ctx[2] >> 32, .generation = ctx[2] };
 	struct file_identity found = identify(inode);
-	struct walk walk = { .index = ctx[3], .end = ctx[4], .max_steps = FEW_STEPS };
+	struct walk walk = {
+		.index = ctx[3],
+		.end = ctx[4],
+		.only_run = ctx[5],
+		.max_steps = FEW_STEPS,
+	};
 	struct sight *sight;
 	u64 other;
 	u32 zero = 0;

@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("c15_deny", c15_deny),
     ("admin_release", admin_release),
     ("admin_ls", admin_ls),
+    ("admin_ls_runs", admin_ls_runs),
     ("admin_watch", admin_watch),
     ("admin_why", admin_why),
 ];
@@ -233,6 +234,40 @@ fn admin_ls() -> Result<()> {
     let listed = guard::must(&["ls"])?;
     ensure!(listed.contains("(deleted)"), "{listed}");
     Ok(())
+}
+
+/// Two pins of one process, far apart: two lines of one hold, and nothing between.
+fn admin_ls_runs() -> Result<()> {
+    guard::on()?;
+    let f = TestFile::new(FsKind::Tmpfs, LEN)?;
+    f.file.set_len(1 << 40)?;
+    let _near = pin(&f, 4096, 8192)?;
+    let _far = pin(&f, 1 << 39, 4096)?;
+    let holds = guard::holds_on(&f.path)?;
+    let ranges: Vec<_> = holds
+        .iter()
+        .map(|hold| {
+            (
+                hold["start"].as_u64(),
+                hold["end"].as_u64(),
+                hold["pages"].as_u64(),
+            )
+        })
+        .collect();
+    let far = 1_u64 << 39;
+    ensure!(
+        ranges
+            == [
+                (Some(4096), Some(12_288), Some(2)),
+                (Some(far), Some(far + 4096), Some(1))
+            ],
+        "{holds:?}"
+    );
+    ensure!(holds[0]["id"] == holds[1]["id"], "{holds:?}");
+    must_allow(
+        "punch between",
+        longpin_tests::act::punch(&f.file, 12_288, 1 << 30),
+    )
 }
 
 /// A line for what begins, ends and is refused, while somebody watches.
