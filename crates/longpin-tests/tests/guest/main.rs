@@ -11,6 +11,7 @@ mod files;
 mod guard;
 mod hints;
 mod pin;
+mod rules;
 mod walk;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -45,6 +46,7 @@ fn all_tests() -> Vec<(Test, bool)> {
         .chain(walk::TESTS)
         .chain(hints::TESTS)
         .chain(admin::TESTS)
+        .chain(rules::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
     quick
