@@ -48,17 +48,29 @@ pub struct Attached<'obj> {
     state: StateView,
 }
 
-/// Load the programs and attach them. They refuse nothing until the mode is set.
+/// Load the programs and attach them, with room for so many suspects. They refuse nothing until the mode is
+/// set.
 ///
 /// # Errors
 ///
 /// [`BpfError::Load`] or [`BpfError::Attach`]; nothing stays attached.
-pub fn attach<'obj>(storage: &'obj mut Storage, facts: &Facts) -> Result<Attached<'obj>, BpfError> {
+pub fn attach<'obj>(
+    storage: &'obj mut Storage,
+    facts: &Facts,
+    max_files: u32,
+) -> Result<Attached<'obj>, BpfError> {
     let mut open = GuardSkelBuilder::default()
         .open(&mut storage.0)
         .map_err(BpfError::Load)?;
     choose_programs(&mut open, facts);
     tell_facts(&mut open, facts);
+    open.maps
+        .files
+        .set_max_entries(max_files)
+        .map_err(BpfError::Load)?;
+    if let Some(data) = open.maps.data_state_data.as_deref_mut() {
+        data.state.max_files = max_files;
+    }
     let skel = open.load().map_err(BpfError::Load)?;
     let state = StateView::map(&skel.maps.data_state)?;
     watch_suppression(&skel, &state)?;

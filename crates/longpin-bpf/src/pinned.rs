@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Program, libbpf_sys};
 
@@ -15,6 +15,8 @@ use crate::rule::{self, Rule, RuleAction};
 use crate::shared::{self, FileId, Row, Sight, Suspect};
 use crate::{BpfError, Mode, StateView};
 
+/// How often a look is repeated when others look at the same time.
+const INSPECT_TRIES: u32 = 1000;
 /// In bpf/shared.h.
 const IDENTIFY: libc::Ioctl = 0x6c70_0001;
 /// `EVENT_ENDED` and `EVENT_RELEASED` in bpf/shared.h.
@@ -255,8 +257,8 @@ impl Pinned {
         })
     }
 
-    /// Look at page indexes `first..=last` of a file; `None` when the inode is gone. One caller at a
-    /// time: the answer comes through one shared buffer.
+    /// Look at page indexes `first..=last` of a file; `None` when the inode is gone. Others may look
+    /// at the same time.
     ///
     /// # Errors
     ///
@@ -319,24 +321,37 @@ impl Pinned {
         (from, last): (u64, u64),
         only_run: bool,
     ) -> Result<Option<Sight>, BpfError> {
-        let generation = u64::from(file.generation);
-        let arguments = [
-            file.inode,
-            file.ino,
-            u64::from(file.dev) << 32 | generation,
-            from,
-            last,
-            only_run.into(),
-        ];
-        if run(&self.inspect, "inspect", &arguments)? == GONE {
-            return Ok(None);
+        for _ in 0..INSPECT_TRIES {
+            let nonce = next_nonce();
+            let arguments = [
+                file.inode,
+                file.ino,
+                u64::from(file.dev) << 32 | u64::from(file.generation),
+                from,
+                last,
+                only_run.into(),
+                nonce,
+            ];
+            if run(&self.inspect, "inspect", &arguments)? == GONE {
+                return Ok(None);
+            }
+            // Others may ask at the same time, and their answer lie there: it is ours if it is so twice.
+            let (one, two) = (self.read_sight()?, self.read_sight()?);
+            if one == two && shared::sight_nonce(&one) == nonce {
+                return Ok(shared::parse_sight(&one));
+            }
         }
+        Err(BpfError::Run {
+            program: "inspect",
+            source: std::io::ErrorKind::ResourceBusy.into(),
+        })
+    }
+
+    fn read_sight(&self) -> Result<Vec<u8>, BpfError> {
         let table = "sights";
-        let value = self
-            .sights
-            .lookup(&0_u32.to_ne_bytes(), MapFlags::ANY)
-            .map_err(|source| BpfError::Table { table, source })?;
-        Ok(value.as_deref().and_then(shared::parse_sight))
+        let value = self.sights.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY);
+        let value = value.map_err(|source| BpfError::Table { table, source })?;
+        Ok(value.unwrap_or_default())
     }
 
     /// Note what the sweep that begins here will make good: `sweep_balance`, `sweep_misses`.
@@ -371,6 +386,13 @@ impl Pinned {
 fn write(map: &MapHandle, table: &'static str, key: &[u8], value: &[u8]) -> Result<(), BpfError> {
     map.update(key, value, MapFlags::ANY)
         .map_err(|source| BpfError::Table { table, source })
+}
+
+/// Tells answers apart, also those of other processes.
+fn next_nonce() -> u64 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    u64::from(std::process::id()) << 32 | u64::from(number)
 }
 
 /// All entries of a hash; one that vanishes meanwhile is left out.

@@ -2,7 +2,7 @@
 
 /// Layout version of everything pinned; raised with each change of `shared.h`.
 pub const ABI: u32 = 2;
-/// Most suspect files.
+/// Most suspect files, unless a start says otherwise.
 pub const MAX_FILES: u32 = 65_536;
 /// How many programs watch the entries of pin functions, at most.
 pub const MAX_PIN_PROGRAMS: usize = 6;
@@ -19,7 +19,7 @@ pub const ROW_LEN: usize = 264;
 /// Bytes of `struct suspect`.
 pub(crate) const SUSPECT_LEN: usize = 56;
 /// Bytes of `struct sight` before the names.
-pub const SIGHT_HEAD_LEN: usize = 80;
+pub const SIGHT_HEAD_LEN: usize = 88;
 /// Bytes of the short name kept in rows and events, terminator included.
 pub(crate) const SHORT_NAME_LEN: usize = 64;
 
@@ -259,6 +259,11 @@ pub(crate) fn parse_row(key: &[u8], value: &[u8]) -> Option<Row> {
         stack: std::array::from_fn(|i| u64_at(value, 168 + 8 * i)),
         key: raw_key,
     })
+}
+
+/// The question that an answer of `inspect` belongs to; 0 while it is being written.
+pub(crate) fn sight_nonce(value: &[u8]) -> u64 {
+    u64_at(value, 80)
 }
 
 /// The answer of `inspect`.

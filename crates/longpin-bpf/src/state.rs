@@ -52,10 +52,12 @@ pub struct GuardState {
     pub denied: AtomicU64,
     pub(crate) misses_seen: AtomicU64,
     pub(crate) misses_time: AtomicU64,
+    pub max_files: AtomicU32,
+    pub(crate) pad: AtomicU32,
 }
 
 const _: () = assert!(
-    size_of::<GuardState>() == 288,
+    size_of::<GuardState>() == 296,
     "struct guard_state in bpf/shared.h"
 );
 

@@ -72,6 +72,9 @@ pub(crate) enum Guard {
         /// Also where this kernel can enforce a part of the claims only
         #[arg(short, long)]
         partial: bool,
+        /// Room for so many pinned files, 65,536 if not said: 16 bytes each, and 400 while it is pinned
+        #[arg(short, long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
+        max_files: Option<u32>,
     },
     /// Take the guard out of the kernel
     Stop {

@@ -33,8 +33,8 @@ static __noinline int read_names(u64 inode, struct sight *sight)
 }
 
 /*
- * inspect(inode, ino, dev << 32 | generation, first, last, only_run): fills `sights`; -ENOENT: the inode is
- * gone
+ * inspect(inode, ino, dev << 32 | generation, first, last, only_run, nonce): fills `sights`; -ENOENT: the
+ * inode is gone
  */
 SEC("raw_tp")
 int inspect(u64 *ctx)
@@ -55,6 +55,8 @@ int inspect(u64 *ctx)
 	sight = bpf_map_lookup_elem(&sights, &zero);
 	if (!sight || !same_file(&wanted, &found) || !is_regular(inode))
 		return -ENOENT;
+	sight->nonce = 0;
+	barrier();
 	walk_pages(inode, &walk);
 	sight->pages = walk.pages;
 	sight->first = walk.first_pinned;
@@ -67,7 +69,10 @@ int inspect(u64 *ctx)
 	sight->next = walk.index;
 	sight->size = FIELD64(inode, struct inode, i_size);
 	sight->links = FIELD32(inode, struct inode, i_nlink);
-	return read_names(inode, sight);
+	read_names(inode, sight);
+	barrier();
+	sight->nonce = ctx[6];
+	return 0;
 }
 
 struct sweep {

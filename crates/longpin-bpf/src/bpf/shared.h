@@ -10,7 +10,6 @@
 
 #define GUARD_ABI 2
 #define MAX_FILES 65536
-#define ROOT_RESERVE 8192 /* files that only root may enter */
 #define MAX_ROWS 65536
 #define MAX_EVENTS 1024
 #define MAX_RULES 64
@@ -76,8 +75,10 @@ struct guard_state {
 	u64 denied;
 	u64 misses_seen; /* as of `misses_time` */
 	u64 misses_time;
+	u32 max_files; /* room in `files`; an eighth of it is kept for root */
+	u32 pad;
 };
-_Static_assert(sizeof(struct guard_state) == 288, "guard_state");
+_Static_assert(sizeof(struct guard_state) == 296, "guard_state");
 
 /* A file, by its inode. The address is the key; the rest says whether it is still that inode. */
 struct file_identity {
@@ -231,7 +232,8 @@ struct sight {
 	u64 parent; /* inode number of the directory */
 	u64 folio_first; /* where the folio of the first pinned page begins, */
 	u64 folio_last;	 /* and that of the last ends */
+	u64 nonce;	 /* of the question; 0 while the answer is being written */
 };
-_Static_assert(sizeof(struct sight) == 80, "sight");
+_Static_assert(sizeof(struct sight) == 88, "sight");
 
 #endif

@@ -128,7 +128,7 @@ static __always_inline bool take_share(u32 owner)
 
 	if (!owner)
 		return true;
-	if (state.user_files >= MAX_FILES - ROOT_RESERVE)
+	if (state.user_files >= state.max_files - state.max_files / 8)
 		return false;
 	count = bpf_map_lookup_elem(&users, &owner);
 	if (!count) {

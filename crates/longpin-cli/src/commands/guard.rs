@@ -12,10 +12,15 @@ use crate::output::{REFUSED, print_table};
 pub(crate) fn run(command: &Guard) -> anyhow::Result<ExitCode> {
     let host = Host::default();
     match command {
-        Guard::Start { audit, partial } => {
+        Guard::Start {
+            audit,
+            partial,
+            max_files,
+        } => {
             let options = StartOptions {
                 audit: *audit,
                 partial: *partial,
+                max_files: *max_files,
             };
             start(&host, options)
         }

@@ -15,7 +15,7 @@ const PAGE: u64 = 4096;
 
 pub(crate) fn run(options: &Watch) -> anyhow::Result<ExitCode> {
     let host = Host::default();
-    let running = Running::open(&host)?;
+    let running = Running::look(&host)?;
     let mut next = if options.last {
         events::oldest_number(&running)
     } else {
@@ -23,8 +23,8 @@ pub(crate) fn run(options: &Watch) -> anyhow::Result<ExitCode> {
     };
     drop(running);
     loop {
-        // The turn is given back between two looks: others want it, too.
-        let batch = match Running::open(&host) {
+        // Opened anew each time: the guard may have been stopped, or started anew.
+        let batch = match Running::look(&host) {
             Ok(running) => events::read_events(&running, next)?,
             Err(GuardError::NotRunning) if !options.last => return Ok(ended(options.json)),
             Err(err) => return Err(err.into()),

@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("admin_ls", admin_ls),
     ("admin_ls_runs", admin_ls_runs),
     ("admin_watch", admin_watch),
+    ("admin_watch_late", admin_watch_late),
     ("admin_why", admin_why),
 ];
 
@@ -297,6 +298,37 @@ fn admin_watch() -> Result<()> {
     // The kernel may take its time to drop the pin.
     seen.dedup();
     ensure!(seen == ["held", "refused", "ended"], "seen: {seen:?}");
+    Ok(())
+}
+
+/// Who watches too slowly is told what is lost; the last 1,024 events are kept.
+fn admin_watch_late() -> Result<()> {
+    guard::on()?;
+    let f = TestFile::new(FsKind::Tmpfs, LEN)?;
+    let watch = std::process::Command::new("longpin")
+        .args(["watch", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let watcher = rustix::process::Pid::from_child(&watch);
+    rustix::process::kill_process(watcher, rustix::process::Signal::STOP)?;
+    let _pinned = pin(&f, 0, 4096)?;
+    for _ in 0..1200 {
+        must_refuse("truncate", ftruncate(&f.file, 0))?;
+    }
+    let kept = guard::events_on(&f.path)?.len();
+    ensure!(kept == 1024, "{kept} events are kept");
+    rustix::process::kill_process(watcher, rustix::process::Signal::CONT)?;
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    rustix::process::kill_process(watcher, rustix::process::Signal::KILL)?;
+    let output = watch.wait_with_output()?;
+    let lost = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|event| event["event"] == "lost")
+        .filter_map(|event| event["count"].as_u64())
+        .sum::<u64>();
+    ensure!(lost >= 170, "{lost} events told as lost");
     Ok(())
 }
 

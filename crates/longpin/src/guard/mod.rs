@@ -147,7 +147,8 @@ impl Turn {
 pub struct Running {
     pinned: Pinned,
     dir: PathBuf,
-    _turn: Turn,
+    // Held for its lock.
+    _turn: Option<Turn>,
 }
 
 impl Running {
@@ -159,6 +160,20 @@ impl Running {
     pub fn open(host: &Host) -> Result<Self, GuardError> {
         check_privilege()?;
         let turn = Turn::take(host)?;
+        Self::open_with(host, Some(turn))
+    }
+
+    /// The same without keeping others waiting: to look and tell, not to sweep or to change anything.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn look(host: &Host) -> Result<Self, GuardError> {
+        check_privilege()?;
+        Self::open_with(host, None)
+    }
+
+    fn open_with(host: &Host, turn: Option<Turn>) -> Result<Self, GuardError> {
         match open_pinned(&host.guard_dir())? {
             Some(pinned) if pinned.state().mode().is_running() => Ok(Self {
                 pinned,

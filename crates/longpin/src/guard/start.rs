@@ -6,6 +6,7 @@ use std::time::Duration;
 use longpin_bpf::facts::{Facts, PIN_FUNCTIONS};
 use longpin_bpf::load::{self, Storage};
 use longpin_bpf::pinned::Pinned;
+use longpin_bpf::shared::MAX_FILES;
 use longpin_bpf::{BpfError, Mode, SUSPECT_ALL};
 use longpin_linux::{probe, tasks};
 
@@ -26,6 +27,8 @@ pub struct StartOptions {
     pub audit: bool,
     /// Also where the kernel lets the guard enforce a part of the claims only.
     pub partial: bool,
+    /// Room for so many files; `None`: [`MAX_FILES`].
+    pub max_files: Option<u32>,
 }
 
 /// Start the guard: check the host, attach, look for pins that are older, prove, publish, arm.
@@ -118,7 +121,7 @@ fn assemble(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Enforcement, GuardError> {
     let mut storage = Storage::default();
-    let mut attached = load::attach(&mut storage, facts)?;
+    let mut attached = load::attach(&mut storage, facts, options.max_files.unwrap_or(MAX_FILES))?;
     let scratch = host.scratch_dir();
     let publish = |source| GuardError::Publish {
         path: host.guard_dir(),
