@@ -72,7 +72,7 @@ __noinline int enter_claim(struct claim *claim)
 	claim->verdict = judge_pin(claim);
 	/* A pin that is denied is held while it lasts. */
 	held = claim->verdict == HELD || claim->verdict == DENIED;
-	if (mark_suspect(claim->inode, held ? FILE_HELD : 0, owner) && held)
+	if (mark_suspect(claim->inode, held ? FILE_HELD : 0, owner) && claim->verdict == HELD)
 		claim->verdict = OVER_QUOTA;
 	row = enter_row(claim);
 	if (row)

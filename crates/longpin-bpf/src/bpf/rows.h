@@ -86,7 +86,7 @@ static __noinline int tell_of_row(const struct claim *claim, u64 id)
 	if (known)
 		known->row = id;
 	if (claim->verdict == DENIED)
-		what.kind = EVENT_DENIED;
+		what.kind = state.mode == MODE_AUDIT ? EVENT_WOULD_REFUSE : EVENT_DENIED;
 	else if (claim->verdict != HELD)
 		what.kind = EVENT_NOT_HELD;
 	record(&what);

@@ -171,40 +171,6 @@ static __noinline bool mark_known(u64 inode, u32 flags)
 	return find_suspect(inode) == known;
 }
 
-/*
- * Make a file a suspect; 1: its user has no share left, and it is none. What cannot be entered makes every
- * file one.
- */
-__noinline int mark_suspect(u64 inode, u32 flags, u32 owner)
-{
-	struct suspect fresh = { .file = identify(inode), .flags = flags, .owner = owner };
-	u32 slot = filter_slot(inode);
-	bool stale;
-	long err;
-
-	if (mark_known(inode, flags))
-		return 0;
-	stale = bpf_map_lookup_elem(&files, &inode);
-	if (!stale && !take_share(owner))
-		return 1;
-	/* First the filter: too high costs a lookup, too low a hold. */
-	if (!stale)
-		__sync_fetch_and_add(&filter[slot], 1);
-	err = bpf_map_update_elem(&files, &inode, &fresh, stale ? BPF_ANY : BPF_NOEXIST);
-	if (!err && !stale)
-		__sync_fetch_and_add(&state.all_files, 1);
-	if (!err || stale)
-		return 0;
-	__sync_fetch_and_add(&filter[slot], -1);
-	give_share_back(owner);
-	/* Somebody else entered it meanwhile, or the table is full. */
-	if (!mark_known(inode, flags)) {
-		__sync_fetch_and_add(&state.files_lost, 1);
-		suspect_all();
-	}
-	return 0;
-}
-
 static __noinline int drop_suspect(u64 inode)
 {
 	struct suspect *known;
@@ -222,6 +188,45 @@ static __noinline int drop_suspect(u64 inode)
 	__sync_fetch_and_add(&state.all_files, -1);
 	give_share_back(owner);
 	return 1;
+}
+
+/* An entry of an inode that was at this address before. */
+static __always_inline void drop_stale(u64 inode, const struct file_identity *now)
+{
+	struct suspect *old = bpf_map_lookup_elem(&files, &inode);
+
+	if (old && !same_file(&old->file, now))
+		drop_suspect(inode);
+}
+
+/*
+ * Make a file a suspect; 1: its user has no share left, and it is none. What cannot be entered makes every
+ * file one.
+ */
+__noinline int mark_suspect(u64 inode, u32 flags, u32 owner)
+{
+	struct suspect fresh = { .file = identify(inode), .flags = flags, .owner = owner };
+	u32 slot = filter_slot(inode);
+
+	if (mark_known(inode, flags))
+		return 0;
+	drop_stale(inode, &fresh.file);
+	if (!take_share(owner))
+		return 1;
+	/* First the filter: too high costs a lookup, too low a hold. */
+	__sync_fetch_and_add(&filter[slot], 1);
+	if (!bpf_map_update_elem(&files, &inode, &fresh, BPF_NOEXIST)) {
+		__sync_fetch_and_add(&state.all_files, 1);
+		return 0;
+	}
+	__sync_fetch_and_add(&filter[slot], -1);
+	give_share_back(owner);
+	/* Somebody else entered it meanwhile, or the table is full. */
+	if (!mark_known(inode, flags)) {
+		__sync_fetch_and_add(&state.files_lost, 1);
+		suspect_all();
+	}
+	return 0;
 }
 
 #endif
