@@ -5,7 +5,7 @@ ROW   ?= latest
 CMD   ?= uname -a
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup kernels demo test test-long vm lint
+.PHONY: help setup kernels demo test test-long bench bench-all vm lint
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -27,6 +27,12 @@ test: setup ## Host tests, then guest tests on every kernel
 
 test-long: setup ## The same with the slow tests
 	@LONGPIN_LONG=1 $(XTASK) test
+
+bench: setup ## Count what the guard costs, in instructions, on kernel ROW (emulated: some minutes)
+	@$(XTASK) bench $(ROW)
+
+bench-all: setup ## The same on every kernel, into docs/benchmarks.md
+	@$(XTASK) bench --all --write
 
 vm: setup ## Run CMD in the guest with kernel ROW: make vm ROW=6.1 CMD='uname -r'
 	@$(XTASK) vm --kernel $(ROW) -- sh -c '$(subst ','\'',$(CMD))'

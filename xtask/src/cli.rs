@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::bench::BenchArgs;
 use crate::kernels::Kernel;
 use crate::vm::{Guest, ScratchFs, parse_memory};
 use crate::{demo, docs, kernels, lint, rows, setup, test};
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Test,
     /// Show the hazard and the cure with a real kernel and soft-RoCE
     Demo,
+    /// Count in instructions what the guard costs, on kernels that run emulated
+    Bench(BenchArgs),
     /// Check formatting, lints and licences
     Lint,
     /// Make man pages and shell completions from the command line's definition
@@ -103,6 +106,7 @@ impl Command {
             Self::Vm(args) => args.run(),
             Self::Test => test::run(),
             Self::Demo => demo::run(),
+            Self::Bench(args) => args.run(),
             Self::Lint => lint::run(),
             Self::Docs => docs::run().map(|()| 0),
         }

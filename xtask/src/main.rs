@@ -1,6 +1,7 @@
-//! Development commands of the longpin workspace: the guest and its kernels, the test tiers, the demo.
+//! Development commands of the longpin workspace: the guest and its kernels, the test tiers, the demo, the costs.
 
 mod apt;
+mod bench;
 mod build;
 mod cli;
 mod console;

@@ -39,6 +39,15 @@ impl Drop for Memory {
     }
 }
 
+/// What anonymous memory is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageSize {
+    /// Pages of 4 KiB.
+    Small,
+    /// Pages of 2 MiB, as far as there are any.
+    Huge,
+}
+
 impl Mapping {
     /// `mmap(NULL, len, PROT_READ [| PROT_WRITE], MAP_SHARED, file, offset)`.
     pub fn shared(
@@ -67,6 +76,19 @@ impl Mapping {
         let base =
             unsafe { mmap_anonymous(ptr::null_mut(), len, protection(true), MapFlags::PRIVATE)? };
         Self::own(base.cast(), len, true)
+    }
+
+    /// The same, made of small or of huge pages (`madvise`, MADV_NOHUGEPAGE or MADV_HUGEPAGE).
+    pub fn anonymous_of(len: usize, pages: PageSize) -> Result<Self, Errno> {
+        let mapping = Self::anonymous(len)?;
+        let advice = match pages {
+            PageSize::Small => rustix::mm::Advice::LinuxNoHugepage,
+            PageSize::Huge => rustix::mm::Advice::LinuxHugepage,
+        };
+        let base = mapping.memory.base.as_ptr().cast();
+        // SAFETY: the range is this mapping; the advice changes no byte of it.
+        unsafe { rustix::mm::madvise(base, len, advice)? };
+        Ok(mapping)
     }
 
     fn own(base: *mut u8, len: usize, writable: bool) -> Result<Self, Errno> {
@@ -119,6 +141,13 @@ impl Mapping {
     pub fn touch(&self) {
         for at in (0..self.len()).step_by(PAGE) {
             self.load(at);
+        }
+    }
+
+    /// Brings every page into memory, and makes it this mapping's own where it is private, by writing a byte of it.
+    pub fn touch_to_write(&self) {
+        for at in (0..self.len()).step_by(PAGE) {
+            self.copy_in(at, &[1]);
         }
     }
 
