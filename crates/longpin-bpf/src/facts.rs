@@ -51,11 +51,12 @@ const OPTIONAL: [&str; 7] = [
 const REMOVAL: &str = "btf_trace_mm_filemap_delete_from_page_cache";
 /// Functions that ask for permission and then do something else than read or write; the order is that of
 /// OPERATION_ in bpf/maps.h.
-const OPERATIONS: [&str; 4] = [
+const OPERATIONS: [&str; 5] = [
     "vfs_fallocate",
     "vfs_clone_file_range",
     "vfs_copy_file_range",
     "vfs_dedupe_file_range_one",
+    "io_uring_cmd",
 ];
 
 /// The facts.
@@ -70,7 +71,7 @@ pub struct Facts {
     /// The kernel lets a device write to the page cache of disk file systems (before 6.5).
     pub writable_file_pins: bool,
     /// Where the code of the functions in `OPERATIONS` lies.
-    pub operations: [Range<u64>; 4],
+    pub operations: [Range<u64>; 5],
     /// Pin functions that a tracing program can be attached to.
     pub watched: Vec<&'static str>,
     /// `pin_user_pages_remote` has too many arguments for that: it is probed instead.
@@ -182,7 +183,7 @@ fn find_foll_longterm(btf: &Btf<'_>) -> u32 {
 
 /// The addresses of the code of `OPERATIONS`, from `/proc/kallsyms`; empty where there is none, but for the
 /// first.
-fn find_code() -> Result<[Range<u64>; 4], BpfError> {
+fn find_code() -> Result<[Range<u64>; 5], BpfError> {
     let file = File::open("/proc/kallsyms").map_err(BpfError::Kallsyms)?;
     let mut symbols = Vec::new();
     for line in BufReader::new(file).lines() {

@@ -120,7 +120,7 @@ impl Pinned {
     }
 
     /// Remove a row whose pages are no longer pinned, and record that its hold ended. A row that is gone
-    /// already is no error.
+    /// already, or was pinned again meanwhile, is no error.
     ///
     /// # Errors
     ///
@@ -140,7 +140,7 @@ impl Pinned {
 
     fn run_end_row(&self, row: &Row, kind: u64) -> Result<(), BpfError> {
         let caller = shared::u64_at(&row.key, 8);
-        let arguments = [row.file.inode, caller, row.tgid.into(), kind];
+        let arguments = [row.file.inode, caller, row.tgid.into(), kind, row.pins];
         run(&self.end_row, "end_row", &arguments).map(drop)
     }
 

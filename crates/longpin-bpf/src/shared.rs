@@ -24,7 +24,7 @@ pub const SIGHT_HEAD_LEN: usize = 88;
 pub(crate) const SHORT_NAME_LEN: usize = 64;
 
 /// A file, by its inode: address, number, device (`s_dev`, kernel encoding) and generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy)]
 pub struct FileId {
     /// Kernel address of the inode: tells files apart while they live.
     pub inode: u64,
@@ -34,6 +34,21 @@ pub struct FileId {
     pub dev: u32,
     /// Generation of the inode number.
     pub generation: u32,
+}
+
+/// The generation is left out: on some file systems an ioctl changes it.
+impl PartialEq for FileId {
+    fn eq(&self, other: &Self) -> bool {
+        (self.inode, self.ino, self.dev) == (other.inode, other.ino, other.dev)
+    }
+}
+
+impl Eq for FileId {}
+
+impl std::hash::Hash for FileId {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.inode, self.ino, self.dev).hash(state);
+    }
 }
 
 impl FileId {
@@ -214,7 +229,7 @@ pub(crate) fn identity_key(file: &FileId) -> [u8; 16] {
     let mut key = [0; 16];
     key[0..8].copy_from_slice(&file.ino.to_ne_bytes());
     key[8..12].copy_from_slice(&file.dev.to_ne_bytes());
-    key[12..16].copy_from_slice(&file.generation.to_ne_bytes());
+    // The generation stays 0: on some file systems an ioctl changes it.
     key
 }
 

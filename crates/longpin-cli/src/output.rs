@@ -13,11 +13,27 @@ pub(crate) const USAGE: u8 = 16;
 /// The system failed.
 pub(crate) const SYSTEM: u8 = 8;
 
+/// Names come from users: what would move the cursor or begin a line is shown as `\\xNN`.
+pub(crate) fn visible(text: &str) -> String {
+    let show = |c: char| {
+        if c.is_control() {
+            format!("\\x{:02x}", u32::from(c))
+        } else {
+            c.to_string()
+        }
+    };
+    text.chars().map(show).collect()
+}
+
 /// A table: columns padded to their widest cell, numbers to the right.
 pub(crate) fn print_table(headings: Option<&[&str]>, right: &[usize], rows: &[Vec<String>]) {
     let heading: Option<Vec<String>> =
         headings.map(|names| names.iter().map(|&name| name.to_owned()).collect());
-    let lines: Vec<&Vec<String>> = heading.iter().chain(rows).collect();
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| visible(cell)).collect())
+        .collect();
+    let lines: Vec<&Vec<String>> = heading.iter().chain(&rows).collect();
     let columns = lines.iter().map(|line| line.len()).max().unwrap_or(0);
     let width = |column: usize| {
         lines
@@ -140,6 +156,11 @@ mod tests {
         assert_eq!(human(8 << 20), "8M");
         assert_eq!(human((8 << 20) + 4096), "8196K");
         assert_eq!(human(4097), "4097");
+    }
+
+    #[test]
+    fn names_cannot_forge_lines() {
+        assert_eq!(visible("a\n\u{1b}[2Jb"), "a\\x0a\\x1b[2Jb");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use longpin_bpf::rule::RuleAction;
-use longpin_bpf::shared::{FileId, Verdict};
+use longpin_bpf::shared::FileId;
 
 use crate::events::{self, Told};
 use crate::guard::{self, GuardError, Running};
@@ -120,13 +120,10 @@ pub fn release(running: &Running, id: u64, force: bool) -> Result<Hold, GuardErr
         });
     }
     pinned.release_row(row)?;
-    let others = rows
+    let others = holds
         .iter()
         .filter(|other| other.file == row.file && other.id != id);
-    if !others
-        .into_iter()
-        .any(|other| other.verdict == Verdict::Held)
-    {
+    if !others.into_iter().any(Hold::is_enforced) {
         pinned.unhold(&row.file)?;
     }
     Ok(hold.clone())

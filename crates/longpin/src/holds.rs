@@ -96,7 +96,7 @@ pub(crate) fn read(pinned: &Pinned) -> Result<Vec<Hold>, GuardError> {
                 let hold = reader.describe_row(&row, &sight);
                 holds.extend(split_runs(pinned, &row, &sight, hold)?);
             }
-            _ => pinned.end_row(&row)?,
+            _ => end(pinned, &row)?,
         }
     }
     for suspect in reader.suspects.values() {
@@ -107,6 +107,7 @@ pub(crate) fn read(pinned: &Pinned) -> Result<Vec<Hold>, GuardError> {
             }
         }
     }
+    unhold_readers(pinned, &reader.suspects, &holds)?;
     holds.sort_by(|a, b| (&a.path, a.start, a.end, a.id).cmp(&(&b.path, b.start, b.end, b.id)));
     Ok(holds)
 }
@@ -144,10 +145,35 @@ pub(crate) fn end_rows(pinned: &Pinned) -> Result<usize, GuardError> {
     for row in pinned.rows()? {
         match pinned.inspect(&row.file, row.first, row.last)? {
             Some(sight) if sight.pages > 0 => left += 1,
-            _ => pinned.end_row(&row)?,
+            _ => end(pinned, &row)?,
         }
     }
     Ok(left)
+}
+
+/// The row's hold is over; the file need not be walked any more if nothing else of it is pinned.
+fn end(pinned: &Pinned, row: &Row) -> Result<(), GuardError> {
+    pinned.end_row(row)?;
+    pinned.forget(&row.file)?;
+    Ok(())
+}
+
+/// Files that were held, and of which only pins are left that are no holds, are held no longer.
+fn unhold_readers(
+    pinned: &Pinned,
+    suspects: &HashMap<FileId, Suspect>,
+    holds: &[Hold],
+) -> Result<(), GuardError> {
+    let mut held: HashMap<FileId, bool> = HashMap::new();
+    for hold in holds {
+        *held.entry(hold.file).or_default() |= hold.is_enforced();
+    }
+    for (file, held) in held {
+        if !held && suspects.get(&file).is_some_and(|suspect| suspect.held) {
+            pinned.unhold(&file)?;
+        }
+    }
+    Ok(())
 }
 
 /// What rows and sights are described with.

@@ -52,17 +52,23 @@ struct super_block {
 	struct list_head s_inodes;
 } KERNEL_TYPE;
 
+struct vfsmount {
+	struct super_block *mnt_sb;
+} KERNEL_TYPE;
+
 /* Since 6.18 the mounts of a file system are a list of their own kind. */
 struct mount {
 	struct mount *mnt_next_for_sb;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+} KERNEL_TYPE;
+
+struct mount___list {
+	struct list_head mnt_instance;
 } KERNEL_TYPE;
 
 struct super_block___mount {
 	struct mount *s_mounts;
-} KERNEL_TYPE;
-
-struct vfsmount {
-	struct super_block *mnt_sb;
 } KERNEL_TYPE;
 
 struct fs_context {

@@ -184,7 +184,7 @@ int forget(u64 *ctx)
 }
 
 /*
- * end_row(inode, caller, tgid, kind): an event in the name of the row's process; EVENT_ENDED also removes the
+ * end_row(inode, caller, tgid, kind, pins): unless it was pinned again since, an event in the name of the row's process; EVENT_ENDED also removes the
  * row, any other kind makes it one that is no hold.
  */
 SEC("raw_tp")
@@ -195,7 +195,7 @@ int end_row(u64 *ctx)
 	struct event *event;
 	u64 number;
 
-	if (!row || !row->id)
+	if (!row || !row->id || row->pins != ctx[4])
 		return -ENOENT;
 	if (is_recording()) {
 		event = begin_event(&number);

@@ -11,7 +11,6 @@
 #define CAP_DAC_OVERRIDE 1
 #define SB_POSIXACL (1 << 16)
 #define MAX_GROUPS 1024
-#define ACL_NOT_CACHED (~0ULL)
 #define GROUP_BITS 070
 #define GROUP_WRITE 020
 #define OTHER_WRITE 002

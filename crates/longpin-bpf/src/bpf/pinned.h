@@ -29,6 +29,7 @@ static __always_inline u32 rule_for_pin(const struct claim *claim)
 
 	if (state.rules & RULES_FILES) {
 		file = identify(claim->inode);
+		file.generation = 0;
 		action = bpf_map_lookup_elem(&file_rules, &file);
 		if (action)
 			return *action;
@@ -70,8 +71,9 @@ __noinline int enter_claim(struct claim *claim)
 	if (!claim || !is_regular(claim->inode))
 		return 0;
 	claim->verdict = judge_pin(claim);
-	/* A pin that is denied is held while it lasts. */
-	held = claim->verdict == HELD || claim->verdict == DENIED;
+	/* A pin that is denied is held while it lasts, if its task may hold at all. */
+	held = claim->verdict == HELD ||
+	       (claim->verdict == DENIED && judge_task(claim->inode) == HELD);
 	if (mark_suspect(claim->inode, held ? FILE_HELD : 0, owner) && claim->verdict == HELD)
 		claim->verdict = OVER_QUOTA;
 	row = enter_row(claim);

@@ -14,7 +14,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, MAX_REMOTE_CALLS);
 	__type(key, u64);   /* task */
-	__type(value, u64); /* struct page ** */
+	__type(value, u64); /* struct page **; 0: a call that is not long-term */
 } remote_calls SEC(".maps");
 
 static __always_inline u64 probed(struct pt_regs *regs, u32 offset)
@@ -32,16 +32,13 @@ SEC("?kprobe/pin_user_pages_remote")
 int remote_probe_entry(struct pt_regs *ctx)
 {
 	u64 task = bpf_get_current_task();
-	u64 pages = REGISTER(ctx, r8);
+	u64 pages = 0;
 
-	if (!is_longterm(ctx, REGISTER(ctx, cx))) {
-		/* What a lost return left behind is not this call's. */
-		bpf_map_delete_elem(&remote_calls, &task);
-		return 0;
+	if (is_longterm(ctx, REGISTER(ctx, cx))) {
+		pages = REGISTER(ctx, r8);
+		count_entry();
 	}
-	count_entry();
-	if (bpf_map_update_elem(&remote_calls, &task, &pages, BPF_ANY))
-		suspect_all();
+	bpf_map_update_elem(&remote_calls, &task, &pages, BPF_ANY);
 	return 0;
 }
 
@@ -52,11 +49,15 @@ int remote_probe_exit(struct pt_regs *ctx)
 	u64 *known = bpf_map_lookup_elem(&remote_calls, &task);
 	u64 pages;
 
-	/* Most calls are not long-term: only those are kept. */
-	if (!known)
+	if (!known) {
+		suspect_all();
 		return 0;
+	}
 	pages = *known;
 	bpf_map_delete_elem(&remote_calls, &task);
+	/* Most calls are not long-term. */
+	if (!pages)
+		return 0;
 	enter_returned(ctx, 0, 0, pages, REGISTER(ctx, ax));
 	return 0;
 }

@@ -83,7 +83,7 @@ static __noinline int tell_of_row(const struct claim *claim, u64 id)
 	};
 	struct suspect *known = find_suspect(claim->inode);
 
-	if (known)
+	if (known && (claim->verdict == HELD || claim->verdict == DENIED))
 		known->row = id;
 	if (claim->verdict == DENIED)
 		what.kind = state.mode == MODE_AUDIT ? EVENT_WOULD_REFUSE : EVENT_DENIED;

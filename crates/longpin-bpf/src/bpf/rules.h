@@ -42,6 +42,8 @@ struct query {
 	u64 inode;
 	u32 actions; /* bit per action that is asked for */
 	u32 action;  /* of the first rule that matches; 0: none */
+	u32 rules;   /* `state.rules` when it was asked: they may be replaced meanwhile */
+	u32 pad;
 };
 
 static __always_inline bool is_called_from(const struct query *query, u64 start, u64 end)
@@ -97,7 +99,7 @@ static __always_inline bool matches(const struct query *query, const struct rule
 static long try_rule(u32 i, struct query **in_hand)
 {
 	struct query *query = *in_hand;
-	u32 slot = i + (state.rules & RULES_BANK ? MAX_RULES : 0);
+	u32 slot = i + (query->rules & RULES_BANK ? MAX_RULES : 0);
 	struct rule *rule = bpf_map_lookup_elem(&rules, &slot);
 
 	if (!rule || !(query->actions >> (rule->action & 31) & 1) || !matches(query, rule))
@@ -112,7 +114,8 @@ __noinline int find_rule(struct query *query)
 	if (!query)
 		return 0;
 	query->action = 0;
-	bpf_loop(state.rules & RULES_COUNT, try_rule, &query, 0);
+	query->rules = state.rules;
+	bpf_loop(query->rules & RULES_COUNT, try_rule, &query, 0);
 	return query->action;
 }
 

@@ -11,7 +11,11 @@ struct search {
 	u64 head;
 	u64 found; /* a pinned file */
 	u64 page;
+	u32 restarts;
+	u32 pad;
 };
+
+#define MAX_RESTARTS 16
 
 /* 1: found one, stop. */
 static __always_inline long look_at_file(struct search *search, u64 inode)
@@ -43,6 +47,14 @@ static long look_at_inode(u32 i, struct search *search)
 {
 	u64 entry = load64(search->entry);
 
+	/* An inode that left the list points at itself: begin anew, a few times. */
+	if (entry == search->entry && entry != search->head && search->restarts < MAX_RESTARTS) {
+		search->restarts++;
+		search->entry = search->head;
+		return 0;
+	}
+	if (entry == search->entry && entry != search->head)
+		return 1;
 	search->entry = entry;
 	if (entry == search->head || !entry)
 		return 1;

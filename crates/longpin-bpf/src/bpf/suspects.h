@@ -148,10 +148,11 @@ static __always_inline void give_share_back(u32 owner)
 
 	if (!owner)
 		return;
-	count = bpf_map_lookup_elem(&users, &owner);
-	if (count)
-		__sync_fetch_and_add(count, -1);
 	__sync_fetch_and_add(&state.user_files, -1);
+	count = bpf_map_lookup_elem(&users, &owner);
+	/* The last one goes: there are more users than room. */
+	if (count && __sync_fetch_and_add(count, -1) <= 1)
+		bpf_map_delete_elem(&users, &owner);
 }
 
 /*
@@ -164,10 +165,10 @@ static __noinline bool mark_known(u64 inode, u32 flags)
 
 	if (!known)
 		return false;
-	if (flags & ~known->flags)
-		__sync_fetch_and_or(&known->flags, flags);
+	/* First the mark: who takes the flag away sees it, or is seen. */
 	if (__sync_fetch_and_add(&known->epoch, EPOCH) & FORGETTING)
 		suspect_all();
+	__sync_fetch_and_or(&known->flags, flags);
 	return find_suspect(inode) == known;
 }
 

@@ -8,7 +8,7 @@ use longpin::guard::{self, Host, Running};
 
 use super::{ls, watch};
 use crate::cli::{FileArg, Release, Why};
-use crate::output::human;
+use crate::output::{human, visible};
 
 pub(crate) fn why(options: &Why) -> anyhow::Result<ExitCode> {
     let running = Running::open(&Host::default())?;
@@ -35,14 +35,22 @@ pub(crate) fn why(options: &Why) -> anyhow::Result<ExitCode> {
 }
 
 fn explain(path: &Path, known: &Known, complete: bool) {
-    let path = path.display();
+    let path = visible(&path.display().to_string());
     if known.holds.is_empty() {
         anstream::println!("{path}: nobody has pinned it");
     }
     for hold in &known.holds {
         let who = hold.owner.as_ref().map_or_else(
             || "somebody, before the guard began or unseen".to_owned(),
-            |o| format!("{}[{}] uid {} by {}", o.command, o.pid, o.uid, o.consumer),
+            |o| {
+                format!(
+                    "{}[{}] uid {} by {}",
+                    visible(&o.command),
+                    o.pid,
+                    o.uid,
+                    o.consumer
+                )
+            },
         );
         let range = format!("{}..{}", human(hold.start), human(hold.end));
         let state = if hold.is_enforced() {
@@ -68,7 +76,7 @@ fn explain(path: &Path, known: &Known, complete: bool) {
         anstream::println!("pins may have been missed: every file is looked at before it changes");
     }
     for told in &known.events {
-        anstream::println!("{}", watch::to_line(told));
+        anstream::println!("{}", visible(&watch::to_line(told)));
     }
 }
 

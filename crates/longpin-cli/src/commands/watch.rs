@@ -7,7 +7,7 @@ use longpin::events::{self, Batch, EventKind, Operation, Told};
 use longpin::guard::{GuardError, Host, Running};
 
 use crate::cli::Watch;
-use crate::output::{REFUSED, human};
+use crate::output::{REFUSED, human, visible};
 
 /// How often the guard is asked.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -64,7 +64,7 @@ fn show(batch: &Batch, json: bool) -> bool {
         if json {
             to_json(told).to_string()
         } else {
-            to_line(told)
+            visible(&to_line(told))
         }
     }));
     let written = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
