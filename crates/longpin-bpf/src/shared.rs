@@ -7,7 +7,7 @@ pub const MAX_FILES: u32 = 65_536;
 /// How many programs watch the entries of pin functions, at most.
 pub const MAX_PIN_PROGRAMS: usize = 6;
 /// Stack frames kept for each row.
-pub const STACK_DEPTH: usize = 12;
+pub const STACK_DEPTH: usize = 8;
 /// Path components that `inspect` returns, at most.
 pub const MAX_DEPTH: usize = 32;
 /// Bytes of one path component, terminator included.
@@ -15,7 +15,7 @@ pub const NAME_LEN: usize = 256;
 /// Bytes of `struct row_key`.
 pub const ROW_KEY_LEN: usize = 24;
 /// Bytes of `struct row`.
-pub const ROW_LEN: usize = 264;
+pub const ROW_LEN: usize = 232;
 /// Bytes of `struct suspect`.
 pub(crate) const SUSPECT_LEN: usize = 56;
 /// Bytes of `struct sight` before the names.

@@ -17,7 +17,7 @@
 #define MAX_RANGES 4
 #define FILTER_SLOTS 65536
 #define MAX_PIN_PROGRAMS 6
-#define STACK_DEPTH 12
+#define STACK_DEPTH 8
 #define MAX_DEPTH 32
 #define NAME_LEN 256
 #define SHORT_NAME_LEN 64
@@ -139,7 +139,7 @@ struct row {
 	char name[SHORT_NAME_LEN]; /* when pinned */
 	u64 stack[STACK_DEPTH];
 };
-_Static_assert(sizeof(struct row) == 264, "row");
+_Static_assert(sizeof(struct row) == 232, "row");
 
 /* event.kind */
 #define EVENT_HELD 1

@@ -121,10 +121,12 @@ static __always_inline void suspect_all(void)
 	state.suspect_all = SUSPECT_ALL;
 }
 
+static const u64 no_files;
+
 /* One more file for this user? Root's are not counted, and some room is kept for them. */
 static __always_inline bool take_share(u32 owner)
 {
-	u64 one = 1, *count;
+	u64 *count;
 
 	if (!owner)
 		return true;
@@ -132,13 +134,13 @@ static __always_inline bool take_share(u32 owner)
 		return false;
 	count = bpf_map_lookup_elem(&users, &owner);
 	if (!count) {
-		bpf_map_update_elem(&users, &owner, &(u64){ 0 }, BPF_NOEXIST);
+		bpf_map_update_elem(&users, &owner, &no_files, BPF_NOEXIST);
 		count = bpf_map_lookup_elem(&users, &owner);
 	}
 	if (!count || *count >= state.quota_files)
 		return false;
-	__sync_fetch_and_add(count, one);
-	__sync_fetch_and_add(&state.user_files, one);
+	__sync_fetch_and_add(count, 1);
+	__sync_fetch_and_add(&state.user_files, 1);
 	return true;
 }
 
