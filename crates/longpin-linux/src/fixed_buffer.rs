@@ -173,7 +173,8 @@ impl FixedBuffer {
     ///
     /// [`RegisterError::Ring`].
     pub fn read_as_device(&mut self) -> Result<Vec<u8>, RegisterError> {
-        self.ring.read_buffer(self.mapping.address, self.mapping.len)
+        self.ring
+            .read_buffer(self.mapping.address, self.mapping.len)
     }
 
     /// `IORING_UNREGISTER_BUFFERS`: end the pin. The pages may stay pinned for a moment after.

@@ -57,7 +57,11 @@ impl Actor {
         let mut line = String::new();
         ensure!(self.stdout.read_line(&mut line)? > 0, "the actor is gone");
         let line = line.trim().to_owned();
-        ensure!(!line.starts_with("failed"), "the actor {}: {line}", self.pid());
+        ensure!(
+            !line.starts_with("failed"),
+            "the actor {}: {line}",
+            self.pid()
+        );
         Ok(line)
     }
 
@@ -167,13 +171,19 @@ impl Stage {
             let mut pin = FixedBuffer::register(&file, 0, len)?;
             let outcome = ftruncate(&file, 0);
             if outcome != Err(Errno::TXTBSY) {
-                bail!("round {rounds}: a truncate under a live pin: {}", outcome_name(outcome));
+                bail!(
+                    "round {rounds}: a truncate under a live pin: {}",
+                    outcome_name(outcome)
+                );
             }
             rounds += 1;
             if rounds % 16 == 0 {
                 let mut found = vec![0; len];
                 file.read_exact_at(&mut found, 0)?;
-                ensure!(pin.read_as_device()? == found, "round {rounds}: two memories");
+                ensure!(
+                    pin.read_as_device()? == found,
+                    "round {rounds}: two memories"
+                );
             }
             if Instant::now() > deadline {
                 self.pins.insert(keep, pin);
@@ -251,7 +261,10 @@ fn direct_io(path: &str, seconds: u64) -> Result<String> {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let mut done = 0_u32;
     while Instant::now() < deadline {
-        ensure!(write_directly(Path::new(path), &memory)?, "no direct writes");
+        ensure!(
+            write_directly(Path::new(path), &memory)?,
+            "no direct writes"
+        );
         done += 1;
     }
     Ok(done.to_string())

@@ -182,7 +182,10 @@ fn unlinked_files_die(kind: FsKind, pin: fn(&File) -> Result<Orphan>) -> Result<
         }
     }
     let held = told.all_are_broken()?;
-    println!("{}: {held} holds broken, {reused} inode numbers reused", kind.name());
+    println!(
+        "{}: {held} holds broken, {reused} inode numbers reused",
+        kind.name()
+    );
     ensure!(held as u64 >= times, "{held} of {times} holds");
     ensure!(kind.is_memory() || reused > 0, "no number came again");
     Ok(())
@@ -218,9 +221,9 @@ fn namespace_ends() -> Result<()> {
     BufReader::new(stdout).read_line(&mut said)?;
     ensure!(said.trim() == "ready", "the namespace said {said:?}");
     let path = format!("/proc/{}/root/mnt/file", space.id());
-    let file = File::create_new(&path).map(drop).and_then(|()| {
-        File::options().read(true).write(true).open(&path)
-    })?;
+    let file = File::create_new(&path)
+        .map(drop)
+        .and_then(|()| File::options().read(true).write(true).open(&path))?;
     (&file).write_all(&[1; LEN])?;
     let _pin = by_ring(&file)?;
     must_refuse("a live file", ftruncate(&file, 0))?;
@@ -265,7 +268,10 @@ fn last_mount_stays() -> Result<()> {
         ensure!(!run("umount", flags)?, "the last mount went: {flags:?}");
     }
     let path = Path::new(second).join("file");
-    must_refuse("through the other mount", longpin_tests::act::truncate(&path, 0))?;
+    must_refuse(
+        "through the other mount",
+        longpin_tests::act::truncate(&path, 0),
+    )?;
     drop(pin);
     must_allow_soon("released", || longpin_tests::act::truncate(&path, 0))?;
     must_run("umount", &["-l", second]).context("nobody pins")

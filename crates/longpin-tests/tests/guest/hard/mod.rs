@@ -55,9 +55,15 @@ impl KernelLog {
         let log = read_log()?;
         let new = log.get(self.before..).unwrap_or(&log);
         let bad = |line: &&String| {
-            ["WARNING:", "BUG:", "Oops", "general protection", "bpf_prog_"]
-                .iter()
-                .any(|word| line.contains(word))
+            [
+                "WARNING:",
+                "BUG:",
+                "Oops",
+                "general protection",
+                "bpf_prog_",
+            ]
+            .iter()
+            .any(|word| line.contains(word))
         };
         let found: Vec<&String> = new.iter().filter(bad).collect();
         ensure!(found.is_empty(), "the kernel's log: {found:#?}");
