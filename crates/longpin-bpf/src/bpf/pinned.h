@@ -6,6 +6,7 @@
 #ifndef LONGPIN_PINNED_H
 #define LONGPIN_PINNED_H
 
+#include "losses.h"
 #include "mapped.h"
 #include "owner.h"
 #include "rows.h"
@@ -209,6 +210,7 @@ static __always_inline void count_exit(void)
 
 	if ((s64)(state.entered - left) < (s64)state.acked_balance)
 		suspect_all();
+	forget_losses();
 }
 
 static __always_inline void enter_returned(void *ctx, u64 caller, u64 start, u64 pages, u64 returned)
@@ -217,6 +219,8 @@ static __always_inline void enter_returned(void *ctx, u64 caller, u64 start, u64
 
 	if (count > 0 && count < 1LL << 31)
 		enter_pages(ctx, caller, start, pages, count);
+	if (losses_open && count > 0 && count < 1LL << 31)
+		look_for_losses(pages, count);
 	count_exit();
 }
 

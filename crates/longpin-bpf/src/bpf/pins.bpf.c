@@ -125,6 +125,8 @@ int memfd_pin_folios_exit(u64 *ctx)
 	if ((s64)returned > 0 && claim.inode) {
 		read_stack(ctx, &claim);
 		enter_claim(&claim);
+		if (losses_open)
+			look_for_losses(argument(ctx, 3), returned);
 	}
 	count_exit();
 	return 0;

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use anyhow::{Context, Result, ensure};
 use longpin_linux::FixedBuffer;
 
-const WORD: &str = "longpin-test-child";
+pub(crate) const WORD: &str = "longpin-test-child";
 
 /// Are we the child? Then act as one and say how it went.
 pub(crate) fn run_if_asked() -> Option<ExitCode> {
@@ -20,6 +20,7 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         Some("pin") => pin_and_wait(&arguments[3..]),
         Some("pin-as") => pin_as(&arguments[3..]),
         Some("churn") => churn(&arguments[3..]),
+        Some("actor") => crate::hard::actor::act(&arguments[3..]),
         other => Err(anyhow::anyhow!("unknown child {other:?}")),
     };
     Some(match acted {

@@ -87,10 +87,10 @@ fn truncate_one(kind: FsKind) -> Result<()> {
 }
 
 /// A small generator: the tests need variety, not quality, and the same rounds every time.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)

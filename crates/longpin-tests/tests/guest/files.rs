@@ -34,7 +34,7 @@ pub(crate) struct TestFile {
     pub(crate) kind: FsKind,
     pub(crate) path: PathBuf,
     pub(crate) file: File,
-    pattern: Pattern,
+    pub(crate) pattern: Pattern,
 }
 
 impl TestFile {

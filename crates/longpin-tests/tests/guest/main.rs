@@ -9,6 +9,7 @@ mod child;
 mod claims;
 mod files;
 mod guard;
+mod hard;
 mod hints;
 mod pin;
 mod rules;
@@ -47,6 +48,7 @@ fn all_tests() -> Vec<(Test, bool)> {
         .chain(hints::TESTS)
         .chain(admin::TESTS)
         .chain(rules::TESTS)
+        .chain(hard::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
     quick
