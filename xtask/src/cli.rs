@@ -3,7 +3,7 @@
 use crate::bench::BenchArgs;
 use crate::kernels::Kernel;
 use crate::vm::{Guest, ScratchFs, parse_memory};
-use crate::{demo, kernels, lint, rows, setup, test};
+use crate::{demo, docs, kernels, lint, rows, setup, test};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -29,14 +29,16 @@ pub(crate) enum Command {
     Kernels(KernelsArgs),
     /// Run a command in the guest and pass its outputs and its exit status on
     Vm(VmArgs),
-    /// Run the host tests, then the guest tests on every kernel: all on latest, the smoke tests on the others
-    Test(TestArgs),
+    /// Run the host tests, then the guest tests on every kernel. LONGPIN_LONG=1: the slow ones, too
+    Test,
     /// Show the hazard and the cure with a real kernel and soft-RoCE
     Demo,
     /// Count in instructions what the guard costs, on kernels that run emulated
     Bench(BenchArgs),
     /// Check formatting, lints and licences
     Lint,
+    /// Make man pages and shell completions from the command line's definition
+    Docs,
 }
 
 /// What to fetch.
@@ -48,14 +50,6 @@ pub(crate) struct KernelsArgs {
     /// Look for newer kernels. Without it, the network is not touched for a row that is in the cache
     #[arg(long)]
     update: bool,
-}
-
-/// Which tests.
-#[derive(Debug, Args)]
-pub(crate) struct TestArgs {
-    /// Run every test on every kernel
-    #[arg(long)]
-    all: bool,
 }
 
 /// What to boot and to run.
@@ -110,10 +104,11 @@ impl Command {
             Self::Setup => setup::run().map(|()| 0),
             Self::Kernels(args) => args.run().map(|()| 0),
             Self::Vm(args) => args.run(),
-            Self::Test(args) => test::run(args.all),
+            Self::Test => test::run(),
             Self::Demo => demo::run(),
             Self::Bench(args) => args.run(),
             Self::Lint => lint::run(),
+            Self::Docs => docs::run().map(|()| 0),
         }
     }
 }

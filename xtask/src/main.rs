@@ -6,6 +6,7 @@ mod build;
 mod cli;
 mod console;
 mod demo;
+mod docs;
 mod env;
 mod kernels;
 mod kvm;

@@ -59,6 +59,8 @@ pub(crate) struct Guest {
     pub(crate) cpus: u32,
     pub(crate) memory_mib: u32,
     pub(crate) timeout: Duration,
+    /// Put before each line of its output, where several guests run at once.
+    pub(crate) label: Option<String>,
     /// Count instructions: guest nanoseconds are instructions then.
     pub(crate) icount: bool,
     pub(crate) cmd: Vec<OsString>,
@@ -108,6 +110,7 @@ impl Guest {
             cpus: 2,
             memory_mib: 4096,
             timeout: Duration::from_secs(600),
+            label: None,
             icount: false,
             cmd,
         }
@@ -137,8 +140,14 @@ impl Guest {
         let mut boot = ui::Step::begin(&self.announcement(kvm));
         let mut leash = Leash::spawn(&dir.path, &argv)?;
         let (stdout, stderr) = leash.outputs()?;
-        let stdout = relay(stdout, std::io::stdout());
-        let stderr = relay(stderr, std::io::stderr());
+        let stdout = relay(
+            stdout,
+            Labelled::new(std::io::stdout(), self.label.as_deref()),
+        );
+        let stderr = relay(
+            stderr,
+            Labelled::new(std::io::stderr(), self.label.as_deref()),
+        );
         let deadline = Instant::now() + self.timeout;
         let ended = leash.wait(deadline, || {
             if dir.is_ready() {
@@ -288,6 +297,45 @@ pub(crate) fn relay(
     })
 }
 
+/// A stream on which each line begins with a label.
+struct Labelled<W> {
+    to: W,
+    label: Option<String>,
+    line: Vec<u8>,
+}
+
+impl<W: Write> Labelled<W> {
+    fn new(to: W, label: Option<&str>) -> Self {
+        Self {
+            to,
+            label: label.map(|label| format!("{label:<7} ")),
+            line: Vec::new(),
+        }
+    }
+}
+
+impl<W: Write> Write for Labelled<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let Some(label) = &self.label else {
+            return self.to.write(bytes);
+        };
+        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            self.line.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                // In one piece: other guests write, too.
+                self.to
+                    .write_all(&[label.as_bytes(), &self.line].concat())?;
+                self.line.clear();
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
+}
+
 /// Keeps the console log for a later look. Returns where, for people.
 fn keep_console(name: &str, log: &str) -> String {
     let path = shared_dir().map(|dir| dir.join(format!("console-{name}.log")));
@@ -328,4 +376,21 @@ pub(crate) fn words(program: &Path, args: &[&str]) -> Vec<OsString> {
         .chain(args)
         .map(OsStr::to_owned)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_gets_its_label() {
+        let mut out = Vec::new();
+        let mut to = Labelled::new(&mut out, Some("6.1"));
+        to.write_all(b"test a ... ").unwrap();
+        to.write_all(b"ok\ntest b").unwrap();
+        assert_eq!(out, b"6.1     test a ... ok\n");
+        let mut out = Vec::new();
+        Labelled::new(&mut out, None).write_all(b"test a").unwrap();
+        assert_eq!(out, b"test a");
+    }
 }

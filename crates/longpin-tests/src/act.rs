@@ -48,6 +48,30 @@ pub fn punch(file: &impl AsFd, offset: u64, len: u64) -> Outcome {
     rustix::fs::fallocate(file, mode, offset, len)
 }
 
+/// Become a user for good: no groups, no capabilities; in a user namespace of its own, if asked, where it is root.
+pub fn become_user(uid: u32, in_namespace: bool) -> io::Result<()> {
+    let checked = |result: libc::c_int| match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    };
+    // SAFETY: these calls take numbers, and a null pointer for an empty list.
+    checked(unsafe { libc::setgroups(0, std::ptr::null()) })?;
+    // SAFETY: as above.
+    checked(unsafe { libc::setresgid(uid, uid, uid) })?;
+    // SAFETY: as above.
+    checked(unsafe { libc::setresuid(uid, uid, uid) })?;
+    if !in_namespace {
+        return Ok(());
+    }
+    // SAFETY: as above. Its own mappings are this process's to write only while it is dumpable.
+    checked(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) })?;
+    // SAFETY: as above; the process has one thread.
+    checked(unsafe { libc::unshare(libc::CLONE_NEWUSER) })?;
+    std::fs::write("/proc/self/setgroups", "deny")?;
+    std::fs::write("/proc/self/gid_map", format!("0 {uid} 1"))?;
+    std::fs::write("/proc/self/uid_map", format!("0 {uid} 1"))
+}
+
 /// `process_vm_readv(pid, …)` of a whole mapping at the same address in another process (or this one): pins each page
 /// for a moment, as any debugger may.
 pub fn read_foreign(pid: u32, mapping: &Mapping) -> Outcome {

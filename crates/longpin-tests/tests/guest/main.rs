@@ -3,6 +3,7 @@
 //!
 //! The names begin with the claim of docs/guarantee.md that the test serves.
 
+mod admin;
 mod bad_input;
 mod child;
 mod claims;
@@ -10,6 +11,7 @@ mod files;
 mod guard;
 mod hints;
 mod pin;
+mod rules;
 mod walk;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -43,6 +45,8 @@ fn all_tests() -> Vec<(Test, bool)> {
         .iter()
         .chain(walk::TESTS)
         .chain(hints::TESTS)
+        .chain(admin::TESTS)
+        .chain(rules::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
     quick
