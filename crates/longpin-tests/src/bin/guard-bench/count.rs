@@ -13,6 +13,8 @@ use anyhow::{Result, ensure};
 const TRIAL_ROUNDS: u64 = 100_000;
 /// How often the trial is made: the smallest count is the one that no interrupt fell into.
 const TRIALS: usize = 21;
+/// So many calls have a middle that says more than their least.
+const MANY: usize = 100;
 /// Calls before those that count: caches of the kernel's are filled by then.
 const WARM_UP: usize = 20;
 
@@ -66,10 +68,10 @@ impl Counter {
         mut prepare: impl FnMut() -> Result<()>,
         mut act: impl FnMut() -> Result<()>,
     ) -> Result<Counts> {
-        let warm_up = if calls > 100 {
-            WARM_UP
-        } else {
-            usize::from(calls > 1)
+        let warm_up = match calls {
+            1 => 0,
+            2..MANY => 1,
+            _ => WARM_UP,
         };
         let mut counts = Vec::with_capacity(calls);
         for call in 0..warm_up + calls {
@@ -96,12 +98,18 @@ impl Counts {
         Self(counts)
     }
 
-    /// The middle one: timer interrupts fall into few of many.
-    pub(crate) fn median(&self) -> u64 {
-        self.0.get(self.0.len() / 2).copied().unwrap_or(0)
+    /// The middle one of many: timer interrupts fall into few of them. The least of a few long ones: an interrupt falls
+    /// into each.
+    pub(crate) fn typical(&self) -> u64 {
+        let at = if self.0.len() < MANY {
+            0
+        } else {
+            self.0.len() / 2
+        };
+        self.0.get(at).copied().unwrap_or(0)
     }
 
-    /// From the tenth below to the ninth above, in hundredths.
+    /// From the lowest tenth to the highest.
     pub(crate) fn spread(&self) -> u64 {
         let at = |tenths: usize| self.0.get(self.0.len() * tenths / 10).copied().unwrap_or(0);
         at(9) - at(1)

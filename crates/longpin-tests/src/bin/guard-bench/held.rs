@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use longpin_linux::FixedBuffer;
 use longpin_tests::PAGE;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -15,8 +15,12 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// `count` files of one page in this directory, which is on a file system that lives in memory.
-    pub(crate) fn make(dir: &Path, count: usize) -> Result<Self> {
+    pub(crate) fn none() -> Self {
+        Self { pins: Vec::new() }
+    }
+
+    /// Hold more, up to `count` files of one page in this directory, which is on a file system that lives in memory.
+    pub(crate) fn grow(&mut self, dir: &Path, count: usize) -> Result<()> {
         let open_files = Some(count as u64 * 2 + 1024);
         setrlimit(
             Resource::Nofile,
@@ -25,8 +29,7 @@ impl Held {
                 maximum: open_files,
             },
         )?;
-        let mut held = Self { pins: Vec::new() };
-        for number in 0..count {
+        for number in self.pins.len()..count {
             let path = dir.join(format!("held-{number}"));
             let file = File::options()
                 .read(true)
@@ -34,10 +37,10 @@ impl Held {
                 .create_new(true)
                 .open(&path)?;
             file.set_len(PAGE as u64)?;
-            held.pins
-                .push((path, FixedBuffer::register(&file, 0, PAGE)?));
+            let pin = FixedBuffer::register(&file, 0, PAGE).context("cannot hold a file")?;
+            self.pins.push((path, pin));
         }
-        Ok(held)
+        Ok(())
     }
 }
 

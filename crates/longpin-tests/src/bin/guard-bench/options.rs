@@ -6,10 +6,11 @@ use anyhow::{Result, bail};
 pub(crate) const HELP: &str = "\
 guard-bench: what the guard costs, in instructions
 
-usage: guard-bench [--only PART[,PART...]] [--largest MIB]
+usage: guard-bench [--only PART[,PART...]] [--largest MIB] [--rounds N]
 
   --only PARTS    hot, register, memory, walk [default: all]
   --largest MIB   largest file and region [default: 4096; regions at most 1024]
+  --rounds N      how often all states are gone through [default: 2]
 
 exit status: 0 measured, 2 cannot measure, 16 usage";
 
@@ -22,12 +23,14 @@ pub(crate) struct Asked {
     pub(crate) walk: bool,
     /// Bytes.
     pub(crate) largest: usize,
+    pub(crate) rounds: usize,
 }
 
 /// `None`: the user asked for help.
 pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Asked>> {
     let mut parts = "hot,register,memory,walk".to_owned();
     let mut largest = 4096_usize;
+    let mut rounds = 2;
     while let Some(argument) = arguments.next() {
         let mut value = || match arguments.next() {
             Some(value) => Ok(value),
@@ -37,6 +40,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Optio
             "-h" | "--help" => return Ok(None),
             "--only" => parts = value()?,
             "--largest" => largest = value()?.parse()?,
+            "--rounds" => rounds = value()?.parse()?,
             other => bail!("unknown argument {other}; --help shows those that exist"),
         }
     }
@@ -46,6 +50,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Optio
         memory: false,
         walk: false,
         largest: largest << 20,
+        rounds,
     };
     for part in parts.split(',') {
         match part {

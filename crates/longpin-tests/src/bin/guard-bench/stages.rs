@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use longpin_tests::scratch::{FsKind, Scratch};
 
 use crate::bpf::{self, Empty, Place};
@@ -14,8 +14,6 @@ use crate::options::Asked;
 use crate::table::{self, Table, above, bytes, number, percent, progress};
 use crate::{hot, register, walk};
 
-/// How often all states are gone through: counts that differ between the rounds show in the spread.
-const ROUNDS: usize = 2;
 /// Regions are no larger: that is the goal that they are measured for.
 const LARGEST_REGION: usize = 1 << 30;
 /// Held files in the last state.
@@ -155,32 +153,34 @@ impl Bench<'_> {
             .then(|| register::Memory::make(&self.places, largest));
         let memory = memory.transpose()?;
         let mut found: Vec<Found> = STATES.iter().map(|_| Found::default()).collect();
-        for round in 0..ROUNDS {
-            for (state, found) in STATES.into_iter().zip(&mut found) {
-                progress(&format!("round {round}: {state:?}"));
-                found.join(self.in_state(state, memory.as_ref())?);
+        let rounds = self.asked.rounds;
+        for round in 1..=rounds {
+            progress(&format!("round {round} of {rounds}"));
+            for (found, more) in found.iter_mut().zip(self.round(memory.as_ref())?) {
+                found.join(more);
             }
         }
         self.print(&found);
         Ok(())
     }
 
-    fn in_state(&self, state: State, memory: Option<&register::Memory>) -> Result<Found> {
-        match state {
-            State::Off => self.count(state, memory),
-            State::Empty => {
-                let _empty = Empty::attach(&self.attached)?;
-                self.count(state, memory)
+    /// Every state once, in the order of [`STATES`].
+    fn round(&self, memory: Option<&register::Memory>) -> Result<Vec<Found>> {
+        let mut found = vec![self.count(State::Off, memory)?];
+        let empty = Empty::attach(&self.attached)?;
+        found.push(self.count(State::Empty, memory)?);
+        drop(empty);
+        let guard = Guard::start()?;
+        let mut held = Held::none();
+        for state in &STATES[found.len()..] {
+            if let State::On { held: count } = state {
+                held.grow(&self.places.tmpfs, *count)?;
             }
-            State::On { held } => {
-                let guard = Guard::start()?;
-                let held = Held::make(&self.places.tmpfs, held).context("cannot hold files")?;
-                let found = self.count(state, memory);
-                drop(held);
-                guard.stop()?;
-                found
-            }
+            found.push(self.count(*state, memory)?);
         }
+        drop(held);
+        guard.stop()?;
+        Ok(found)
     }
 
     fn count(&self, state: State, memory: Option<&register::Memory>) -> Result<Found> {
@@ -230,8 +230,8 @@ fn print_hot(name: &str, found: &[Found], part: impl Fn(&Found) -> &Vec<Counts>)
             .iter()
             .filter_map(|found| part(found).get(at))
             .collect();
-        let medians: Vec<_> = counts.iter().map(|counts| counts.median()).collect();
-        let [off, empty, on @ ..] = medians.as_slice() else {
+        let typical: Vec<_> = counts.iter().map(|counts| counts.typical()).collect();
+        let [off, empty, on @ ..] = typical.as_slice() else {
             continue;
         };
         let mut row = vec![(*act).to_owned(), number(*off), above(*empty, *off)];
@@ -271,8 +271,8 @@ fn print_regions(found: &[Found], largest: usize) {
             .iter()
             .filter_map(|found| found.regions.get(at))
             .collect();
-        let medians: Vec<_> = counts.iter().map(|counts| counts.median()).collect();
-        let [off, empty, on, ..] = medians.as_slice() else {
+        let typical: Vec<_> = counts.iter().map(|counts| counts.typical()).collect();
+        let [off, empty, on, ..] = typical.as_slice() else {
             continue;
         };
         let more = on.saturating_sub(*off);

@@ -223,14 +223,14 @@ fn print(rows: &[Row]) {
         "walk, a folio",
     ]);
     for row in rows {
-        let (cut, walk) = (row.truncate.median(), row.walk.median());
+        let (cut, walk) = (row.truncate.typical(), row.walk.typical());
         let folios = row.size / PAGE as u64 / row.folio_pages.max(1);
         table.row(vec![
             row.name.to_owned(),
             bytes(row.size),
             number(row.folio_pages),
             number(cut),
-            above(row.guarded.median(), cut),
+            above(row.guarded.typical(), cut),
             number(walk),
             percent(walk, cut),
             number(walk / folios.max(1)),
