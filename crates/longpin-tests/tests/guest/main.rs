@@ -6,6 +6,7 @@
 mod bad_input;
 mod child;
 mod claims;
+mod consumers;
 mod files;
 mod guard;
 mod hints;
@@ -43,7 +44,8 @@ fn all_tests() -> Vec<(Test, bool)> {
         .iter()
         .chain(walk::TESTS)
         .chain(hints::TESTS)
-        .chain(bad_input::TESTS);
+        .chain(bad_input::TESTS)
+        .chain(consumers::TESTS);
     let quick = quick.map(|&test| (test, false));
     quick
         .chain(walk::LONG_TESTS.iter().map(|&test| (test, true)))
