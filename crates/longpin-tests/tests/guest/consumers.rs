@@ -255,20 +255,21 @@ fn private_written(device: &Device, kind: FsKind) -> Result<()> {
 
 fn must_be_free(file: &TestFile) -> Result<()> {
     must_not_be_listed(file)?;
-    must_allow("punch", punch(&file.file, LARGE.start, HUGE))?;
+    must_allow("punch", punch(&file.file, 0, LEN))?;
     must_allow("truncate", ftruncate(&file.file, 0))
 }
 
 fn private_clean(device: &Device, kind: FsKind) -> Result<()> {
     let file = TestFile::new(kind, LEN)?;
-    let held = held_by_vfio(&file, LARGE, PAGE);
-    let mapping = Mapping::private(&file.file, LARGE.start, usize::try_from(held.len())?)?;
+    // Not a whole folio of 2 MiB: on 7.2 such a pin never returns (the kernel maps it whole, splits it, maps it whole…).
+    let held = held_by_vfio(&file, SMALL, PAGE);
+    let mapping = Mapping::private(&file.file, SMALL.start, usize::try_from(held.len())?)?;
     let pin = device.map(&mapping, Access::Read)?;
     let mut page = [0; 4096];
-    file.file.read_exact_at(&mut page, LARGE.start)?;
-    file.file.write_all_at(&[0x5a; 4096], LARGE.start)?;
+    file.file.read_exact_at(&mut page, SMALL.start)?;
+    file.file.write_all_at(&[0x5a; 4096], SMALL.start)?;
     let seen = pin.read_as_device(0, VfioPin::MAX_READ)?;
-    file.file.write_all_at(&page, LARGE.start)?;
+    file.file.write_all_at(&page, SMALL.start)?;
     let is_the_files = seen == [0x5a; VfioPin::MAX_READ];
     println!(
         "{}: a clean private mapping pins {}",
@@ -282,7 +283,7 @@ fn private_clean(device: &Device, kind: FsKind) -> Result<()> {
     if is_the_files {
         return vfio_must_hold(pin, &held);
     }
-    file.check(LARGE.start / PAGE, &seen)?;
+    file.check(SMALL.start / PAGE, &seen)?;
     must_be_free(&file)?;
     Ok(pin.unmap()?)
 }
