@@ -147,12 +147,14 @@ impl Guest {
         })?;
         boot.end();
         let end = self.judge(&dir, ended.is_some());
+        // The leash takes the directory with it.
+        let began = dir.is_ready();
         leash.cut();
         let stdout = stdout.join().unwrap_or_default();
         let _ = stderr.join();
         Ok(Run {
             end,
-            began: dir.is_ready(),
+            began,
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
         })
     }

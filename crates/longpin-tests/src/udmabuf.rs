@@ -30,7 +30,7 @@ struct Create {
 
 /// `UDMABUF_CREATE`: `_IOW('u', 0x42, struct udmabuf_create)`.
 const UDMABUF_CREATE: libc::Ioctl = 0x4018_7542;
-const _: () = assert!(size_of::<Create>() == (UDMABUF_CREATE as usize >> 16) & 0x3fff);
+const _: () = assert!(size_of::<Create>() as u64 == (UDMABUF_CREATE >> 16) & 0x3fff);
 const UDMABUF_FLAGS_CLOEXEC: u32 = 1;
 
 /// The kernel made no buffer.

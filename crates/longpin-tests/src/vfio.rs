@@ -13,7 +13,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
@@ -136,9 +136,9 @@ impl Device {
     /// Binds the device to `vfio-pci`, opens its group, and gives that a container with a type1v2 IOMMU.
     pub fn open() -> Result<Self> {
         let binding = Binding::bind(&driver::find_edu()?)?;
-        let container = open("/dev/vfio/vfio".into())?;
+        let container = open(Path::new("/dev/vfio/vfio"))?;
         check_container(&container)?;
-        let group = open(PathBuf::from("/dev/vfio").join(binding.group()?))?;
+        let group = open(&Path::new("/dev/vfio").join(binding.group()?))?;
         join_container(&group, &container)?;
         let device = device_of(&group, binding.address())?;
         dma::enable(&device)?;
@@ -258,8 +258,8 @@ impl Drop for VfioPin {
     }
 }
 
-fn open(path: PathBuf) -> Result<File> {
-    let opened = File::options().read(true).write(true).open(&path);
+fn open(path: &Path) -> Result<File> {
+    let opened = File::options().read(true).write(true).open(path);
     opened.with_context(|| format!("cannot open {}", path.display()))
 }
 

@@ -18,7 +18,7 @@ const EDU: (&str, &str) = ("0x1234", "0x11e8");
 pub(super) fn find_edu() -> Result<String> {
     for entry in fs::read_dir(DEVICES).with_context(|| format!("cannot list {DEVICES}"))? {
         let entry = entry?;
-        let id = |name| Ok::<_, io::Error>(fs::read_to_string(entry.path().join(name))?);
+        let id = |name| fs::read_to_string(entry.path().join(name));
         if (id("vendor")?.trim(), id("device")?.trim()) == EDU {
             return Ok(entry.file_name().to_string_lossy().into_owned());
         }
