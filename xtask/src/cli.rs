@@ -80,8 +80,8 @@ pub(crate) struct VmArgs {
 }
 
 const VM_HELP: &str = "\
-The command runs as root where you are, with target/release first on PATH, a soft-RoCE device rxe0 (10.9.0.1), and in
-its environment:
+The command runs as root where you are, with target/release first on PATH, a soft-RoCE device rxe0 (10.9.0.1), an IOMMU
+and an idle PCI device to assign (QEMU's edu, 1234:11e8; load vfio-pci yourself), and in its environment:
   LONGPIN_GUEST=1     LONGPIN_KERNEL     the row's name      LONGPIN_ENFORCE  what KERNELS says of it
   LONGPIN_SCRATCH     a directory on a fresh file system (--fs)
   LONGPIN_FSDAX       a block device for DAX file systems    LONGPIN_DEVDAX   a DAX character device

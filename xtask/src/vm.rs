@@ -156,12 +156,14 @@ impl Guest {
         })?;
         boot.end();
         let end = self.judge(&dir, ended.is_some());
+        // The leash takes the directory with it.
+        let began = dir.is_ready();
         leash.cut();
         let stdout = stdout.join().unwrap_or_default();
         let _ = stderr.join();
         Ok(Run {
             end,
-            began: dir.is_ready(),
+            began,
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
         })
     }
@@ -198,6 +200,8 @@ impl Guest {
         }
         // Warnings and worse reach the console, so that the log of a dead guest is complete.
         argv.push("--append=loglevel=5".into());
+        // The IOMMU is there to assign a device through; the others' own DMA goes past it, as without one.
+        argv.extend(["--append=intel_iommu=on", "--append=iommu=pt"].map(OsString::from));
         argv.push(format!("--qemu-opts={}", self.qemu_options(dir, kvm)).into());
         let mut exec = OsString::from("exec /bin/sh ");
         exec.push(rundir::quote(dir.path.join("init.sh").as_os_str()));
@@ -207,13 +211,15 @@ impl Guest {
         argv
     }
 
-    /// The console goes to a file (virtme-ng throws it away), and two NVDIMMs are plugged in.
+    /// The console goes to a file (virtme-ng throws it away); two NVDIMMs are plugged in, an IOMMU, and a PCI device that
+    /// no driver takes: QEMU's `edu`, which does DMA as it is told.
     fn qemu_options(&self, dir: &RunDir, kvm: bool) -> String {
         let console = rundir::qemu_path(&dir.console_path());
         let (memory, max) = (self.memory_mib, self.memory_mib + NVDIMM_ROOM_MIB);
         let mut options = vec![
             format!("-set 'chardev.console.path={console}'"),
-            format!("-machine nvdimm=on -m {memory}M,slots=2,maxmem={max}M"),
+            format!("-machine q35,nvdimm=on -m {memory}M,slots=2,maxmem={max}M"),
+            "-device intel-iommu,intremap=off -device edu".to_owned(),
         ];
         for number in 0..2 {
             let path = rundir::qemu_path(&dir.path.join(format!("nvdimm{number}")));

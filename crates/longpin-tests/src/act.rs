@@ -27,7 +27,7 @@ pub fn truncate(path: &Path, len: u64) -> Outcome {
     // SAFETY: `path` is a NUL-terminated string that lives across the call.
     match unsafe { libc::truncate(path.as_ptr(), len) } {
         0 => Ok(()),
-        _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+        _ => Err(last_errno()),
     }
 }
 
@@ -90,8 +90,13 @@ pub fn read_foreign(pid: u32, mapping: &Mapping) -> Outcome {
     match usize::try_from(read) {
         Ok(count) if count == bytes.len() => Ok(()),
         Ok(_) => Err(Errno::IO),
-        Err(_) => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+        Err(_) => Err(last_errno()),
     }
+}
+
+/// What the system call that has just failed answered.
+pub(crate) fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 /// `done`, or the errno by name and in words: `ETXTBSY (Text file busy)`.

@@ -1,4 +1,4 @@
-//! Shared mappings whose memory a device, or anybody else, may write at any moment.
+//! Mappings whose memory a device, or anybody else, may write at any moment.
 //!
 //! No reference to the mapped bytes ever exists: they are copied, word by word, with volatile accesses.
 #![allow(
@@ -56,17 +56,25 @@ impl Mapping {
         len: usize,
         writable: bool,
     ) -> Result<Self, Errno> {
+        Self::of_file(file, offset, len, writable, MapFlags::SHARED)
+    }
+
+    /// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, offset)`: the file's pages until they are written, which
+    /// makes each a copy.
+    pub fn private(file: &impl AsFd, offset: u64, len: usize) -> Result<Self, Errno> {
+        Self::of_file(file, offset, len, true, MapFlags::PRIVATE)
+    }
+
+    fn of_file(
+        file: &impl AsFd,
+        offset: u64,
+        len: usize,
+        writable: bool,
+        flags: MapFlags,
+    ) -> Result<Self, Errno> {
+        let (any, prot) = (ptr::null_mut(), protection(writable));
         // SAFETY: the kernel chooses a free address; nothing that exists is replaced.
-        let base = unsafe {
-            mmap(
-                ptr::null_mut(),
-                len,
-                protection(writable),
-                MapFlags::SHARED,
-                file,
-                offset,
-            )?
-        };
+        let base = unsafe { mmap(any, len, prot, flags, file, offset)? };
         Self::own(base.cast(), len, writable)
     }
 

@@ -7,6 +7,7 @@ mod admin;
 mod bad_input;
 mod child;
 mod claims;
+mod consumers;
 mod files;
 mod guard;
 mod hard;
@@ -50,6 +51,8 @@ fn all_tests() -> Vec<(Test, bool)> {
         .chain(rules::TESTS)
         .chain(hard::TESTS)
         .chain(bad_input::TESTS);
+        .chain(bad_input::TESTS)
+        .chain(consumers::TESTS);
     let quick = quick.map(|&test| (test, false));
     quick
         .chain(walk::LONG_TESTS.iter().map(|&test| (test, true)))
