@@ -7,4 +7,6 @@ pub mod mounts;
 pub mod probe;
 pub mod tasks;
 
-pub use fixed_buffer::{FixedBuffer, PinnedMemory, RegisterError, fallocate_by_ring};
+pub use fixed_buffer::{
+    FixedBuffer, PinnedMemory, RegisterError, fallocate_by_ring, ftruncate_by_ring, write_by_ring,
+};

@@ -9,6 +9,7 @@ mod claims;
 mod files;
 mod guard;
 mod hints;
+mod oracle;
 mod pin;
 mod walk;
 
@@ -43,7 +44,8 @@ fn all_tests() -> Vec<(Test, bool)> {
         .iter()
         .chain(walk::TESTS)
         .chain(hints::TESTS)
-        .chain(bad_input::TESTS);
+        .chain(bad_input::TESTS)
+        .chain(oracle::TESTS);
     let quick = quick.map(|&test| (test, false));
     quick
         .chain(walk::LONG_TESTS.iter().map(|&test| (test, true)))
