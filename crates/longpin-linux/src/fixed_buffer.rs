@@ -177,6 +177,22 @@ impl FixedBuffer {
             .read_buffer(self.mapping.address, self.mapping.len)
     }
 
+    /// Puts anonymous memory in the place of the file: the pin stays, and no mapping keeps the file.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Map`].
+    pub fn leave_file(&self) -> Result<(), RegisterError> {
+        let (address, len) = (self.mapping.address.as_ptr(), self.mapping.len);
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED;
+        // SAFETY: the place is our own mapping, into which no reference exists; munmap of it stays as it was.
+        let mapped = unsafe { rustix::mm::mmap_anonymous(address, len, ProtFlags::empty(), flags) };
+        mapped.map(drop).map_err(|err| RegisterError::Map {
+            len,
+            source: err.into(),
+        })
+    }
+
     /// `IORING_UNREGISTER_BUFFERS`: end the pin. The pages may stay pinned for a moment after.
     ///
     /// # Errors
@@ -261,25 +277,67 @@ pub fn fallocate_by_ring(
     offset: u64,
     len: u64,
 ) -> Result<Result<(), Errno>, RegisterError> {
-    let mut ring = IoUring::new(2).map_err(name_setup_error)?;
     let fd = types::Fd(file.as_fd().as_raw_fd());
     let entry = opcode::Fallocate::new(fd, len)
         .offset(offset)
         .mode(mode)
         .build();
-    // SAFETY: the entry names a descriptor that outlives the wait below, and no memory.
-    unsafe { ring.submission().push(&entry) }
+    // SAFETY: the entry names a descriptor that outlives the call, and no memory.
+    unsafe { ask_ring(&entry) }.map(|answer| answer.map(drop))
+}
+
+/// `IORING_OP_FTRUNCATE` (since Linux 6.9): `ftruncate(2)` by way of a ring; what it answered.
+///
+/// # Errors
+///
+/// [`RegisterError::Ring`] when the ring itself fails.
+pub fn ftruncate_by_ring(file: &impl AsFd, len: u64) -> Result<Result<(), Errno>, RegisterError> {
+    let fd = types::Fd(file.as_fd().as_raw_fd());
+    let entry = opcode::Ftruncate::new(fd, len).build();
+    // SAFETY: the entry names a descriptor that outlives the call, and no memory.
+    unsafe { ask_ring(&entry) }.map(|answer| answer.map(drop))
+}
+
+/// `IORING_OP_WRITE`: `pwrite(2)` by way of a ring; what it answered. Fewer bytes than asked for are `EIO`.
+///
+/// # Errors
+///
+/// [`RegisterError::Ring`] when the ring itself fails.
+pub fn write_by_ring(
+    file: &impl AsFd,
+    offset: u64,
+    bytes: &[u8],
+) -> Result<Result<(), Errno>, RegisterError> {
+    let fd = types::Fd(file.as_fd().as_raw_fd());
+    let len =
+        u32::try_from(bytes.len()).map_err(|_| RegisterError::Ring(Errno::OVERFLOW.into()))?;
+    let entry = opcode::Write::new(fd, bytes.as_ptr(), len)
+        .offset(offset)
+        .build();
+    // SAFETY: the entry names a descriptor and bytes that outlive the call; they are only read.
+    let answer = unsafe { ask_ring(&entry) }?;
+    Ok(answer.and_then(|count| match count == len {
+        true => Ok(()),
+        false => Err(Errno::IO),
+    }))
+}
+
+/// Has a ring of its own carry out one request, and waits for it.
+///
+/// # Safety
+///
+/// What the entry names must outlive the call.
+unsafe fn ask_ring(entry: &io_uring::squeue::Entry) -> Result<Result<u32, Errno>, RegisterError> {
+    let mut ring = IoUring::new(2).map_err(name_setup_error)?;
+    // SAFETY: the caller keeps what the entry names until the wait below has ended.
+    unsafe { ring.submission().push(entry) }
         .map_err(|_| RegisterError::Ring(Errno::BUSY.into()))?;
     ring.submit_and_wait(1).map_err(RegisterError::Ring)?;
     let answer = ring
         .completion()
         .next()
         .map_or(-libc::EIO, |entry| entry.result());
-    Ok(if answer < 0 {
-        Err(Errno::from_raw_os_error(-answer))
-    } else {
-        Ok(())
-    })
+    Ok(u32::try_from(answer).map_err(|_| Errno::from_raw_os_error(-answer)))
 }
 
 fn name_setup_error(err: std::io::Error) -> RegisterError {

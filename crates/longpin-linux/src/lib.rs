@@ -11,4 +11,6 @@ pub mod probe;
 pub mod tasks;
 pub mod users;
 
-pub use fixed_buffer::{FixedBuffer, PinnedMemory, RegisterError, fallocate_by_ring};
+pub use fixed_buffer::{
+    FixedBuffer, PinnedMemory, RegisterError, fallocate_by_ring, ftruncate_by_ring, write_by_ring,
+};

@@ -4,7 +4,9 @@
 //! Everything here acts on the running kernel, most of it as root: it is meant for the guest.
 
 pub mod act;
+pub mod frames;
 pub mod mapping;
+pub mod operations;
 pub mod pattern;
 #[cfg(feature = "rdma")]
 pub mod rdma;

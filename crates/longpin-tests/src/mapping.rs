@@ -16,6 +16,9 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 use crate::PAGE;
 
+/// linux/mman.h; the crates beneath do not have it.
+const MADV_COLLAPSE: libc::c_int = 25;
+
 /// A mapped range, unmapped when the last owner drops it: this value, or a memory region registered over it.
 ///
 /// An access behind the end of a file that has been truncated raises `SIGBUS`, as it does in any language.
@@ -143,6 +146,48 @@ impl Mapping {
         let base = self.memory.base.as_ptr().cast();
         // SAFETY: the mapping is shared and no reference into it exists: bytes that turn to zero harm nobody.
         unsafe { rustix::mm::madvise(base, self.len(), rustix::mm::Advice::LinuxRemove) }
+    }
+
+    /// `madvise(addr + start, len, MADV_POPULATE_READ)`: brings pages into memory, and answers an errno where an access would
+    /// raise a signal.
+    pub fn populate(&self, range: Range<usize>) -> Result<(), Errno> {
+        self.advise(range, rustix::mm::Advice::LinuxPopulateRead)
+    }
+
+    /// `madvise(addr + start, len, advice)`.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not inside the mapping.
+    pub fn advise(&self, range: Range<usize>, advice: rustix::mm::Advice) -> Result<(), Errno> {
+        self.assert_inside(&range);
+        let place = self.pointer(range.start).cast();
+        // SAFETY: the range is inside the mapping, into which no reference exists: bytes that change harm nobody.
+        unsafe { rustix::mm::madvise(place, range.len(), advice) }
+    }
+
+    /// `madvise(addr + start, len, MADV_COLLAPSE)` (since Linux 6.1): puts a huge page in the place of small ones.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not inside the mapping.
+    pub fn collapse(&self, range: Range<usize>) -> Result<(), Errno> {
+        self.assert_inside(&range);
+        let place = self.pointer(range.start).cast();
+        // SAFETY: the range is inside the mapping, and its bytes stay what they are.
+        match unsafe { libc::madvise(place, range.len(), MADV_COLLAPSE) } {
+            0 => Ok(()),
+            _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
+        }
+    }
+
+    /// Puts anonymous memory in the place of the file: the mapping no longer keeps the file, and whoever has its pages
+    /// pinned keeps just these.
+    pub fn leave_file(&self) -> Result<(), Errno> {
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED;
+        let place = self.pointer(0).cast();
+        // SAFETY: the place is this mapping, into which no reference exists; munmap of the whole ends it as before.
+        unsafe { mmap_anonymous(place, self.len(), protection(self.writable), flags).map(drop) }
     }
 
     /// Brings every page into memory by reading one byte of it.

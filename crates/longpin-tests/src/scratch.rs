@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -21,6 +21,8 @@ pub enum FsKind {
     Tmpfs,
     /// tmpfs mounted with `huge=always`: pages of 2 MiB where a file has room for them.
     TmpfsHuge,
+    /// hugetlbfs in pages of 2 MiB, which nobody can write(2) to.
+    Hugetlbfs,
     /// ext4 on a loop device.
     Ext4,
     /// xfs on a loop device.
@@ -32,7 +34,7 @@ pub enum FsKind {
 }
 
 impl FsKind {
-    /// Every kind, in the order of the tables.
+    /// Every kind whose files can be written, in the order of the tables.
     pub const ALL: [Self; 6] = [
         Self::Tmpfs,
         Self::TmpfsHuge,
@@ -47,6 +49,7 @@ impl FsKind {
         match self {
             Self::Tmpfs => "tmpfs",
             Self::TmpfsHuge => "tmpfs huge=always",
+            Self::Hugetlbfs => "hugetlbfs",
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
             Self::Btrfs => "btrfs",
@@ -57,13 +60,13 @@ impl FsKind {
     /// Whether the pages are the file system's own memory, without blocks behind them: the kernel lets a device pin
     /// these for writing, and refuses that for pages which have to be written back.
     pub const fn is_memory(self) -> bool {
-        matches!(self, Self::Tmpfs | Self::TmpfsHuge)
+        matches!(self, Self::Tmpfs | Self::TmpfsHuge | Self::Hugetlbfs)
     }
 
     /// The command that makes it on a block device or image, without its last argument.
     fn maker(self) -> Option<&'static [&'static str]> {
         match self {
-            Self::Tmpfs | Self::TmpfsHuge => None,
+            Self::Tmpfs | Self::TmpfsHuge | Self::Hugetlbfs => None,
             Self::Ext4 => Some(&["mkfs.ext4", "-q", "-F", "-E", "nodiscard"]),
             Self::Xfs => Some(&["mkfs.xfs", "-q", "-f", "-K"]),
             Self::Btrfs => Some(&["mkfs.btrfs", "-q", "-f", "-K"]),
@@ -71,10 +74,30 @@ impl FsKind {
         }
     }
 
+    /// What its maker is told besides where every feature that takes pages away is wanted.
+    fn features(self) -> &'static [&'static str] {
+        match self {
+            Self::Ext4 => &["-b", "4096", "-O", "verity"],
+            Self::F2fs => &["-O", "extra_attr,inode_checksum,compression,verity"],
+            _ => &[],
+        }
+    }
+
+    /// The mount options: `full` with those features.
+    const fn options(self, full: bool) -> &'static str {
+        match self {
+            Self::Tmpfs => "mode=755",
+            Self::TmpfsHuge => "mode=755,huge=always",
+            Self::Hugetlbfs => "mode=755,pagesize=2M",
+            Self::F2fs if full => "loop,compress_mode=user",
+            _ => "loop",
+        }
+    }
+
     /// The smallest device that its maker accepts, with room to work in.
     const fn least_size(self) -> u64 {
         match self {
-            Self::Tmpfs | Self::TmpfsHuge => 0,
+            Self::Tmpfs | Self::TmpfsHuge | Self::Hugetlbfs => 0,
             Self::Ext4 => 64 << 20,
             Self::Xfs => 320 << 20,
             Self::Btrfs => 256 << 20,
@@ -93,6 +116,9 @@ impl fmt::Display for FsKind {
 #[derive(Debug)]
 pub struct Scratch {
     kind: FsKind,
+    /// Whether it has all features, see [`Scratch::full`].
+    full: bool,
+    size: u64,
     root: PathBuf,
     dir: PathBuf,
     /// Mount points, in the order in which they were mounted.
@@ -104,6 +130,16 @@ impl Scratch {
     ///
     /// One on a block device lies in a sparse file on a tmpfs of its own, behind a loop device that goes with the mount.
     pub fn new(kind: FsKind, size: u64) -> Result<Self> {
+        Self::make(kind, size, false)
+    }
+
+    /// The same with every feature by which a file can lose its pages, as far as the kernel has it: fs-verity, compression
+    /// (when asked), xfs's exchange of ranges.
+    pub fn full(kind: FsKind, size: u64) -> Result<Self> {
+        Self::make(kind, size, true)
+    }
+
+    fn make(kind: FsKind, size: u64, full: bool) -> Result<Self> {
         let root = tempfile::Builder::new()
             .prefix("longpin-test-")
             .permissions(Permissions::from_mode(0o755))
@@ -112,51 +148,87 @@ impl Scratch {
             .keep();
         let mut scratch = Self {
             kind,
+            full,
+            size: size.max(kind.least_size()),
             dir: root.join("mnt"),
             root,
             mounted: Vec::new(),
         };
         scratch
-            .fill(size.max(kind.least_size()))
+            .fill()
             .with_context(|| format!("cannot make {kind} to test on"))?;
         Ok(scratch)
     }
 
-    fn fill(&mut self, size: u64) -> Result<()> {
+    fn fill(&mut self) -> Result<()> {
         fs::create_dir(&self.dir)?;
         let Some(maker) = self.kind.maker() else {
-            let huge = if self.kind == FsKind::TmpfsHuge {
-                ",huge=always"
-            } else {
-                ""
-            };
-            return self.mount_tmpfs(self.dir.clone(), &format!("size={size},mode=755{huge}"));
+            self.mount()?;
+            self.mounted.push(self.dir.clone());
+            return Ok(());
         };
         let store = self.root.join("store");
         fs::create_dir(&store)?;
-        self.mount_tmpfs(store.clone(), &format!("size={}", size + (16 << 20)))?;
-        let image = store.join("image");
-        File::create(&image)?.set_len(size)?;
+        // Room for a second device of the same size.
+        let options = format!("size={},mode=755", 2 * self.size + (16 << 20));
+        mount("tmpfs", &options, Path::new("longpin-test"), &store)?;
+        self.mounted.push(store);
+        let image = self.image();
+        File::create(&image)?.set_len(self.size)?;
         load_module("loop");
         load_module(self.kind.name());
-        run(Command::new(maker[0]).args(&maker[1..]).arg(&image))?;
-        let mut mount = Command::new("mount");
-        mount
-            .args(["-t", self.kind.name(), "-o", "loop"])
-            .args([&image, &self.dir]);
-        run(&mut mount)?;
+        let features = if self.full { self.kind.features() } else { &[] };
+        run(Command::new(maker[0])
+            .args(&maker[1..])
+            .args(features)
+            .arg(&image))?;
+        self.mount_first()?;
         self.mounted.push(self.dir.clone());
         Ok(())
     }
 
-    fn mount_tmpfs(&mut self, at: PathBuf, options: &str) -> Result<()> {
-        let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", options, "longpin-test"])
-            .arg(&at);
-        run(&mut mount)?;
-        self.mounted.push(at);
-        Ok(())
+    /// With the features for which only the kernel can be asked, else without.
+    fn mount_first(&self) -> Result<()> {
+        if self.full && self.kind == FsKind::Xfs {
+            let had = exchange_range(&self.image(), true)?;
+            if self.mount().is_ok() {
+                return Ok(());
+            }
+            exchange_range(&self.image(), had)?;
+        }
+        self.mount()
+    }
+
+    fn mount(&self) -> Result<()> {
+        let image = self.image();
+        let (kind, mut options) = match self.kind {
+            FsKind::Tmpfs | FsKind::TmpfsHuge => ("tmpfs", format!("size={},", self.size)),
+            other => (other.name(), String::new()),
+        };
+        options.push_str(self.kind.options(self.full));
+        mount(kind, &options, &image, &self.dir)
+    }
+
+    /// The image, on file systems that have blocks: `store/image`; others take it for a name.
+    pub fn image(&self) -> PathBuf {
+        self.root.join("store/image")
+    }
+
+    /// A directory of its own, beside the mount point, with room for a second device on file systems that have blocks.
+    pub fn store(&self) -> PathBuf {
+        self.root.join("store")
+    }
+
+    /// Mounts it again, if it is not mounted: on block devices the same file system, elsewhere an empty one.
+    pub fn mount_again(&self) -> Result<()> {
+        let device = |path: &Path| fs::metadata(path).map(|data| data.dev());
+        if device(&self.dir)? != device(&self.root)? {
+            return Ok(());
+        }
+        if self.kind.maker().is_some() {
+            wait_for_release(&self.image())?;
+        }
+        self.mount()
     }
 
     /// What it is made of.
@@ -237,6 +309,54 @@ fn unmount(point: &Path) -> Result<()> {
     bail!("{} stayed busy: detached lazily", point.display())
 }
 
+fn mount(kind: &str, options: &str, what: &Path, at: &Path) -> Result<()> {
+    let mut mount = Command::new("mount");
+    run(mount.args(["-t", kind, "-o", options]).arg(what).arg(at)).map(drop)
+}
+
+/// Waits until no loop device uses the image: the kernel ends a mount some time after the call that asked for it.
+fn wait_for_release(image: &Path) -> Result<()> {
+    let in_use = || -> Result<bool> {
+        for device in fs::read_dir("/sys/block")? {
+            let backing = device?.path().join("loop/backing_file");
+            let backing = fs::read_to_string(backing).unwrap_or_default();
+            if Path::new(backing.trim_end()) == image {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    for _ in 0..500 {
+        if !in_use()? {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(20));
+    }
+    bail!("{} is still mounted somewhere", image.display())
+}
+
+/// Sets or clears `XFS_SB_FEAT_INCOMPAT_EXCHRANGE` in the image of an xfs, which `mkfs.xfs` before 6.10 does not know: whether
+/// it was set.
+fn exchange_range(image: &Path, on: bool) -> Result<bool> {
+    const EXCHRANGE: u32 = 1 << 6;
+    let mut read = Command::new("xfs_db");
+    read.args(["-r", "-c", "sb 0", "-c", "print features_incompat"]);
+    let printed = run(read.arg(image))?;
+    let number = printed.trim().rsplit("0x").next().unwrap_or_default();
+    let bits = u32::from_str_radix(number, 16)
+        .with_context(|| format!("xfs_db printed {:?}", printed.trim()))?;
+    let wanted = if on {
+        bits | EXCHRANGE
+    } else {
+        bits & !EXCHRANGE
+    };
+    let mut write = Command::new("xfs_db");
+    write.args(["-x", "-c", "sb 0", "-c"]);
+    write.arg(format!("write -d features_incompat {wanted}"));
+    run(write.arg(image))?;
+    Ok(bits & EXCHRANGE != 0)
+}
+
 /// A file system that is built in has no module, so a failure says nothing: the mount will.
 fn load_module(name: &str) {
     let mut modprobe = Command::new("modprobe");
@@ -246,8 +366,8 @@ fn load_module(name: &str) {
         .status();
 }
 
-/// Runs a command; its failure is an error with its words.
-fn run(command: &mut Command) -> Result<()> {
+/// Runs a command: what it printed. Its failure is an error with its words.
+fn run(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command
         .stdin(Stdio::null())
@@ -257,5 +377,5 @@ fn run(command: &mut Command) -> Result<()> {
         let words = String::from_utf8_lossy(&output.stderr);
         bail!("{program} failed ({}): {}", output.status, words.trim());
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

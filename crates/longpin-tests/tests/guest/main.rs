@@ -12,6 +12,7 @@ mod files;
 mod guard;
 mod hard;
 mod hints;
+mod oracle;
 mod pin;
 mod rules;
 mod walk;
@@ -47,12 +48,12 @@ fn all_tests() -> Vec<(Test, bool)> {
         .iter()
         .chain(walk::TESTS)
         .chain(hints::TESTS)
+        .chain(oracle::TESTS)
         .chain(admin::TESTS)
         .chain(rules::TESTS)
+        .chain(consumers::TESTS)
         .chain(hard::TESTS)
         .chain(bad_input::TESTS);
-        .chain(bad_input::TESTS)
-        .chain(consumers::TESTS);
     let quick = quick.map(|&test| (test, false));
     quick
         .chain(walk::LONG_TESTS.iter().map(|&test| (test, true)))

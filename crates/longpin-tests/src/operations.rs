@@ -1,0 +1,124 @@
+//! Everything that is known to touch the pages or the blocks of a file, each as a value that can be tried: which of it takes
+//! a pinned page away from its file is found by trying, not by reading kernel source.
+//!
+//! An operation acts on a [`Victim`], a fresh file of which a range is pinned, and says what the kernel answered. Whoever
+//! calls it looks at the pages before and after ([`frames`](crate::frames)).
+
+use anyhow::Result;
+
+use crate::act::Outcome;
+
+mod blocks;
+mod btrfs;
+mod copies;
+mod devices;
+mod ext4;
+mod f2fs;
+mod ground;
+mod memory;
+mod mounts;
+mod names;
+mod requests;
+mod sizes;
+mod victim;
+mod writes;
+mod xfs;
+mod zlib;
+
+pub use ground::{Ground, Home};
+pub use victim::{Build, Donor, Victim};
+
+/// One way to touch a file.
+#[derive(Clone, Copy)]
+pub struct Operation {
+    /// What people call it; unique.
+    pub name: &'static str,
+    /// The claim of docs/guarantee.md that speaks of it.
+    pub claim: Option<&'static str>,
+    /// The file systems on which it makes sense to try it. That one lacks it is for the kernel to say.
+    pub homes: &'static [Home],
+    /// What kind of file it is tried on.
+    pub build: Build,
+    /// Whether nothing but the pin may hold the file meanwhile: no descriptor, no mapping.
+    pub alone: bool,
+    /// Tries it. An error is the test's own, not the kernel's answer.
+    pub act: fn(&mut Victim<'_>) -> Result<Outcome>,
+}
+
+impl Operation {
+    const fn new(
+        name: &'static str,
+        claim: &'static str,
+        homes: &'static [Home],
+        act: fn(&mut Victim<'_>) -> Result<Outcome>,
+    ) -> Self {
+        Self {
+            name,
+            claim: Some(claim),
+            homes,
+            build: Build::Plain,
+            alone: false,
+            act,
+        }
+    }
+
+    /// An operation of which no claim speaks.
+    const fn unclaimed(
+        name: &'static str,
+        homes: &'static [Home],
+        act: fn(&mut Victim<'_>) -> Result<Outcome>,
+    ) -> Self {
+        Self {
+            claim: None,
+            ..Self::new(name, "", homes, act)
+        }
+    }
+
+    const fn on(self, build: Build) -> Self {
+        Self { build, ..self }
+    }
+
+    const fn alone(self) -> Self {
+        Self {
+            alone: true,
+            ..self
+        }
+    }
+}
+
+/// Every operation, in the order of the tables. Those that end a mount come last.
+pub fn all() -> impl Iterator<Item = &'static Operation> {
+    [
+        sizes::OPERATIONS,
+        copies::OPERATIONS,
+        writes::OPERATIONS,
+        blocks::OPERATIONS,
+        ext4::OPERATIONS,
+        xfs::OPERATIONS,
+        btrfs::OPERATIONS,
+        f2fs::OPERATIONS,
+        memory::OPERATIONS,
+        names::OPERATIONS,
+        devices::OPERATIONS,
+        mounts::OPERATIONS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_claims_exist() {
+        let mut names: Vec<_> = all().map(|operation| operation.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        for claim in all().filter_map(|operation| operation.claim) {
+            assert!(("C01"..="C08").contains(&claim), "{claim}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Where operations are tried: one file system for all operations, with every feature that it can have.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::PAGE;
+use crate::pattern::Pattern;
+use crate::scratch::{FsKind, Scratch};
+
+/// Where a victim lives: a column of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    /// A memfd, which is a file of the kernel's own tmpfs.
+    Memfd,
+    /// tmpfs in small pages.
+    Tmpfs,
+    /// hugetlbfs in pages of 2 MiB.
+    Hugetlbfs,
+    /// ext4.
+    Ext4,
+    /// xfs.
+    Xfs,
+    /// btrfs.
+    Btrfs,
+    /// f2fs.
+    F2fs,
+}
+
+impl Home {
+    /// Every home, in the order of the tables.
+    pub const ALL: &'static [Self] = &[
+        Self::Memfd,
+        Self::Tmpfs,
+        Self::Hugetlbfs,
+        Self::Ext4,
+        Self::Xfs,
+        Self::Btrfs,
+        Self::F2fs,
+    ];
+    /// Those whose files have a name.
+    pub(super) const NAMED: &'static [Self] = Self::ALL.split_at(1).1;
+    /// Those whose pages have blocks behind them.
+    pub(super) const DISK: &'static [Self] = Self::ALL.split_at(3).1;
+
+    /// The name for people.
+    pub const fn name(self) -> &'static str {
+        match self.kind() {
+            None => "memfd",
+            Some(kind) => kind.name(),
+        }
+    }
+
+    /// The scratch file system that it is; a memfd needs none.
+    pub const fn kind(self) -> Option<FsKind> {
+        Some(match self {
+            Self::Memfd => return None,
+            Self::Tmpfs => FsKind::Tmpfs,
+            Self::Hugetlbfs => FsKind::Hugetlbfs,
+            Self::Ext4 => FsKind::Ext4,
+            Self::Xfs => FsKind::Xfs,
+            Self::Btrfs => FsKind::Btrfs,
+            Self::F2fs => FsKind::F2fs,
+        })
+    }
+
+    /// Whether the pages are all there is of a file.
+    pub const fn is_memory(self) -> bool {
+        matches!(self, Self::Memfd | Self::Tmpfs | Self::Hugetlbfs)
+    }
+
+    /// The unit in which it keeps files.
+    const fn unit(self) -> usize {
+        match self {
+            Self::Hugetlbfs => 2 << 20,
+            _ => PAGE,
+        }
+    }
+}
+
+impl fmt::Display for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A file system to try operations on, and the contents of its files.
+#[derive(Debug)]
+pub struct Ground {
+    home: Home,
+    scratch: Option<Scratch>,
+    contents: Vec<u8>,
+    other: Vec<u8>,
+}
+
+impl Ground {
+    /// Makes it.
+    pub fn new(home: Home) -> Result<Self> {
+        if home == Home::Hugetlbfs {
+            std::fs::write("/proc/sys/vm/nr_hugepages", "24").context("cannot get huge pages")?;
+        }
+        let scratch = match home.kind() {
+            None => None,
+            // btrfs does not shrink to less than 256 MiB.
+            Some(kind) => Some(Scratch::full(kind, 320 << 20)?),
+        };
+        let len = Self::len_of(home);
+        Ok(Self {
+            home,
+            scratch,
+            contents: Pattern::new(1).bytes(len),
+            other: Pattern::new(2).bytes(len),
+        })
+    }
+
+    const fn len_of(home: Home) -> usize {
+        match home {
+            Home::Hugetlbfs => 4 * home.unit(),
+            _ => 128 * PAGE,
+        }
+    }
+
+    /// The file system.
+    pub const fn home(&self) -> Home {
+        self.home
+    }
+
+    /// What a victim holds.
+    pub fn contents(&self) -> &[u8] {
+        &self.contents
+    }
+
+    /// What other files hold: as much, and every page different.
+    pub(super) fn other_contents(&self) -> &[u8] {
+        &self.other
+    }
+
+    /// The bytes of a victim that are pinned: its second and third quarter.
+    pub(super) const fn pinned(&self) -> std::ops::Range<u64> {
+        let quarter = Self::len_of(self.home) as u64 / 4;
+        quarter..3 * quarter
+    }
+
+    /// The unit in which files are kept, in bytes.
+    pub(super) const fn unit(&self) -> u64 {
+        self.home.unit() as u64
+    }
+
+    fn scratch(&self) -> Result<&Scratch> {
+        self.scratch
+            .as_ref()
+            .with_context(|| format!("{} is not mounted anywhere", self.home))
+    }
+
+    /// Where it is mounted.
+    pub(super) fn dir(&self) -> Result<&Path> {
+        Ok(self.scratch()?.dir())
+    }
+
+    /// The image that is mounted there.
+    pub(super) fn image(&self) -> Result<PathBuf> {
+        Ok(self.scratch()?.image())
+    }
+
+    /// A directory elsewhere.
+    pub(super) fn store(&self) -> Result<PathBuf> {
+        Ok(self.scratch()?.store())
+    }
+
+    /// Mounts it again, if an operation unmounted it.
+    pub fn mend(&self) -> Result<()> {
+        self.scratch.as_ref().map_or(Ok(()), Scratch::mount_again)
+    }
+
+    /// Unmounts and removes it; says what did not go.
+    pub fn close(self) -> Result<()> {
+        self.scratch.map_or(Ok(()), Scratch::close)
+    }
+}

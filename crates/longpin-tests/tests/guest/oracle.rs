@@ -1,0 +1,154 @@
+//! The detachment oracle: every operation that is known to touch a file's pages or blocks is tried on a file with pinned
+//! pages, on every file system that has it, without the guard and with it.
+//!
+//! `LONGPIN_ORACLE=table` prints what happens without the guard, as in docs/detachment.md, and no more.
+//! `LONGPIN_ORACLE_HOME` and `LONGPIN_ORACLE_OPERATION` take a part of a name, and try only what has it.
+
+mod expect;
+mod eye;
+mod trial;
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use longpin_tests::act::outcome_name;
+use longpin_tests::operations::{self, Ground, Home, Operation};
+
+use self::expect::{NAMED_GAPS, judge};
+use self::eye::Eye;
+use self::trial::{Effect, Trial, try_one};
+use crate::{Test, guard};
+
+pub(crate) const TESTS: &[Test] = &[("oracle_detachment", oracle_detachment)];
+
+/// The contract, which must name what the guard lets through.
+const GUARANTEE: &str = include_str!("../../../../docs/guarantee.md");
+
+/// A column of the table: what each operation did there.
+struct Column {
+    ground: Ground,
+    cells: Vec<(&'static Operation, Result<Trial>)>,
+}
+
+fn oracle_detachment() -> Result<()> {
+    guard::off()?;
+    let mut eye = Eye::new().context("no device that pins")?;
+    let mut columns = Vec::new();
+    for home in Home::ALL.iter().filter(|home| wanted("HOME", home.name())) {
+        let begin = Instant::now();
+        let ground = Ground::new(*home)?;
+        let cells = try_all(&ground, &mut eye);
+        println!("{home}: {} trials in {:.1?}", cells.len(), begin.elapsed());
+        columns.push(Column { ground, cells });
+    }
+    print_table(&columns);
+    let mut complaints = failed_trials(&columns);
+    if std::env::var_os("LONGPIN_ORACLE").is_none_or(|what| what != "table") {
+        complaints.extend(unnamed_gaps());
+        guard::on()?;
+        for column in &columns {
+            complaints.extend(complaints_under_guard(column, &mut eye));
+        }
+    }
+    for column in columns {
+        column.ground.close()?;
+    }
+    let count = complaints.len();
+    ensure!(count == 0, "{count} answers:\n{}", complaints.join("\n"));
+    Ok(())
+}
+
+fn wanted(what: &str, name: &str) -> bool {
+    let part = std::env::var(format!("LONGPIN_ORACLE_{what}"));
+    part.map_or(true, |part| name.contains(&part))
+}
+
+fn try_all(ground: &Ground, eye: &mut Eye) -> Vec<(&'static Operation, Result<Trial>)> {
+    let here = operations::all().filter(|operation| operation.homes.contains(&ground.home()));
+    let wanted = here.filter(|operation| wanted("OPERATION", operation.name));
+    wanted
+        .map(|operation| {
+            let trial = try_one(operation, ground, eye);
+            (operation, trial)
+        })
+        .collect()
+}
+
+/// Trials that could not be made.
+fn failed_trials(columns: &[Column]) -> Vec<String> {
+    let mut failed = Vec::new();
+    for column in columns {
+        let errors = column.cells.iter().filter_map(|(operation, trial)| {
+            let error = trial.as_ref().err()?;
+            let home = column.ground.home();
+            Some(format!("{home}: {}: {error:#}", operation.name))
+        });
+        failed.extend(errors);
+    }
+    failed
+}
+
+fn complaints_under_guard(column: &Column, eye: &mut Eye) -> Vec<String> {
+    let home = column.ground.home();
+    let mut complaints = Vec::new();
+    for (operation, free) in &column.cells {
+        let Ok(free) = free else { continue };
+        match try_one(operation, &column.ground, eye) {
+            Ok(guarded) => complaints.extend(judge(operation, home, free, &guarded)),
+            Err(error) => complaints.push(format!(
+                "{home}: {}: under guard: {error:#}",
+                operation.name
+            )),
+        }
+    }
+    complaints
+}
+
+fn unnamed_gaps() -> Vec<String> {
+    let words: Vec<_> = GUARANTEE.split_whitespace().collect();
+    let guarantee = words.join(" ");
+    let unnamed = NAMED_GAPS
+        .iter()
+        .filter(|gap| !guarantee.contains(gap.named));
+    unnamed
+        .map(|gap| format!("docs/guarantee.md does not speak of {:?}", gap.named))
+        .collect()
+}
+
+/// A Markdown table: operations down, file systems across.
+fn print_table(columns: &[Column]) {
+    let homes = columns.iter().map(|column| column.ground.home().name());
+    let head: Vec<_> = homes.collect();
+    println!("| operation | claim | {} |", head.join(" | "));
+    println!("|---|---|{}", "---|".repeat(head.len()));
+    for operation in operations::all().filter(|it| wanted("OPERATION", it.name)) {
+        let cells = columns.iter().map(|column| {
+            let mut cells = column.cells.iter();
+            let found = cells.find(|(other, _)| other.name == operation.name);
+            found.map_or_else(String::new, |(_, trial)| cell(trial))
+        });
+        let cells: Vec<_> = cells.collect();
+        let claim = operation.claim.unwrap_or_default();
+        println!("| {} | {claim} | {} |", operation.name, cells.join(" | "));
+    }
+}
+
+fn cell(trial: &Result<Trial>) -> String {
+    let Ok(trial) = trial else {
+        return "?".to_owned();
+    };
+    let errno = trial.answer.is_err().then(|| {
+        let name = outcome_name(trial.answer);
+        name.split(' ').next().unwrap_or_default().to_owned()
+    });
+    let effect = match trial.effect {
+        Effect::Kept => return errno.unwrap_or_else(|| "kept".to_owned()),
+        Effect::Detached(_) => "**detached**",
+        Effect::Stale => "**stale**",
+        Effect::Gone => "**gone**",
+    };
+    match errno {
+        None => effect.to_owned(),
+        Some(errno) => format!("{errno}, {effect}"),
+    }
+}

@@ -1,0 +1,163 @@
+//! What the guard must answer to each operation, given what the operation does without it.
+
+use longpin_tests::act::outcome_name;
+use longpin_tests::operations::{Home, Operation};
+use rustix::io::Errno;
+
+use super::trial::Trial;
+
+/// An operation that takes pinned pages away although the guard runs.
+pub(super) struct Gap {
+    operation: &'static str,
+    /// Where; everywhere if empty.
+    homes: &'static [Home],
+    /// The words by which docs/guarantee.md names it.
+    pub(super) named: &'static str,
+}
+
+/// What goes round the guard, or is allowed by the claim.
+pub(super) const NAMED_GAPS: &[Gap] = &[
+    everywhere("discard on a loop device over it", "loop driver"),
+    everywhere("zero out on a loop device over it", "loop driver"),
+    everywhere("write to a direct loop device over it", "loop driver"),
+    everywhere("end of its mount namespace", "end of a mount namespace"),
+    everywhere("unlink, only the pin left", "unlinked"),
+    everywhere("rename over, only the pin left", "unlinked"),
+    everywhere("btrfs subvolume delete, only the pin left", "subvolume"),
+];
+
+const fn everywhere(operation: &'static str, named: &'static str) -> Gap {
+    Gap {
+        operation,
+        homes: &[],
+        named,
+    }
+}
+
+/// An operation that is refused although it would take nothing away.
+struct Refusal {
+    /// How the names of the operations begin.
+    operations: &'static str,
+    /// Whether only on file systems with blocks.
+    disk: bool,
+    /// Whether it must be refused wherever the kernel has it, or only may be.
+    must: bool,
+}
+
+impl Refusal {
+    fn is_of(&self, operation: &Operation, home: Home) -> bool {
+        operation.name.starts_with(self.operations) && !(self.disk && home.is_memory())
+    }
+}
+
+/// Refused on purpose: the hook does not see the range, or the file system decides too late.
+const DELIBERATE: &[Refusal] = &[
+    // What they do differs between file systems and kernels, and nobody needs it.
+    must("copy_file_range into"),
+    must("FIDEDUPERANGE into"),
+    may("copy_file_range beside"),
+    // The hook has no range, and whether a direct write goes past the page cache is the file system's secret.
+    must("direct write").on_disk(),
+    must("io_uring direct write").on_disk(),
+    // It drops more of the page cache than it exchanges.
+    may("xfs EXCHANGE_RANGE"),
+    may("xfs COMMIT_RANGE"),
+    // What it does to the pages comes later, from calls that cannot be refused.
+    must("f2fs START_ATOMIC"),
+    must("f2fs atomic"),
+    // The other file is not named to the hook.
+    may("ext4 MOVE_EXT"),
+    may("f2fs MOVE_RANGE"),
+    may("journal its data"),
+    // C04, where the pin may be writable.
+    may("FICLONE from"),
+    may("FICLONERANGE from"),
+    may("FIDEDUPERANGE from"),
+    may("btrfs snapshot"),
+];
+
+impl Refusal {
+    const fn on_disk(self) -> Self {
+        Self { disk: true, ..self }
+    }
+}
+
+const fn must(operations: &'static str) -> Refusal {
+    Refusal {
+        operations,
+        disk: false,
+        must: true,
+    }
+}
+
+const fn may(operations: &'static str) -> Refusal {
+    Refusal {
+        must: false,
+        ..must(operations)
+    }
+}
+
+fn is_gap(operation: &Operation, home: Home) -> bool {
+    NAMED_GAPS.iter().any(|gap| {
+        gap.operation == operation.name && (gap.homes.is_empty() || gap.homes.contains(&home))
+    })
+}
+
+/// The errno of a refusal.
+fn refusal(operation: &Operation) -> Errno {
+    match operation.claim {
+        Some("C08") => Errno::BUSY,
+        _ => Errno::TXTBSY,
+    }
+}
+
+/// What is wrong with the answer under guard.
+pub(super) fn judge(
+    operation: &Operation,
+    home: Home,
+    free: &Trial,
+    guarded: &Trial,
+) -> Option<String> {
+    let refused = guarded.answer == Err(refusal(operation));
+    let complaint = if is_gap(operation, home) {
+        let closed = free.effect.is_loss() && !guarded.effect.is_loss();
+        closed.then_some("is no gap any more: strike it from the list and from the guarantee")
+    } else if guarded.effect.is_loss() {
+        Some("took pinned pages away")
+    } else if refused && operation.claim != Some("C06") && !guarded.intact {
+        Some("was refused, and changed the file")
+    } else if free.effect.is_loss() {
+        (!refused).then_some("was not refused")
+    } else {
+        judge_harmless(operation, home, free, guarded, refused)
+    };
+    complaint.map(|complaint| {
+        format!(
+            "{home}: {}: {complaint} (without guard: {}, {}; with: {}, {})",
+            operation.name,
+            outcome_name(free.answer),
+            free.effect,
+            outcome_name(guarded.answer),
+            guarded.effect,
+        )
+    })
+}
+
+/// Without guard it takes nothing away: then it answers as there, if it is not refused on purpose.
+fn judge_harmless(
+    operation: &Operation,
+    home: Home,
+    free: &Trial,
+    guarded: &Trial,
+    refused: bool,
+) -> Option<&'static str> {
+    let on_purpose = DELIBERATE.iter().find(|it| it.is_of(operation, home));
+    if guarded.answer == free.answer {
+        let missing = on_purpose.is_some_and(|it| it.must) && free.answer.is_ok();
+        missing.then_some("was not refused, as it is on purpose")
+    } else if refused {
+        on_purpose.is_none().then_some("was refused for nothing")
+    } else {
+        Some("answered otherwise")
+    }
+}

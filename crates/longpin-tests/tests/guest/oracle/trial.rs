@@ -1,0 +1,98 @@
+//! One operation, tried on one file with pinned pages.
+
+use std::fmt;
+
+use anyhow::{Context, Result, ensure};
+use longpin_tests::act::Outcome;
+use longpin_tests::frames::frames;
+use longpin_tests::operations::{Ground, Operation, Victim};
+
+use super::eye::{Eye, Pin};
+
+/// What became of the pinned pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// They are the file's, and what is on the disk.
+    Kept,
+    /// So many of them are no longer the file's.
+    Detached(usize),
+    /// They are the file's, but no longer what is on the disk under it: the file loses its bytes with the pin.
+    Stale,
+    /// The file has no name any more, and nobody had it open.
+    Gone,
+}
+
+impl Effect {
+    pub(super) fn is_loss(self) -> bool {
+        self != Self::Kept
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kept => f.write_str("kept"),
+            Self::Detached(pages) => write!(f, "{pages} pages detached"),
+            Self::Stale => f.write_str("stale"),
+            Self::Gone => f.write_str("file gone"),
+        }
+    }
+}
+
+/// What the kernel answered, and what it did.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trial {
+    pub(super) answer: Outcome,
+    pub(super) effect: Effect,
+    /// Whether the pinned range reads as before.
+    pub(super) intact: bool,
+}
+
+/// Tries it on a fresh file.
+pub(super) fn try_one(operation: &Operation, ground: &Ground, eye: &mut Eye) -> Result<Trial> {
+    let mut victim = Victim::new(ground, operation.build)?;
+    let mut pin = eye.pin(ground.home(), victim.file()?, &victim.pinned)?;
+    let before = frames(victim.file()?, &victim.pinned)?;
+    ensure!(before.iter().all(Option::is_some), "pages were missing");
+    let contents = victim.read_back()?;
+    ensure!(
+        eye.read(&mut pin)? == contents,
+        "the device saw other bytes"
+    );
+    if operation.alone {
+        victim.close();
+    }
+    let answer = (operation.act)(&mut victim);
+    ground.mend().context("after the operation")?;
+    let (effect, intact) = look(&mut victim, &before, &contents, eye, &mut pin)
+        .with_context(|| format!("looking at it after it answered {answer:?}"))?;
+    Ok(Trial {
+        answer: answer?,
+        effect,
+        intact,
+    })
+}
+
+fn look(
+    victim: &mut Victim<'_>,
+    before: &[Option<u64>],
+    contents: &[u8],
+    eye: &mut Eye,
+    pin: &mut Pin,
+) -> Result<(Effect, bool)> {
+    if !victim.reopen()? {
+        return Ok((Effect::Gone, false));
+    }
+    let after = frames(victim.file()?, &victim.pinned)?;
+    let changed = before.iter().zip(&after).filter(|(old, new)| old != new);
+    let changed = changed.count();
+    if changed > 0 {
+        return Ok((Effect::Detached(changed), false));
+    }
+    let read = victim.read_back()?;
+    // The same frames, and other bytes: then frames say nothing.
+    ensure!(eye.read(pin)? == read, "the device sees other bytes");
+    let stale = victim.on_disk()?.is_some_and(|disk| disk != read);
+    let effect = if stale { Effect::Stale } else { Effect::Kept };
+    Ok((effect, read == contents))
+}
