@@ -16,8 +16,14 @@ _longpin() {
             ",$1")
                 cmd="longpin"
                 ;;
+            longpin,allow)
+                cmd="longpin__subcmd__allow"
+                ;;
             longpin,demo)
                 cmd="longpin__subcmd__demo"
+                ;;
+            longpin,deny)
+                cmd="longpin__subcmd__deny"
                 ;;
             longpin,doctor)
                 cmd="longpin__subcmd__doctor"
@@ -31,11 +37,23 @@ _longpin() {
             longpin,ls)
                 cmd="longpin__subcmd__ls"
                 ;;
+            longpin,release)
+                cmd="longpin__subcmd__release"
+                ;;
+            longpin,watch)
+                cmd="longpin__subcmd__watch"
+                ;;
+            longpin,why)
+                cmd="longpin__subcmd__why"
+                ;;
             longpin__subcmd__guard,check-config)
                 cmd="longpin__subcmd__guard__subcmd__check__subcmd__config"
                 ;;
             longpin__subcmd__guard,help)
                 cmd="longpin__subcmd__guard__subcmd__help"
+                ;;
+            longpin__subcmd__guard,reload)
+                cmd="longpin__subcmd__guard__subcmd__reload"
                 ;;
             longpin__subcmd__guard,start)
                 cmd="longpin__subcmd__guard__subcmd__start"
@@ -55,6 +73,9 @@ _longpin() {
             longpin__subcmd__guard__subcmd__help,help)
                 cmd="longpin__subcmd__guard__subcmd__help__subcmd__help"
                 ;;
+            longpin__subcmd__guard__subcmd__help,reload)
+                cmd="longpin__subcmd__guard__subcmd__help__subcmd__reload"
+                ;;
             longpin__subcmd__guard__subcmd__help,start)
                 cmd="longpin__subcmd__guard__subcmd__help__subcmd__start"
                 ;;
@@ -67,8 +88,14 @@ _longpin() {
             longpin__subcmd__guard__subcmd__help,sweep)
                 cmd="longpin__subcmd__guard__subcmd__help__subcmd__sweep"
                 ;;
+            longpin__subcmd__help,allow)
+                cmd="longpin__subcmd__help__subcmd__allow"
+                ;;
             longpin__subcmd__help,demo)
                 cmd="longpin__subcmd__help__subcmd__demo"
+                ;;
+            longpin__subcmd__help,deny)
+                cmd="longpin__subcmd__help__subcmd__deny"
                 ;;
             longpin__subcmd__help,doctor)
                 cmd="longpin__subcmd__help__subcmd__doctor"
@@ -82,8 +109,20 @@ _longpin() {
             longpin__subcmd__help,ls)
                 cmd="longpin__subcmd__help__subcmd__ls"
                 ;;
+            longpin__subcmd__help,release)
+                cmd="longpin__subcmd__help__subcmd__release"
+                ;;
+            longpin__subcmd__help,watch)
+                cmd="longpin__subcmd__help__subcmd__watch"
+                ;;
+            longpin__subcmd__help,why)
+                cmd="longpin__subcmd__help__subcmd__why"
+                ;;
             longpin__subcmd__help__subcmd__guard,check-config)
                 cmd="longpin__subcmd__help__subcmd__guard__subcmd__check__subcmd__config"
+                ;;
+            longpin__subcmd__help__subcmd__guard,reload)
+                cmd="longpin__subcmd__help__subcmd__guard__subcmd__reload"
                 ;;
             longpin__subcmd__help__subcmd__guard,start)
                 cmd="longpin__subcmd__help__subcmd__guard__subcmd__start"
@@ -104,7 +143,7 @@ _longpin() {
 
     case "${cmd}" in
         longpin)
-            opts="-v -h -V --verbose --help --version demo guard ls doctor help"
+            opts="-v -h -V --verbose --help --version demo guard ls why watch deny allow release doctor help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -117,7 +156,35 @@ _longpin() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        longpin__subcmd__allow)
+            opts="-v -h --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         longpin__subcmd__demo)
+            opts="-v -h --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__deny)
             opts="-v -h --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -146,7 +213,7 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__guard)
-            opts="-v -h --verbose --help start stop status sweep check-config help"
+            opts="-v -h --verbose --help start stop status reload sweep check-config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -174,7 +241,7 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__guard__subcmd__help)
-            opts="start stop status sweep check-config help"
+            opts="start stop status reload sweep check-config help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -202,6 +269,20 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__guard__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__guard__subcmd__help__subcmd__reload)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -271,13 +352,35 @@ _longpin() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        longpin__subcmd__guard__subcmd__start)
+        longpin__subcmd__guard__subcmd__reload)
             opts="-v -h --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__guard__subcmd__start)
+            opts="-a -p -m -v -h --audit --partial --max-files --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --max-files)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -328,7 +431,7 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__help)
-            opts="demo guard ls doctor help"
+            opts="demo guard ls why watch deny allow release doctor help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -341,7 +444,35 @@ _longpin() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        longpin__subcmd__help__subcmd__allow)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         longpin__subcmd__help__subcmd__demo)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__help__subcmd__deny)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -370,7 +501,7 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__help__subcmd__guard)
-            opts="start stop status sweep check-config"
+            opts="start stop status reload sweep check-config"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -384,6 +515,20 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__help__subcmd__guard__subcmd__check__subcmd__config)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__help__subcmd__guard__subcmd__reload)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -481,8 +626,100 @@ _longpin() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        longpin__subcmd__help__subcmd__release)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__help__subcmd__watch)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__help__subcmd__why)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         longpin__subcmd__ls)
-            opts="-J -b -n -v -h --json --bytes --noheadings --verbose --help"
+            opts="-a -o -J -b -n -r -v -h --all --output --json --bytes --noheadings --raw --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "id kind level path start end pages pid command consumer cgroup since uid broken why" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "id kind level path start end pages pid command consumer cgroup since uid broken why" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__release)
+            opts="-f -v -h --force --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__watch)
+            opts="-l -J -v -h --last --json --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__why)
+            opts="-J -v -h --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -39,8 +39,8 @@ int inode_setattr_without_idmap(u64 *ctx)
  * Modes that change the pages of their range only. Collapse and insert move all that follows, and xfs
  * begins a block before that; a mode that this build does not know may do anything.
  */
-#define RANGE_MODES                                                                                \
-	(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE |                       \
+#define RANGE_MODES                                                          \
+	(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE | \
 	 FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_WRITE_ZEROES)
 
 /* Which pages does the operation take away or replace? False: none. */

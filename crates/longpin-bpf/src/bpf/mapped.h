@@ -21,7 +21,8 @@ struct span {
 	u32 kind;
 };
 
-static long look_at_mapping(struct task_struct *task, struct vm_area_struct *mapped, struct span *span)
+static long look_at_mapping(struct task_struct *task, struct vm_area_struct *mapped,
+			    struct span *span)
 {
 	u64 vma = (u64)mapped, file, start;
 

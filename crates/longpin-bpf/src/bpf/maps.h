@@ -86,7 +86,8 @@ struct {
 const volatile u32 foll_longterm;
 const volatile u32
 	hugetlb_by_huge_page; /* page cache of hugetlbfs is indexed by huge page (before 6.7) */
-const volatile u32 writable_file_pins; /* the kernel lets a device write to page cache (before 6.5) */
+const volatile u32
+	writable_file_pins; /* the kernel lets a device write to page cache (before 6.5) */
 /* Functions that ask file_permission for other reasons than a write: the addresses of their code. */
 struct code {
 	u64 start;

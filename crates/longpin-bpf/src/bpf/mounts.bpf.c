@@ -33,8 +33,8 @@ static long look_at_mount(u32 i, struct mounts *mounts)
 		mounts->others = 1;
 		return 1;
 	}
-	mounts->entry = has_mount_list() ? load64(mounts->entry) :
-					   FIELD64(mount, struct mount, mnt_next_for_sb);
+	mounts->entry = has_mount_list() ? load64(mounts->entry)
+					 : FIELD64(mount, struct mount, mnt_next_for_sb);
 	return 0;
 }
 

@@ -213,7 +213,8 @@ static __always_inline void count_exit(void)
 	forget_losses();
 }
 
-static __always_inline void enter_returned(void *ctx, u64 caller, u64 start, u64 pages, u64 returned)
+static __always_inline void enter_returned(void *ctx, u64 caller, u64 start, u64 pages,
+					   u64 returned)
 {
 	s64 count = (s64)returned;
 

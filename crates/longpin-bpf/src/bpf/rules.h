@@ -53,7 +53,7 @@ static __always_inline bool is_called_from(const struct query *query, u64 start,
 
 	if (start >= end || !query->stack)
 		return false;
-	/* Unrolled: older verifiers take a call in a loop for an endless one. */
+		/* Unrolled: older verifiers take a call in a loop for an endless one. */
 #pragma clang loop unroll(full)
 	for (i = 0; i < STACK_DEPTH; i++) {
 		address = load64(query->stack + i * 8);
@@ -69,7 +69,7 @@ static __always_inline bool is_consumer(const struct query *query, const struct 
 
 #pragma clang loop unroll(full)
 	for (i = 0; i < MAX_RANGES; i++)
-		if (i < rule->ranges && 
+		if (i < rule->ranges &&
 		    is_called_from(query, rule->range[2 * i], rule->range[2 * i + 1]))
 			return true;
 	return false;

@@ -61,7 +61,7 @@ struct guard_state {
 	u32 cpus;
 	u32 program_ids[MAX_PIN_PROGRAMS];
 	u32 some_pins_unseen; /* a pin function exists that cannot be watched: all files are suspect */
-	u32 sweep_promotes;   /* a hint was lost: pinned files that nobody may hold are held too */
+	u32 sweep_promotes; /* a hint was lost: pinned files that nobody may hold are held too */
 	u64 program_stats[MAX_PIN_PROGRAMS]; /* kernel addresses of their per-CPU statistics */
 	u32 rules;			     /* RULES_ bits */
 	u32 quota_files;		     /* of one user other than root */
@@ -116,9 +116,9 @@ _Static_assert(sizeof(struct row_key) == 24, "row_key");
 
 /* row.verdict, event.verdict: is it a hold, and if not, why */
 #define HELD 0
-#define READER 1     /* the task may not write the file */
+#define READER 1      /* the task may not write the file */
 #define ACL_UNKNOWN 2 /* whether it may depends on an ACL */
-#define IGNORED 3    /* by rule */
+#define IGNORED 3     /* by rule */
 #define OVER_QUOTA 4
 #define RELEASED 5 /* by an administrator */
 #define DENIED 6   /* by rule: the process was killed */
@@ -228,8 +228,8 @@ struct sight {
 	u32 depth; /* path components that follow */
 	u32 finished;
 	u32 pad;
-	u64 next;   /* where to go on, when not finished */
-	u64 parent; /* inode number of the directory */
+	u64 next;	 /* where to go on, when not finished */
+	u64 parent;	 /* inode number of the directory */
 	u64 folio_first; /* where the folio of the first pinned page begins, */
 	u64 folio_last;	 /* and that of the last ends */
 	u64 nonce;	 /* of the question; 0 while the answer is being written */
