@@ -12,7 +12,7 @@ struct search {
 	u64 found; /* a pinned file */
 	u64 page;
 	u32 restarts;
-	u32 pad;
+	u32 seen; /* came back to the head of the list */
 };
 
 #define MAX_RESTARTS 16
@@ -43,34 +43,37 @@ static long look_at_suspect(void *map, u64 *inode, struct suspect *known, struct
 	return same_file(&known->file, &now) ? look_at_file(search, *inode) : 0;
 }
 
-static long look_at_inode(u32 i, struct search *search)
+static long look_at_inode(u32 i, struct search **in_hand)
 {
+	struct search *search = *in_hand;
 	u64 entry = load64(search->entry);
 
-	/* An inode that left the list points at itself: begin anew, a few times. */
-	if (entry == search->entry && entry != search->head && search->restarts < MAX_RESTARTS) {
-		search->restarts++;
-		search->entry = search->head;
-		return 0;
+	if (entry == search->head || !entry) {
+		search->seen = entry != 0;
+		return 1;
 	}
-	if (entry == search->entry && entry != search->head)
-		return 1;
+	/* An inode that left the list points at itself: begin anew, a few times. */
+	if (entry == search->entry) {
+		search->entry = search->head;
+		search->restarts++;
+		return search->restarts > MAX_RESTARTS;
+	}
 	search->entry = entry;
-	if (entry == search->head || !entry)
-		return 1;
 	return look_at_file(search, entry - bpf_core_field_offset(((struct inode *)0)->i_sb_list));
 }
 
 /*
  * Walk the file system's own list of inodes: some pins may be unknown. The list may change meanwhile; a walk
- * that does not come back to its head is not finished.
+ * that does not come back to its head is not finished. A global function, as walk_pages().
  */
-static __noinline bool is_every_inode_seen(struct search *search)
+__noinline int walk_inodes(struct search *search)
 {
+	if (!search)
+		return 0;
 	search->head = ADDRESS_OF(search->sb, struct super_block, s_inodes);
 	search->entry = search->head;
-	bpf_loop(MAX_STEPS, look_at_inode, search, 0);
-	return search->entry == search->head || search->found;
+	bpf_loop(MAX_STEPS, look_at_inode, &search, 0);
+	return search->seen || search->found;
 }
 
 static __noinline bool is_file_system_refused(u64 sb, u32 operation, u64 detail)
@@ -79,7 +82,7 @@ static __noinline bool is_file_system_refused(u64 sb, u32 operation, u64 detail)
 	struct act act = { .operation = operation, .detail = detail, WHOLE_FILE };
 
 	bpf_for_each_map_elem(&files, look_at_suspect, &search, 0);
-	if (!search.found && !hints_complete() && !is_every_inode_seen(&search)) {
+	if (!search.found && !hints_complete() && !walk_inodes(&search)) {
 		__sync_fetch_and_add(&state.unfinished, 1);
 		return true;
 	}
