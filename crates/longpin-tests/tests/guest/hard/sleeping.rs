@@ -42,10 +42,8 @@ fn fall_asleep<'scope>(
 ) -> Result<Result<Pinning<'scope>, RegisterError>> {
     let (address, len) = (watched.mapping().addr(), watched.mapping().len());
     let pinning = scope.spawn(move || FixedBuffer::register_memory(address, len));
-    while !pinning.is_finished() {
-        if watched.wait()? {
-            return Ok(Ok(pinning));
-        }
+    if watched.wait(|| pinning.is_finished())? {
+        return Ok(Ok(pinning));
     }
     match end(pinning)? {
         Ok(_) => bail!("the pin did not meet the hole"),
@@ -194,7 +192,10 @@ fn late_punch<'scope>(scope: &'scope Scope<'scope, '_>, pin_sleeps: bool) -> Res
     let unready = Watched::new(Mapping::anonymous(4096)?)?;
     let source = unready.mapping().addr();
     let writing = scope.spawn(move || write_from(&file, source));
-    ensure!(unready.wait()?, "the write did not begin");
+    ensure!(
+        unready.wait(|| writing.is_finished())?,
+        "the write did not begin"
+    );
     let file = f.file.try_clone()?;
     let punching = scope.spawn(move || punch(&file, 0, 2 * PAGE));
     // It has asked, and waits for the lock that the write has.

@@ -2,11 +2,12 @@
 #![allow(unsafe_code, reason = "userfaultfd(2) and its ioctls")]
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use longpin_tests::mapping::Mapping;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::mm::UserfaultfdFlags;
 
 const PAGE: u64 = 4096;
 const API: u64 = 0xaa;
@@ -26,7 +27,8 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new(mapping: Mapping) -> Result<Self> {
-        let flags = rustix::mm::UserfaultfdFlags::CLOEXEC;
+        // One that blocks cannot be polled.
+        let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
         // SAFETY: only the mapping that is registered below, which is ours, will be affected.
         let faults = unsafe { rustix::mm::userfaultfd(flags)? };
         let watched = Self { mapping, faults };
@@ -51,16 +53,23 @@ impl Watched {
         Ok(())
     }
 
-    /// Somebody sleeps on a missing page. False: nobody came.
-    pub(super) fn wait(&self) -> Result<bool> {
-        let mut wanted = [PollFd::new(&self.faults, PollFlags::IN)];
-        let limit = PATIENCE.try_into().context("time")?;
-        if poll(&mut wanted, Some(&limit))? == 0 {
-            return Ok(false);
+    /// Does somebody sleep on a missing page? False: `has_passed` says that nobody will.
+    pub(super) fn wait(&self, has_passed: impl Fn() -> bool) -> Result<bool> {
+        let begin = Instant::now();
+        let limit = Duration::from_secs(1).try_into().context("time")?;
+        while begin.elapsed() < PATIENCE {
+            let passed = has_passed();
+            let mut wanted = [PollFd::new(&self.faults, PollFlags::IN)];
+            if poll(&mut wanted, Some(&limit))? > 0 {
+                let mut message = [0; 32];
+                rustix::io::read(self.faults.as_fd(), &mut message)?;
+                return Ok(true);
+            }
+            if passed {
+                return Ok(false);
+            }
         }
-        let mut message = [0; 32];
-        rustix::io::read(self.faults.as_fd(), &mut message)?;
-        Ok(true)
+        bail!("nobody met the missing page")
     }
 
     /// Fill the missing page at this offset, and wake who sleeps on it.
