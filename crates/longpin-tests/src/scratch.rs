@@ -63,8 +63,8 @@ impl FsKind {
         matches!(self, Self::Tmpfs | Self::TmpfsHuge | Self::Hugetlbfs)
     }
 
-    /// The command that makes it on a block device or image, without its last argument.
-    fn maker(self) -> Option<&'static [&'static str]> {
+    /// The command that makes it on a block device or image, without its last argument; `None` for memory.
+    pub fn maker(self) -> Option<&'static [&'static str]> {
         match self {
             Self::Tmpfs | Self::TmpfsHuge | Self::Hugetlbfs => None,
             Self::Ext4 => Some(&["mkfs.ext4", "-q", "-F", "-E", "nodiscard"]),
@@ -95,7 +95,7 @@ impl FsKind {
     }
 
     /// The smallest device that its maker accepts, with room to work in.
-    const fn least_size(self) -> u64 {
+    pub const fn least_size(self) -> u64 {
         match self {
             Self::Tmpfs | Self::TmpfsHuge | Self::Hugetlbfs => 0,
             Self::Ext4 => 64 << 20,
@@ -357,8 +357,8 @@ fn exchange_range(image: &Path, on: bool) -> Result<bool> {
     Ok(bits & EXCHRANGE != 0)
 }
 
-/// A file system that is built in has no module, so a failure says nothing: the mount will.
-fn load_module(name: &str) {
+/// Loads a module. A file system that is built in has none, so a failure says nothing: the mount will.
+pub fn load_module(name: &str) {
     let mut modprobe = Command::new("modprobe");
     let _ = modprobe
         .args(["--quiet", name])

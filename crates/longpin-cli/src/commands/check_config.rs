@@ -121,7 +121,7 @@ fn whose(rule: &Rule, found: Option<&ResolvedRule>) -> String {
     if let Some(group) = &rule.cgroup {
         out += &format!(" in cgroup /{group}");
         if let Some(key) = found.and_then(|found| found.cgroup) {
-            out += &format!(" (id {})", key.id);
+            out += &format!(" (id {}, level {})", key.id, key.level);
         }
     }
     if let Some(consumer) = &rule.consumer {
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(
             describe(&config.rules[0], &resolved),
             "deny: long-term pins of files at or below /srv (inode 12 on 8:17) by user alice (1000) \
-             in cgroup /a.slice (id 77) through rdma are forbidden: the process is killed"
+             in cgroup /a.slice (id 77, level 1) through rdma are forbidden: the process is killed"
         );
         assert_eq!(
             describe(&config.rules[1], &resolved),

@@ -21,6 +21,7 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         Some("pin-as") => pin_as(&arguments[3..]),
         Some("churn") => churn(&arguments[3..]),
         Some("actor") => crate::hard::actor::act(&arguments[3..]),
+        Some("register") => crate::shutdown::register_and_wait(&arguments[3..]),
         other => Err(anyhow::anyhow!("unknown child {other:?}")),
     };
     Some(match acted {
@@ -115,7 +116,7 @@ impl Pinner {
         Self::start(&["churn", &path.to_string_lossy(), &len.to_string()])
     }
 
-    fn start(arguments: &[&str]) -> Result<Self> {
+    pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(WORD)
             .args(arguments)

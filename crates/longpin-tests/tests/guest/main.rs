@@ -7,6 +7,7 @@ mod admin;
 mod bad_input;
 mod child;
 mod claims;
+mod config;
 mod consumers;
 mod files;
 mod guard;
@@ -15,6 +16,7 @@ mod hints;
 mod oracle;
 mod pin;
 mod rules;
+mod shutdown;
 mod walk;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -40,7 +42,10 @@ fn main() -> std::process::ExitCode {
 }
 
 fn run(test: fn() -> anyhow::Result<()>) -> Result<(), Failed> {
-    test().map_err(|err| Failed::from(format!("{err:#}")))
+    let begin = std::time::Instant::now();
+    let result = test();
+    println!("[{:.0} s]", begin.elapsed().as_secs_f32());
+    result.map_err(|err| Failed::from(format!("{err:#}")))
 }
 
 fn all_tests() -> Vec<(Test, bool)> {
@@ -51,8 +56,10 @@ fn all_tests() -> Vec<(Test, bool)> {
         .chain(oracle::TESTS)
         .chain(admin::TESTS)
         .chain(rules::TESTS)
+        .chain(config::TESTS)
         .chain(consumers::TESTS)
         .chain(hard::TESTS)
+        .chain(shutdown::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
     quick

@@ -92,23 +92,27 @@ fn read_symbols() -> Fact<SymbolFacts> {
         ..SymbolFacts::default()
     };
     for line in BufReader::new(file).lines() {
-        note_symbol(&mut found, &line.map_err(|err| said(path, &err))?);
+        if !note_symbol(&mut found, &line.map_err(|err| said(path, &err))?) {
+            break;
+        }
     }
     Ok(found)
 }
 
-fn note_symbol(found: &mut SymbolFacts, line: &str) {
+/// Modules' symbols, of which none is wanted, stand behind the kernel's own: then it is false.
+fn note_symbol(found: &mut SymbolFacts, line: &str) -> bool {
     let mut words = line.split_ascii_whitespace();
     let shown = words
         .next()
         .is_some_and(|address| address.bytes().any(|digit| digit != b'0'));
     found.shown |= shown;
     let name = words.nth(1).unwrap_or_default();
-    // A module's function of the same name is another one.
-    let ours = PIN_FUNCTIONS.iter().find(|&&function| function == name);
-    if words.next().is_none() {
-        found.pin_functions.extend(ours);
+    if words.next().is_some() {
+        return false;
     }
+    let ours = PIN_FUNCTIONS.iter().find(|&&function| function == name);
+    found.pin_functions.extend(ours);
+    true
 }
 
 /// A number below `/proc/sys/kernel`.
@@ -157,13 +161,15 @@ mod tests {
     #[test]
     fn a_list_without_addresses_still_names_functions() {
         let mut found = SymbolFacts::default();
-        note_symbol(&mut found, "0000000000000000 T pin_user_pages_fast");
-        note_symbol(&mut found, "0000000000000000 t pin_user_pages\t[other]");
-        assert_eq!(
-            (found.shown, found.pin_functions.as_slice()),
-            (false, &["pin_user_pages_fast"][..])
-        );
-        note_symbol(&mut found, "ffffffff81000000 T _text");
+        let module = "0000000000000000 t pin_user_pages\t[other]";
+        assert!(note_symbol(
+            &mut found,
+            "0000000000000000 T pin_user_pages_fast"
+        ));
+        assert!(!note_symbol(&mut found, module));
+        assert_eq!(found.pin_functions, ["pin_user_pages_fast"]);
+        assert!(!found.shown);
+        assert!(note_symbol(&mut found, "ffffffff81000000 T _text"));
         assert!(found.shown);
     }
 
