@@ -113,12 +113,11 @@ pub(super) fn create_subvolume(dir: &Path, name: &str) -> Result<PathBuf> {
     Ok(dir.join(name))
 }
 
-/// 128 KiB, the most that one call takes.
 fn encode(victim: &mut Victim<'_>) -> Result<Outcome> {
-    let len = 128 << 10;
-    let zlib = zlib_of(b'e', len)?;
+    let len = victim.pinned_len();
+    let zlib = zlib_of(b'e', usize::try_from(len)?)?;
     let offset = i64::try_from(victim.pinned.start)?;
-    Ok(encoded_write(victim.file()?, offset, len as u64, &zlib))
+    Ok(encoded_write(victim.file()?, offset, len, &zlib))
 }
 
 fn defragment(victim: &Victim<'_>, flags: u64) -> Result<Outcome> {

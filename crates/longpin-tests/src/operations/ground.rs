@@ -117,7 +117,7 @@ impl Ground {
     const fn len_of(home: Home) -> usize {
         match home {
             Home::Hugetlbfs => 4 * home.unit(),
-            _ => 128 * PAGE,
+            _ => 32 * PAGE,
         }
     }
 

@@ -26,14 +26,15 @@ pub(super) const OPERATIONS: &[Operation] = &[
         let advice = FileAdvice::DontNeed;
         Ok(rustix::fs::fadvise(v.file()?, 0, None, advice))
     }),
-    Operation::unclaimed("drop_caches", Home::ALL, |_| {
+    Operation::unclaimed("drop_caches", &[Home::Memfd], |_| {
         Ok(echo("/proc/sys/vm/drop_caches", "3"))
     }),
     Operation::unclaimed("drop_caches, only the pin left", Home::NAMED, |_| {
         Ok(echo("/proc/sys/vm/drop_caches", "3"))
     })
     .alone(),
-    Operation::unclaimed("compact_memory", Home::ALL, |_| {
+    // It is slow, and the same for all.
+    Operation::unclaimed("compact_memory", &[Home::Tmpfs, Home::Xfs], |_| {
         Ok(echo("/proc/sys/vm/compact_memory", "1"))
     }),
     Operation::unclaimed("MADV_PAGEOUT", Home::ALL, |v| {

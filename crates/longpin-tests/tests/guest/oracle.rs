@@ -8,7 +8,7 @@ mod expect;
 mod eye;
 mod trial;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use longpin_tests::act::outcome_name;
@@ -28,6 +28,7 @@ const GUARANTEE: &str = include_str!("../../../../docs/guarantee.md");
 struct Column {
     ground: Ground,
     cells: Vec<(&'static Operation, Result<Trial>)>,
+    took: Duration,
 }
 
 fn oracle_detachment() -> Result<()> {
@@ -38,20 +39,28 @@ fn oracle_detachment() -> Result<()> {
         let begin = Instant::now();
         let ground = Ground::new(*home)?;
         let cells = try_all(&ground, &mut eye);
-        println!("{home}: {} trials in {:.1?}", cells.len(), begin.elapsed());
-        columns.push(Column { ground, cells });
+        let took = begin.elapsed();
+        columns.push(Column {
+            ground,
+            cells,
+            took,
+        });
     }
-    print_table(&columns);
     let mut complaints = failed_trials(&columns);
-    if std::env::var_os("LONGPIN_ORACLE").is_none_or(|what| what != "table") {
-        complaints.extend(unnamed_gaps());
+    complaints.extend(unnamed_gaps());
+    if std::env::var_os("LONGPIN_ORACLE").is_some_and(|what| what == "table") {
+        print_table(&columns);
+    } else {
         guard::on()?;
         for column in &columns {
             complaints.extend(complaints_under_guard(column, &mut eye));
         }
     }
     for column in columns {
-        column.ground.close()?;
+        let home = column.ground.home();
+        if let Err(error) = column.ground.close() {
+            complaints.push(format!("{home}: {error:#}"));
+        }
     }
     let count = complaints.len();
     ensure!(count == 0, "{count} answers:\n{}", complaints.join("\n"));
@@ -93,6 +102,9 @@ fn complaints_under_guard(column: &Column, eye: &mut Eye) -> Vec<String> {
     let mut complaints = Vec::new();
     for (operation, free) in &column.cells {
         let Ok(free) = free else { continue };
+        if free.is_not_there() {
+            continue;
+        }
         match try_one(operation, &column.ground, eye) {
             Ok(guarded) => complaints.extend(judge(operation, home, free, &guarded)),
             Err(error) => complaints.push(format!(
@@ -130,6 +142,10 @@ fn print_table(columns: &[Column]) {
         let cells: Vec<_> = cells.collect();
         let claim = operation.claim.unwrap_or_default();
         println!("| {} | {claim} | {} |", operation.name, cells.join(" | "));
+    }
+    for column in columns {
+        let (home, count) = (column.ground.home(), column.cells.len());
+        println!("{home}: {count} operations in {:.1?}", column.took);
     }
 }
 

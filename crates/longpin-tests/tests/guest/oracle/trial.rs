@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use longpin_tests::act::Outcome;
 use longpin_tests::frames::frames;
 use longpin_tests::operations::{Ground, Operation, Victim};
+use rustix::io::Errno;
 
 use super::eye::{Eye, Pin};
 
@@ -46,6 +47,13 @@ pub(super) struct Trial {
     pub(super) effect: Effect,
     /// Whether the pinned range reads as before.
     pub(super) intact: bool,
+}
+
+impl Trial {
+    /// Whether the file system, or the kernel, does not have the operation.
+    pub(super) fn is_not_there(&self) -> bool {
+        matches!(self.answer, Err(Errno::NOTTY | Errno::OPNOTSUPP)) && !self.effect.is_loss()
+    }
 }
 
 /// Tries it on a fresh file.
