@@ -5,7 +5,7 @@ ROW   ?= latest
 CMD   ?= uname -a
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup kernels demo test test-long vm lint
+.PHONY: help setup kernels demo test test-long bench bench-all vm lint
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -22,11 +22,17 @@ kernels: setup ## Fetch all kernels of KERNELS
 demo: setup ## See the hazard and the cure, in a guest with a real kernel
 	@$(XTASK) demo
 
-test: setup ## Host tests, then guest tests: all on the newest kernel, smoke tests on the others
+test: setup ## Host tests, then guest tests on every kernel
 	@$(XTASK) test
 
-test-long: setup ## Every test on every kernel, the slow ones too
-	@LONGPIN_LONG=1 $(XTASK) test --all
+test-long: setup ## The same with the slow tests
+	@LONGPIN_LONG=1 $(XTASK) test
+
+bench: setup ## Count what the guard costs, in instructions, on kernel ROW (emulated: some minutes)
+	@$(XTASK) bench $(ROW)
+
+bench-all: setup ## The same on every kernel, into docs/benchmarks.md
+	@$(XTASK) bench --all --write
 
 vm: setup ## Run CMD in the guest with kernel ROW: make vm ROW=6.1 CMD='uname -r'
 	@$(XTASK) vm --kernel $(ROW) -- sh -c '$(subst ','\'',$(CMD))'

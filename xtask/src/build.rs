@@ -38,9 +38,19 @@ pub(crate) fn guest_tests() -> Result<PathBuf> {
 
 /// The demonstration over soft-RoCE.
 pub(crate) fn rdma_demo() -> Result<PathBuf> {
+    program("rdma-demo")
+}
+
+/// The benchmark.
+pub(crate) fn guard_bench() -> Result<PathBuf> {
+    program("guard-bench")
+}
+
+/// A program of the tests' package.
+fn program(name: &str) -> Result<PathBuf> {
     let package = ["--release", "-p", "longpin-tests", "--features", "rdma"];
-    let args = [&["build"], &package[..], &["--bin", "rdma-demo"]].concat();
-    executable("rdma-demo", &args)
+    let args = [&["build"], &package[..], &["--bin", name]].concat();
+    executable(name, &args)
 }
 
 /// Builds, and returns the path of the target of this name.

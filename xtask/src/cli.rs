@@ -1,8 +1,9 @@
 //! The command line.
 
+use crate::bench::BenchArgs;
 use crate::kernels::Kernel;
 use crate::vm::{Guest, ScratchFs, parse_memory};
-use crate::{demo, kernels, lint, rows, setup, test};
+use crate::{demo, docs, kernels, lint, rows, setup, test};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -28,12 +29,16 @@ pub(crate) enum Command {
     Kernels(KernelsArgs),
     /// Run a command in the guest and pass its outputs and its exit status on
     Vm(VmArgs),
-    /// Run the host tests, then the guest tests on every kernel: all on latest, the smoke tests on the others
-    Test(TestArgs),
+    /// Run the host tests, then the guest tests on every kernel. LONGPIN_LONG=1: the slow ones, too
+    Test,
     /// Show the hazard and the cure with a real kernel and soft-RoCE
     Demo,
+    /// Count in instructions what the guard costs, on kernels that run emulated
+    Bench(BenchArgs),
     /// Check formatting, lints and licences
     Lint,
+    /// Make man pages and shell completions from the command line's definition
+    Docs,
 }
 
 /// What to fetch.
@@ -45,14 +50,6 @@ pub(crate) struct KernelsArgs {
     /// Look for newer kernels. Without it, the network is not touched for a row that is in the cache
     #[arg(long)]
     update: bool,
-}
-
-/// Which tests.
-#[derive(Debug, Args)]
-pub(crate) struct TestArgs {
-    /// Run every test on every kernel
-    #[arg(long)]
-    all: bool,
 }
 
 /// What to boot and to run.
@@ -83,8 +80,8 @@ pub(crate) struct VmArgs {
 }
 
 const VM_HELP: &str = "\
-The command runs as root where you are, with target/release first on PATH, a soft-RoCE device rxe0 (10.9.0.1), and in
-its environment:
+The command runs as root where you are, with target/release first on PATH, a soft-RoCE device rxe0 (10.9.0.1), an IOMMU
+and an idle PCI device to assign (QEMU's edu, 1234:11e8; load vfio-pci yourself), and in its environment:
   LONGPIN_GUEST=1     LONGPIN_KERNEL     the row's name      LONGPIN_ENFORCE  what KERNELS says of it
   LONGPIN_SCRATCH     a directory on a fresh file system (--fs)
   LONGPIN_FSDAX       a block device for DAX file systems    LONGPIN_DEVDAX   a DAX character device
@@ -107,9 +104,11 @@ impl Command {
             Self::Setup => setup::run().map(|()| 0),
             Self::Kernels(args) => args.run().map(|()| 0),
             Self::Vm(args) => args.run(),
-            Self::Test(args) => test::run(args.all),
+            Self::Test => test::run(),
             Self::Demo => demo::run(),
+            Self::Bench(args) => args.run(),
             Self::Lint => lint::run(),
+            Self::Docs => docs::run().map(|()| 0),
         }
     }
 }

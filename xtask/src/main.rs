@@ -1,10 +1,12 @@
-//! Development commands of the longpin workspace: the guest and its kernels, the test tiers, the demo.
+//! Development commands of the longpin workspace: the guest and its kernels, the test tiers, the demo, the costs.
 
 mod apt;
+mod bench;
 mod build;
 mod cli;
 mod console;
 mod demo;
+mod docs;
 mod env;
 mod kernels;
 mod kvm;

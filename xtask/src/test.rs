@@ -8,10 +8,8 @@ use anyhow::{Context, Result};
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
-
-/// The row that runs every test; the others run those named `smoke`, unless all are asked for.
-const MAIN_ROW: &str = "latest";
 
 /// A guest test run may take this long before the guest counts as hung.
 const GUEST_LIMIT: Duration = Duration::from_secs(3600);
@@ -32,6 +30,28 @@ impl Summary {
             Tally::default().with_end(false)
         });
         self.tiers.push((name.to_owned(), tally, begin.elapsed()));
+    }
+
+    /// Runs tiers of guests side by side, a guest for each processor.
+    fn guests(&mut self, rows: Vec<Row>, program: &Path) {
+        let width = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let waiting = Mutex::new(rows.into_iter());
+        let ended = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..width {
+                scope.spawn(|| {
+                    while let Some(row) = next(&waiting) {
+                        let mut own = Self::default();
+                        own.tier(&format!("guest {}", row.name), || guest(&row, program));
+                        if let Ok(mut ended) = ended.lock() {
+                            ended.append(&mut own.tiers);
+                        }
+                    }
+                });
+            }
+        });
+        self.tiers
+            .append(&mut ended.into_inner().unwrap_or_default());
     }
 
     /// Prints the table and the sum, and returns the exit code.
@@ -58,29 +78,28 @@ impl Summary {
     }
 }
 
-/// Runs all tiers. `all_rows`: every test on every kernel.
-pub(crate) fn run(all_rows: bool) -> Result<u8> {
+fn next(rows: &Mutex<std::vec::IntoIter<Row>>) -> Option<Row> {
+    rows.lock().ok()?.next()
+}
+
+/// Runs all tiers.
+pub(crate) fn run() -> Result<u8> {
     let mut summary = Summary::default();
     summary.tier("host", host);
     let rows = rows::read()?;
     let built = build::release().and_then(|()| build::guest_tests());
     match built {
         Ok(program) => {
-            for row in main_row_first(rows) {
-                let smoke = !all_rows && row.name != MAIN_ROW;
-                let name = format!("guest {}", row.name);
-                summary.tier(&name, || guest(&row, &program, smoke));
+            for row in &rows {
+                // Fetched one after the other; a failure is told by the row's own tier.
+                let _ = kernels::ensure(row);
             }
+            summary.guests(rows, &program);
         }
         Err(error) => summary.tier("guest build", || Err(error)),
     }
     summary.tier("demo", demo);
     Ok(summary.finish())
-}
-
-fn main_row_first(mut rows: Vec<Row>) -> Vec<Row> {
-    rows.sort_by_key(|row| row.name != MAIN_ROW);
-    rows
 }
 
 fn host() -> Result<Tally> {
@@ -106,10 +125,10 @@ fn demo() -> Result<Tally> {
     Ok(passed.with_end(shown))
 }
 
-fn guest(row: &Row, program: &Path, smoke: bool) -> Result<Tally> {
+fn guest(row: &Row, program: &Path) -> Result<Tally> {
     let kernel = kernels::ensure(row)?;
-    let args: &[&str] = if smoke { &["smoke"] } else { &[] };
-    let mut guest = Guest::new(kernel, vm::words(program, args));
+    let mut guest = Guest::new(kernel, vm::words(program, &[]));
+    guest.label = Some(row.name.clone());
     guest.timeout = GUEST_LIMIT;
     let run = guest.run()?;
     std::io::stdout().flush()?;

@@ -59,6 +59,8 @@ pub(crate) struct Guest {
     pub(crate) cpus: u32,
     pub(crate) memory_mib: u32,
     pub(crate) timeout: Duration,
+    /// Put before each line of its output, where several guests run at once.
+    pub(crate) label: Option<String>,
     /// Count instructions: guest nanoseconds are instructions then.
     pub(crate) icount: bool,
     pub(crate) cmd: Vec<OsString>,
@@ -108,6 +110,7 @@ impl Guest {
             cpus: 2,
             memory_mib: 4096,
             timeout: Duration::from_secs(600),
+            label: None,
             icount: false,
             cmd,
         }
@@ -137,8 +140,14 @@ impl Guest {
         let mut boot = ui::Step::begin(&self.announcement(kvm));
         let mut leash = Leash::spawn(&dir.path, &argv)?;
         let (stdout, stderr) = leash.outputs()?;
-        let stdout = relay(stdout, std::io::stdout());
-        let stderr = relay(stderr, std::io::stderr());
+        let stdout = relay(
+            stdout,
+            Labelled::new(std::io::stdout(), self.label.as_deref()),
+        );
+        let stderr = relay(
+            stderr,
+            Labelled::new(std::io::stderr(), self.label.as_deref()),
+        );
         let deadline = Instant::now() + self.timeout;
         let ended = leash.wait(deadline, || {
             if dir.is_ready() {
@@ -147,12 +156,14 @@ impl Guest {
         })?;
         boot.end();
         let end = self.judge(&dir, ended.is_some());
+        // The leash takes the directory with it.
+        let began = dir.is_ready();
         leash.cut();
         let stdout = stdout.join().unwrap_or_default();
         let _ = stderr.join();
         Ok(Run {
             end,
-            began: dir.is_ready(),
+            began,
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
         })
     }
@@ -189,6 +200,8 @@ impl Guest {
         }
         // Warnings and worse reach the console, so that the log of a dead guest is complete.
         argv.push("--append=loglevel=5".into());
+        // The IOMMU is there to assign a device through; the others' own DMA goes past it, as without one.
+        argv.extend(["--append=intel_iommu=on", "--append=iommu=pt"].map(OsString::from));
         argv.push(format!("--qemu-opts={}", self.qemu_options(dir, kvm)).into());
         let mut exec = OsString::from("exec /bin/sh ");
         exec.push(rundir::quote(dir.path.join("init.sh").as_os_str()));
@@ -198,13 +211,15 @@ impl Guest {
         argv
     }
 
-    /// The console goes to a file (virtme-ng throws it away), and two NVDIMMs are plugged in.
+    /// The console goes to a file (virtme-ng throws it away); two NVDIMMs are plugged in, an IOMMU, and a PCI device that
+    /// no driver takes: QEMU's `edu`, which does DMA as it is told.
     fn qemu_options(&self, dir: &RunDir, kvm: bool) -> String {
         let console = rundir::qemu_path(&dir.console_path());
         let (memory, max) = (self.memory_mib, self.memory_mib + NVDIMM_ROOM_MIB);
         let mut options = vec![
             format!("-set 'chardev.console.path={console}'"),
-            format!("-machine nvdimm=on -m {memory}M,slots=2,maxmem={max}M"),
+            format!("-machine q35,nvdimm=on -m {memory}M,slots=2,maxmem={max}M"),
+            "-device intel-iommu,intremap=off -device edu".to_owned(),
         ];
         for number in 0..2 {
             let path = rundir::qemu_path(&dir.path.join(format!("nvdimm{number}")));
@@ -288,6 +303,45 @@ pub(crate) fn relay(
     })
 }
 
+/// A stream on which each line begins with a label.
+struct Labelled<W> {
+    to: W,
+    label: Option<String>,
+    line: Vec<u8>,
+}
+
+impl<W: Write> Labelled<W> {
+    fn new(to: W, label: Option<&str>) -> Self {
+        Self {
+            to,
+            label: label.map(|label| format!("{label:<7} ")),
+            line: Vec::new(),
+        }
+    }
+}
+
+impl<W: Write> Write for Labelled<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let Some(label) = &self.label else {
+            return self.to.write(bytes);
+        };
+        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            self.line.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                // In one piece: other guests write, too.
+                self.to
+                    .write_all(&[label.as_bytes(), &self.line].concat())?;
+                self.line.clear();
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
+}
+
 /// Keeps the console log for a later look. Returns where, for people.
 fn keep_console(name: &str, log: &str) -> String {
     let path = shared_dir().map(|dir| dir.join(format!("console-{name}.log")));
@@ -328,4 +382,21 @@ pub(crate) fn words(program: &Path, args: &[&str]) -> Vec<OsString> {
         .chain(args)
         .map(OsStr::to_owned)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_gets_its_label() {
+        let mut out = Vec::new();
+        let mut to = Labelled::new(&mut out, Some("6.1"));
+        to.write_all(b"test a ... ").unwrap();
+        to.write_all(b"ok\ntest b").unwrap();
+        assert_eq!(out, b"6.1     test a ... ok\n");
+        let mut out = Vec::new();
+        Labelled::new(&mut out, None).write_all(b"test a").unwrap();
+        assert_eq!(out, b"test a");
+    }
 }

@@ -50,6 +50,15 @@ pub enum BpfError {
         #[source]
         source: libbpf_rs::Error,
     },
+    /// The directory of the pinned guard cannot be listed.
+    #[error("cannot list {}", path.display())]
+    ListPins {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
     /// The pinned state is not of this build's layout.
     #[error(
         "the running guard speaks ABI {found}, this longpin speaks {}",

@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::ops::Range;
 
 use libbpf_rs::ReferencesType;
-use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{Enum, Func, FuncProto};
+use libbpf_rs::btf::{Btf, BtfType};
 
 use crate::BpfError;
 
@@ -15,6 +15,9 @@ use crate::BpfError;
 const FOLL_LONGTERM_MACRO: u32 = 0x1_0000;
 /// Tracing programs can watch functions of at most this many arguments.
 const MAX_ARGUMENTS: usize = 6;
+
+/// The one that takes seven arguments on older kernels.
+const REMOTE: &str = "pin_user_pages_remote";
 
 /// The kernel's entry points for pins, as far as any supported kernel has them.
 pub const PIN_FUNCTIONS: [&str; 5] = [
@@ -34,6 +37,28 @@ const REQUIRED: [(&str, &str); 5] = [
     ("bpf_lsm_inode_free_security", "tells that a file is gone"),
 ];
 
+/// Functions that some claims need, and without which the others can still be enforced.
+const OPTIONAL: [&str; 7] = [
+    "vfs_clone_file_range",
+    "vfs_copy_file_range",
+    "vfs_dedupe_file_range_one",
+    "bpf_lsm_file_ioctl",
+    "bpf_lsm_sb_umount",
+    "bpf_lsm_sb_remount",
+    "reconfigure_super",
+];
+/// The tracepoint that tells of pages that leave their file, by its type.
+const REMOVAL: &str = "btf_trace_mm_filemap_delete_from_page_cache";
+/// Functions that ask for permission and then do something else than read or write; the order is that of
+/// OPERATION_ in bpf/maps.h.
+const OPERATIONS: [&str; 5] = [
+    "vfs_fallocate",
+    "vfs_clone_file_range",
+    "vfs_copy_file_range",
+    "vfs_dedupe_file_range_one",
+    "io_uring_cmd",
+];
+
 /// The facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
@@ -43,13 +68,21 @@ pub struct Facts {
     pub hugetlb_by_huge_page: bool,
     /// The `inode_setattr` hook gets an idmap before the dentry (6.8 and later).
     pub setattr_has_idmap: bool,
-    /// Where the code of `vfs_fallocate` lies.
-    pub fallocate: Range<u64>,
-    /// Pin functions that can be watched.
+    /// The kernel lets a device write to the page cache of disk file systems (before 6.5).
+    pub writable_file_pins: bool,
+    /// Where the code of the functions in `OPERATIONS` lies.
+    pub operations: [Range<u64>; 5],
+    /// Pin functions that a tracing program can be attached to.
     pub watched: Vec<&'static str>,
+    /// `pin_user_pages_remote` has too many arguments for that: it is probed instead.
+    pub remote_is_probed: bool,
     /// Pin functions that exist and cannot be watched: their pins are found only by walking every
     /// file.
     pub unwatched: Vec<&'static str>,
+    /// Optional functions that this kernel lacks.
+    pub missing: Vec<&'static str>,
+    /// Programs for 32-bit ioctls have a hook of their own.
+    pub has_compat_ioctl: bool,
 }
 
 impl Facts {
@@ -61,24 +94,73 @@ impl Facts {
     /// [`BpfError::NoAddress`].
     pub fn probe() -> Result<Self, BpfError> {
         let btf = Btf::from_vmlinux().map_err(BpfError::NoBtf)?;
+        let arguments = |name: &str| count_arguments(&btf, name);
         for (function, purpose) in REQUIRED {
-            if count_arguments(&btf, function).is_none() {
+            if arguments(function).is_none() {
                 return Err(BpfError::MissingFunction { function, purpose });
             }
         }
-        let (watched, unwatched) = PIN_FUNCTIONS
+        let (watched, mut unwatched): (Vec<_>, Vec<_>) = PIN_FUNCTIONS
             .into_iter()
-            .filter(|name| count_arguments(&btf, name).is_some())
-            .partition(|name| count_arguments(&btf, name) <= Some(MAX_ARGUMENTS));
+            .filter(|name| arguments(name).is_some())
+            .partition(|name| arguments(name) <= Some(MAX_ARGUMENTS));
+        let remote_is_probed = unwatched.contains(&REMOTE);
+        unwatched.retain(|name| *name != REMOTE);
+        let mut missing: Vec<_> = OPTIONAL
+            .into_iter()
+            .filter(|name| arguments(name).is_none())
+            .collect();
+        if btf.type_by_name::<BtfType<'_>>(REMOVAL).is_none() {
+            missing.push(REMOVAL);
+        }
         Ok(Self {
             foll_longterm: find_foll_longterm(&btf),
-            hugetlb_by_huge_page: count_arguments(&btf, "hugetlb_basepage_index").is_some(),
-            setattr_has_idmap: count_arguments(&btf, "bpf_lsm_inode_setattr") == Some(3),
-            fallocate: find_code("vfs_fallocate")?,
+            hugetlb_by_huge_page: arguments("hugetlb_basepage_index").is_some(),
+            setattr_has_idmap: arguments("bpf_lsm_inode_setattr") == Some(3),
+            writable_file_pins: arguments("vma_needs_dirty_tracking").is_none(),
+            operations: find_code()?,
             watched,
+            remote_is_probed,
             unwatched,
+            missing,
+            has_compat_ioctl: arguments("bpf_lsm_file_ioctl_compat").is_some(),
         })
     }
+
+    /// Has this kernel what a program of this name is attached to?
+    pub(crate) fn allow(&self, program: &str) -> bool {
+        let lacks = |name: &str| self.missing.contains(&name);
+        match program {
+            "inode_setattr" => self.setattr_has_idmap,
+            "inode_setattr_without_idmap" => !self.setattr_has_idmap,
+            "file_ioctl_compat" => self.has_compat_ioctl,
+            "file_ioctl" => !lacks("bpf_lsm_file_ioctl"),
+            "sb_umount" => !lacks("bpf_lsm_sb_umount"),
+            // Without the note each remount would count as one to read-only.
+            "sb_remount" => !lacks("bpf_lsm_sb_remount") && !lacks("reconfigure_super"),
+            "page_removed" => !lacks(REMOVAL),
+            "remote_probe_entry" | "remote_probe_exit" => self.remote_is_probed,
+            _ => watched_function(program).is_none_or(|function| {
+                !lacks(function)
+                    && (!PIN_FUNCTIONS.contains(&function) || self.watched.contains(&function))
+            }),
+        }
+    }
+}
+
+/// The function that a program of this name is attached to, at entry or exit.
+fn watched_function(program: &str) -> Option<&str> {
+    program
+        .strip_suffix("_entry")
+        .or_else(|| program.strip_suffix("_exit"))
+}
+
+/// Does a program of this name watch the entry of a pin function?
+pub(crate) fn watches_entry(program: &str) -> bool {
+    program == "remote_probe_entry"
+        || program
+            .strip_suffix("_entry")
+            .is_some_and(|function| PIN_FUNCTIONS.contains(&function))
 }
 
 /// How many arguments a kernel function takes; `None` when the kernel has no such function.
@@ -99,28 +181,39 @@ fn find_foll_longterm(btf: &Btf<'_>) -> u32 {
         .unwrap_or(FOLL_LONGTERM_MACRO)
 }
 
-/// The addresses of a kernel function's code, from `/proc/kallsyms`.
-fn find_code(symbol: &'static str) -> Result<Range<u64>, BpfError> {
+/// The addresses of the code of `OPERATIONS`, from `/proc/kallsyms`; empty where there is none, but for the
+/// first.
+fn find_code() -> Result<[Range<u64>; 5], BpfError> {
     let file = File::open("/proc/kallsyms").map_err(BpfError::Kallsyms)?;
     let mut symbols = Vec::new();
     for line in BufReader::new(file).lines() {
-        symbols.extend(parse_symbol(&line.map_err(BpfError::Kallsyms)?, symbol));
+        symbols.extend(parse_symbol(&line.map_err(BpfError::Kallsyms)?));
     }
-    code_range(&symbols).ok_or(BpfError::NoAddress { symbol })
+    symbols.sort_unstable();
+    let code = OPERATIONS.map(|name| code_range(&symbols, name));
+    match &code[0] {
+        None => Err(BpfError::NoAddress {
+            symbol: OPERATIONS[0],
+        }),
+        Some(_) => Ok(code.map(Option::unwrap_or_default)),
+    }
 }
 
-/// One line of kallsyms: its address, and whether it is the one wanted. Modules' symbols are left out.
-fn parse_symbol(line: &str, wanted: &str) -> Option<(u64, bool)> {
+/// One line of kallsyms: its address, and which operation it is. Modules' symbols are left out.
+fn parse_symbol(line: &str) -> Option<(u64, Option<usize>)> {
     let mut words = line.split_ascii_whitespace();
     let address = u64::from_str_radix(words.next()?, 16).ok()?;
     let name = words.nth(1)?;
-    words.next().is_none().then_some((address, name == wanted))
+    let operation = OPERATIONS.iter().position(|operation| *operation == name);
+    words.next().is_none().then_some((address, operation))
 }
 
-/// From the wanted symbol up to the next one.
-fn code_range(symbols: &[(u64, bool)]) -> Option<Range<u64>> {
-    let start = symbols.iter().find(|(_, wanted)| *wanted)?.0;
-    let end = symbols.iter().map(|s| s.0).filter(|&a| a > start).min()?;
+/// From the wanted symbol up to the next one; the symbols are in order.
+fn code_range(symbols: &[(u64, Option<usize>)], name: &str) -> Option<Range<u64>> {
+    let wanted = OPERATIONS.iter().position(|operation| *operation == name);
+    let start = symbols.iter().find(|(_, found)| *found == wanted)?.0;
+    let after = symbols.partition_point(|(address, _)| *address <= start);
+    let end = symbols.get(after)?.0;
     (start != 0).then_some(start..end)
 }
 
@@ -129,11 +222,9 @@ mod tests {
     use super::*;
 
     fn range_in(text: &str) -> Option<Range<u64>> {
-        let symbols: Vec<_> = text
-            .lines()
-            .filter_map(|l| parse_symbol(l, "vfs_fallocate"))
-            .collect();
-        code_range(&symbols)
+        let mut symbols: Vec<_> = text.lines().filter_map(parse_symbol).collect();
+        symbols.sort_unstable();
+        code_range(&symbols, "vfs_fallocate")
     }
 
     #[test]
@@ -146,5 +237,50 @@ mod tests {
     fn hidden_addresses_are_no_addresses() {
         assert_eq!(range_in("0000 T a\n0000 T vfs_fallocate\n0000 T b\n"), None);
         assert_eq!(range_in("ff10 T a\n"), None);
+    }
+
+    fn facts(missing: Vec<&'static str>) -> Facts {
+        Facts {
+            foll_longterm: 1,
+            hugetlb_by_huge_page: false,
+            setattr_has_idmap: true,
+            writable_file_pins: false,
+            operations: Default::default(),
+            watched: vec!["pin_user_pages_fast"],
+            remote_is_probed: true,
+            unwatched: vec![],
+            missing,
+            has_compat_ioctl: false,
+        }
+    }
+
+    #[test]
+    fn programs_are_loaded_where_their_function_is() {
+        let facts = facts(vec!["vfs_clone_file_range", "reconfigure_super"]);
+        for there in [
+            "pin_user_pages_fast_exit",
+            "remote_probe_entry",
+            "inode_setattr",
+            "sb_umount",
+            "vfs_copy_file_range_entry",
+            "inspect",
+        ] {
+            assert!(facts.allow(there), "{there}");
+        }
+        for not in [
+            "pin_user_pages_remote_exit",
+            "memfd_pin_folios_entry",
+            "inode_setattr_without_idmap",
+            "vfs_clone_file_range_exit",
+            "reconfigure_super_entry",
+            "sb_remount",
+            "file_ioctl_compat",
+        ] {
+            assert!(!facts.allow(not), "{not}");
+        }
+        assert!(watches_entry("pin_user_pages_fast_entry"));
+        assert!(watches_entry("remote_probe_entry"));
+        assert!(!watches_entry("pin_user_pages_fast_exit"));
+        assert!(!watches_entry("vfs_fallocate_entry"));
     }
 }

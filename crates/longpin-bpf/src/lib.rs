@@ -6,9 +6,13 @@
 //! when to start, what to prove, and what to show.
 
 mod error;
+pub mod event;
 pub mod facts;
 pub mod load;
+pub mod offers;
 pub mod pinned;
+pub mod programs;
+pub mod rule;
 pub mod shared;
 mod state;
 

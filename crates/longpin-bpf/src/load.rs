@@ -10,14 +10,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Iter, Link, OpenObject, Program};
 
-use crate::facts::Facts;
+use crate::facts::{Facts, watches_entry};
 use crate::shared::{ABI, MAX_PIN_PROGRAMS};
 use crate::skel::{GuardSkel, GuardSkelBuilder, OpenGuardSkel};
 use crate::{BpfError, SUSPECT_ALL, StateView};
 
+/// Files of one user other than root, unless the configuration says otherwise.
+pub const DEFAULT_QUOTA: u32 = 4096;
+
 /// Programs that are run on request and attached to nothing.
-pub(crate) const ON_REQUEST: [&str; 5] = [
+pub(crate) const ON_REQUEST: [&str; 8] = [
+    "introduce",
     "inspect",
+    "end_row",
+    "forget",
     "begin_sweep",
     "sweep_frames",
     "check_hints",
@@ -42,17 +48,29 @@ pub struct Attached<'obj> {
     state: StateView,
 }
 
-/// Load the programs and attach them. They refuse nothing until the mode is set.
+/// Load the programs and attach them, with room for so many suspects. They refuse nothing until the mode is
+/// set.
 ///
 /// # Errors
 ///
 /// [`BpfError::Load`] or [`BpfError::Attach`]; nothing stays attached.
-pub fn attach<'obj>(storage: &'obj mut Storage, facts: &Facts) -> Result<Attached<'obj>, BpfError> {
+pub fn attach<'obj>(
+    storage: &'obj mut Storage,
+    facts: &Facts,
+    max_files: u32,
+) -> Result<Attached<'obj>, BpfError> {
     let mut open = GuardSkelBuilder::default()
         .open(&mut storage.0)
         .map_err(BpfError::Load)?;
     choose_programs(&mut open, facts);
     tell_facts(&mut open, facts);
+    open.maps
+        .files
+        .set_max_entries(max_files)
+        .map_err(BpfError::Load)?;
+    if let Some(data) = open.maps.data_state_data.as_deref_mut() {
+        data.state.max_files = max_files;
+    }
     let skel = open.load().map_err(BpfError::Load)?;
     let state = StateView::map(&skel.maps.data_state)?;
     watch_suppression(&skel, &state)?;
@@ -60,36 +78,12 @@ pub fn attach<'obj>(storage: &'obj mut Storage, facts: &Facts) -> Result<Attache
     Ok(Attached { skel, links, state })
 }
 
-/// Whether a program has a place on this kernel.
-fn is_wanted(name: &str, facts: &Facts) -> bool {
-    match name {
-        "inode_setattr" => facts.setattr_has_idmap,
-        "inode_setattr_without_idmap" => !facts.setattr_has_idmap,
-        _ => facts
-            .unwatched
-            .iter()
-            .chain(&crate::facts::PIN_FUNCTIONS)
-            .find(|function| pin_function(name) == Some(**function))
-            .is_none_or(|function| facts.watched.contains(function)),
-    }
-}
-
-/// The pin function that a program of this name watches.
-fn pin_function(program: &str) -> Option<&'static str> {
-    let function = program
-        .strip_suffix("_entry")
-        .or_else(|| program.strip_suffix("_exit"))?;
-    crate::facts::PIN_FUNCTIONS
-        .into_iter()
-        .find(|name| *name == function)
-}
-
 fn choose_programs(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
     for mut program in open.open_object_mut().progs_mut() {
         let wanted = program
             .name()
             .to_str()
-            .is_some_and(|name| is_wanted(name, facts));
+            .is_some_and(|name| facts.allow(name));
         program.set_autoload(wanted);
     }
 }
@@ -98,14 +92,18 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.foll_longterm = facts.foll_longterm;
         rodata.hugetlb_by_huge_page = facts.hugetlb_by_huge_page.into();
-        rodata.fallocate_start = facts.fallocate.start;
-        rodata.fallocate_end = facts.fallocate.end;
+        rodata.writable_file_pins = facts.writable_file_pins.into();
+        for (slot, code) in rodata.operations.iter_mut().zip(&facts.operations) {
+            slot.start = code.start;
+            slot.end = code.end;
+        }
     }
     if let Some(data) = open.maps.data_state_data.as_deref_mut() {
         data.state.abi = ABI;
         data.state.some_pins_unseen = (!facts.unwatched.is_empty()).into();
         // Nothing has been looked at yet.
         data.state.suspect_all = SUSPECT_ALL;
+        data.state.quota_files = DEFAULT_QUOTA;
     }
 }
 
@@ -117,7 +115,7 @@ fn watch_suppression(skel: &GuardSkel<'_>, state: &StateView) -> Result<(), BpfE
     };
     let mut ids = Vec::new();
     for program in skel.object().progs() {
-        if program.autoload() && program.name().to_str().and_then(pin_function).is_some() {
+        if program.autoload() && program.name().to_str().is_some_and(watches_entry) {
             ids.push(Program::id_from_fd(program.as_fd()).map_err(failed)?);
         }
     }
@@ -189,6 +187,10 @@ impl Attached<'_> {
             ("map_files", &mut maps.files),
             ("map_rows", &mut maps.rows),
             ("map_sights", &mut maps.sights),
+            ("map_events", &mut maps.events),
+            ("map_identified", &mut maps.identified),
+            ("map_rules", &mut maps.rules),
+            ("map_file_rules", &mut maps.file_rules),
         ] {
             let path = dir.join(name);
             map.pin(&path)
@@ -197,6 +199,9 @@ impl Attached<'_> {
         let programs = &mut self.skel.progs;
         for (name, program) in [
             ("prog_inspect", &mut programs.inspect),
+            ("prog_end_row", &mut programs.end_row),
+            ("prog_introduce", &mut programs.introduce),
+            ("prog_forget", &mut programs.forget),
             ("prog_begin_sweep", &mut programs.begin_sweep),
             ("prog_check_hints", &mut programs.check_hints),
             ("prog_sweep_frames", &mut programs.sweep_frames),

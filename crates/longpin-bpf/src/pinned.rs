@@ -1,17 +1,27 @@
 //! A guard that is pinned in bpffs: its state, its tables, and the programs that look.
 #![allow(
     unsafe_code,
-    reason = "BPF_PROG_TEST_RUN of a pinned program has no safe wrapper"
+    reason = "BPF_PROG_TEST_RUN of a pinned program, and an ioctl, have no safe wrappers"
 )]
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Program, libbpf_sys};
 
-use crate::shared::{self, FileId, ROW_KEY_LEN, Row, Sight};
+use crate::event::{Event, MAX_EVENTS, parse_event};
+use crate::rule::{self, Rule, RuleAction};
+use crate::shared::{self, FileId, Row, Sight, Suspect};
 use crate::{BpfError, Mode, StateView};
 
+/// How often a look is repeated when others look at the same time.
+const INSPECT_TRIES: u32 = 1000;
+/// In bpf/shared.h.
+const IDENTIFY: libc::Ioctl = 0x6c70_0001;
+/// `EVENT_ENDED` and `EVENT_RELEASED` in bpf/shared.h.
+const EVENT_ENDED: u64 = 2;
+const EVENT_RELEASED: u64 = 9;
 /// Returned by `inspect` when the inode is gone: `-ENOENT`.
 const GONE: u32 = 2_u32.wrapping_neg();
 
@@ -22,7 +32,14 @@ pub struct Pinned {
     files: MapHandle,
     rows: MapHandle,
     sights: MapHandle,
+    events: MapHandle,
+    identified: MapHandle,
+    rules: MapHandle,
+    file_rules: MapHandle,
     inspect: OwnedFd,
+    end_row: OwnedFd,
+    introduce: OwnedFd,
+    forget: OwnedFd,
     begin_sweep: OwnedFd,
     check_hints: OwnedFd,
     sweep_frames: OwnedFd,
@@ -64,6 +81,13 @@ impl Pinned {
             files: open_map(dir, "map_files")?,
             rows: open_map(dir, "map_rows")?,
             sights: open_map(dir, "map_sights")?,
+            events: open_map(dir, "map_events")?,
+            identified: open_map(dir, "map_identified")?,
+            rules: open_map(dir, "map_rules")?,
+            file_rules: open_map(dir, "map_file_rules")?,
+            end_row: open_program(dir, "prog_end_row")?,
+            introduce: open_program(dir, "prog_introduce")?,
+            forget: open_program(dir, "prog_forget")?,
             inspect: open_program(dir, "prog_inspect")?,
             check_hints: open_program(dir, "prog_check_hints")?,
             begin_sweep: open_program(dir, "prog_begin_sweep")?,
@@ -82,8 +106,8 @@ impl Pinned {
     /// # Errors
     ///
     /// [`BpfError::Table`].
-    pub fn files(&self) -> Result<Vec<FileId>, BpfError> {
-        read_table(&self.files, "files", shared::parse_file)
+    pub fn suspects(&self) -> Result<Vec<Suspect>, BpfError> {
+        read_table(&self.files, "files", shared::parse_suspect)
     }
 
     /// The rows, in no order.
@@ -95,36 +119,157 @@ impl Pinned {
         read_table(&self.rows, "rows", shared::parse_row)
     }
 
-    /// Remove a row whose pages are no longer pinned. A row that is gone already is no error.
+    /// Remove a row whose pages are no longer pinned, and record that its hold ended. A row that is gone
+    /// already, or was pinned again meanwhile, is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Run`].
+    pub fn end_row(&self, row: &Row) -> Result<(), BpfError> {
+        self.run_end_row(row, EVENT_ENDED)
+    }
+
+    /// Mark a row as released, and record it.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Run`].
+    pub fn release_row(&self, row: &Row) -> Result<(), BpfError> {
+        self.run_end_row(row, EVENT_RELEASED)
+    }
+
+    fn run_end_row(&self, row: &Row, kind: u64) -> Result<(), BpfError> {
+        let caller = shared::u64_at(&row.key, 8);
+        let arguments = [row.file.inode, caller, row.tgid.into(), kind, row.pins];
+        run(&self.end_row, "end_row", &arguments).map(drop)
+    }
+
+    /// A suspect without a pinned page leaves the table; whether it did.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Run`].
+    pub fn forget(&self, file: &FileId) -> Result<bool, BpfError> {
+        Ok(run(&self.forget, "forget", &[file.inode, 0])? == 1)
+    }
+
+    /// The file's pins are no longer holds, until it is pinned again.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Run`].
+    pub fn unhold(&self, file: &FileId) -> Result<bool, BpfError> {
+        Ok(run(&self.forget, "forget", &[file.inode, 1])? == 1)
+    }
+
+    /// The event of this number; `None` when it has been written over, or is being written.
     ///
     /// # Errors
     ///
     /// [`BpfError::Table`].
-    pub fn remove_row(&self, key: &[u8; ROW_KEY_LEN]) -> Result<(), BpfError> {
-        match self.rows.delete(key) {
-            Err(source) if source.kind() != libbpf_rs::ErrorKind::NotFound => {
-                Err(BpfError::Table {
-                    table: "rows",
-                    source,
-                })
+    pub fn event(&self, number: u64) -> Result<Option<Event>, BpfError> {
+        let slot = u32::try_from(number % MAX_EVENTS).unwrap_or_default();
+        let table = "events";
+        let value = self
+            .events
+            .lookup(&slot.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|source| BpfError::Table { table, source })?;
+        Ok(value.and_then(|value| parse_event(&value, number)))
+    }
+
+    /// Which inode a descriptor stands for, as the kernel sees it: right on btrfs, where `st_dev` is not the
+    /// super block's, and on overlayfs, where the page cache is another inode's. `None` when the guard's
+    /// program on `ioctl` did not see the question.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Run`] or [`BpfError::Table`].
+    pub fn identify(&self, fd: impl AsFd) -> Result<Option<FileId>, BpfError> {
+        let (table, key) = ("identified", 0_u32.to_ne_bytes());
+        write(&self.identified, table, &key, &[0; shared::SUSPECT_LEN])?;
+        run(&self.introduce, "introduce", &[0])?;
+        // SAFETY: the command carries no argument and no file system knows it; the answer (ENOTTY) says
+        // nothing, what the program saw does.
+        let _ = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), IDENTIFY, 0) };
+        let value = self
+            .identified
+            .lookup(&key, MapFlags::ANY)
+            .map_err(|source| BpfError::Table { table, source })?;
+        Ok(value.as_deref().and_then(shared::parse_identified))
+    }
+
+    /// Replace all rules: written into the bank that is not in use, then switched to by one store.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Table`]; the old rules then go on to count.
+    pub fn set_rules(&self, rules: &[Rule]) -> Result<(), BpfError> {
+        let old = self.state.rules.load(Ordering::Acquire);
+        let (first, bank) = rule::other_bank(old);
+        for (slot, rule) in (first..).zip(rules.iter().take(rule::MAX_RULES)) {
+            write(
+                &self.rules,
+                "rules",
+                &slot.to_ne_bytes(),
+                &rule::encode(rule),
+            )?;
+        }
+        let word = rule::rules_word(rules, bank, old);
+        self.state.rules.store(word, Ordering::Release);
+        Ok(())
+    }
+
+    /// Say of one file that long-term pins are denied, or allowed; `None` takes that back.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Table`].
+    pub fn set_file_rule(&self, file: &FileId, action: Option<RuleAction>) -> Result<(), BpfError> {
+        let key = shared::identity_key(file);
+        match action {
+            Some(action) => {
+                let value = (action as u32).to_ne_bytes();
+                write(&self.file_rules, "file_rules", &key, &value)?;
+                self.state
+                    .rules
+                    .fetch_or(rule::RULES_FILES, Ordering::AcqRel);
+                Ok(())
             }
-            _ => Ok(()),
+            None => match self.file_rules.delete(&key) {
+                Err(source) if source.kind() != libbpf_rs::ErrorKind::NotFound => {
+                    let table = "file_rules";
+                    Err(BpfError::Table { table, source })
+                }
+                _ => Ok(()),
+            },
         }
     }
 
-    /// Look at page indexes `first..=last` of a file; `None` when the inode is gone. One caller at a
-    /// time: the answer comes through one shared buffer.
+    /// Files of which one is said that long-term pins are denied (true) or allowed (false).
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Table`].
+    pub fn file_rules(&self) -> Result<Vec<(FileId, bool)>, BpfError> {
+        read_table(&self.file_rules, "file_rules", |key, value| {
+            let denied = shared::u32_at(value, 0) == RuleAction::Deny as u32;
+            (key.len() == 16).then(|| (shared::identity(0, key), denied))
+        })
+    }
+
+    /// Look at page indexes `first..=last` of a file; `None` when the inode is gone. Others may look
+    /// at the same time.
     ///
     /// # Errors
     ///
     /// [`BpfError::Run`] or [`BpfError::Table`].
     pub fn inspect(&self, file: &FileId, first: u64, last: u64) -> Result<Option<Sight>, BpfError> {
-        let Some(mut all) = self.inspect_part(file, first, last)? else {
+        let Some(mut all) = self.inspect_part(file, (first, last), false)? else {
             return Ok(None);
         };
         // A part at a time: the kernel does not reschedule while one is looked at.
         while let Some(next) = all.next {
-            let Some(part) = self.inspect_part(file, next, last)? else {
+            let Some(part) = self.inspect_part(file, (next, last), false)? else {
                 return Ok(None);
             };
             all.append(&part);
@@ -135,24 +280,78 @@ impl Pinned {
         Ok(Some(all))
     }
 
-    fn inspect_part(&self, file: &FileId, from: u64, last: u64) -> Result<Option<Sight>, BpfError> {
-        let generation = u64::from(file.generation);
-        let arguments = [
-            file.inode,
-            file.ino,
-            u64::from(file.dev) << 32 | generation,
-            from,
-            last,
-        ];
-        if run(&self.inspect, "inspect", &arguments)? == GONE {
-            return Ok(None);
+    /// The runs of pinned pages among `first..=last`; what is beyond `limit` is joined to the last one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::inspect`].
+    pub fn runs(
+        &self,
+        file: &FileId,
+        (first, last): (u64, u64),
+        limit: usize,
+    ) -> Result<Vec<(u64, u64)>, BpfError> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        let mut from = first;
+        while from <= last {
+            let one = runs.len() < limit;
+            let Some(sight) = self.inspect_part(file, (from, last), one)? else {
+                break;
+            };
+            match (sight.pinned, runs.last_mut()) {
+                // A run that a part was cut in.
+                (Some((start, end)), Some(run)) if !one || start == run.1 + 1 => run.1 = end,
+                (Some(run), _) => runs.push(run),
+                (None, _) if sight.next.is_none() => break,
+                (None, _) => {}
+            }
+            let seen = sight.pinned.map(|(_, end)| end + 1);
+            let next = if one { seen.or(sight.next) } else { sight.next };
+            match next {
+                Some(next) if next > from => from = next,
+                _ => break,
+            }
         }
+        Ok(runs)
+    }
+
+    fn inspect_part(
+        &self,
+        file: &FileId,
+        (from, last): (u64, u64),
+        only_run: bool,
+    ) -> Result<Option<Sight>, BpfError> {
+        for _ in 0..INSPECT_TRIES {
+            let nonce = next_nonce();
+            let arguments = [
+                file.inode,
+                file.ino,
+                u64::from(file.dev) << 32 | u64::from(file.generation),
+                from,
+                last,
+                only_run.into(),
+                nonce,
+            ];
+            if run(&self.inspect, "inspect", &arguments)? == GONE {
+                return Ok(None);
+            }
+            // Others may ask at the same time, and their answer lie there: it is ours if it is so twice.
+            let (one, two) = (self.read_sight()?, self.read_sight()?);
+            if one == two && shared::sight_nonce(&one) == nonce {
+                return Ok(shared::parse_sight(&one));
+            }
+        }
+        Err(BpfError::Run {
+            program: "inspect",
+            source: std::io::ErrorKind::ResourceBusy.into(),
+        })
+    }
+
+    fn read_sight(&self) -> Result<Vec<u8>, BpfError> {
         let table = "sights";
-        let value = self
-            .sights
-            .lookup(&0_u32.to_ne_bytes(), MapFlags::ANY)
-            .map_err(|source| BpfError::Table { table, source })?;
-        Ok(value.as_deref().and_then(shared::parse_sight))
+        let value = self.sights.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY);
+        let value = value.map_err(|source| BpfError::Table { table, source })?;
+        Ok(value.unwrap_or_default())
     }
 
     /// Note what the sweep that begins here will make good: `sweep_balance`, `sweep_misses`.
@@ -182,6 +381,18 @@ impl Pinned {
     pub fn sweep_frames(&self, first: u64, count: u64) -> Result<u32, BpfError> {
         run(&self.sweep_frames, "sweep_frames", &[first, count])
     }
+}
+
+fn write(map: &MapHandle, table: &'static str, key: &[u8], value: &[u8]) -> Result<(), BpfError> {
+    map.update(key, value, MapFlags::ANY)
+        .map_err(|source| BpfError::Table { table, source })
+}
+
+/// Tells answers apart, also those of other processes.
+fn next_nonce() -> u64 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    u64::from(std::process::id()) << 32 | u64::from(number)
 }
 
 /// All entries of a hash; one that vanishes meanwhile is left out.

@@ -38,12 +38,26 @@ pub struct GuardState {
     pub(crate) cpus: AtomicU32,
     pub(crate) program_ids: [AtomicU32; MAX_PIN_PROGRAMS],
     pub some_pins_unseen: AtomicU32,
-    pub(crate) pad: AtomicU32,
+    pub sweep_promotes: AtomicU32,
     pub(crate) program_stats: [AtomicU64; MAX_PIN_PROGRAMS],
+    pub(crate) rules: AtomicU32,
+    pub quota_files: AtomicU32,
+    pub(crate) next_row: AtomicU64,
+    pub next_event: AtomicU64,
+    pub user_files: AtomicU64,
+    pub all_files: AtomicU64,
+    pub broken: AtomicU64,
+    pub would_refuse: AtomicU64,
+    pub exempted: AtomicU64,
+    pub denied: AtomicU64,
+    pub(crate) misses_seen: AtomicU64,
+    pub(crate) misses_time: AtomicU64,
+    pub max_files: AtomicU32,
+    pub(crate) pad: AtomicU32,
 }
 
 const _: () = assert!(
-    size_of::<GuardState>() == 320,
+    size_of::<GuardState>() == 296,
     "struct guard_state in bpf/shared.h"
 );
 
@@ -61,6 +75,16 @@ pub enum Mode {
     Proving,
     /// Everybody.
     Enforcing,
+    /// Nobody; what would be refused is recorded.
+    Audit,
+}
+
+impl Mode {
+    /// Started, for people to use.
+    #[must_use]
+    pub const fn is_running(self) -> bool {
+        matches!(self, Self::Enforcing | Self::Audit)
+    }
 }
 
 impl GuardState {
@@ -70,6 +94,7 @@ impl GuardState {
         match self.mode.load(Ordering::Acquire) {
             1 => Mode::Proving,
             2 => Mode::Enforcing,
+            3 => Mode::Audit,
             _ => Mode::Off,
         }
     }
@@ -80,6 +105,7 @@ impl GuardState {
             Mode::Off => 0,
             Mode::Proving => 1,
             Mode::Enforcing => 2,
+            Mode::Audit => 3,
         };
         self.mode.store(number, Ordering::Release);
     }

@@ -13,11 +13,27 @@ pub(crate) const USAGE: u8 = 16;
 /// The system failed.
 pub(crate) const SYSTEM: u8 = 8;
 
+/// Names come from users: what would move the cursor or begin a line is shown as `\\xNN`.
+pub(crate) fn visible(text: &str) -> String {
+    let show = |c: char| {
+        if c.is_control() {
+            format!("\\x{:02x}", u32::from(c))
+        } else {
+            c.to_string()
+        }
+    };
+    text.chars().map(show).collect()
+}
+
 /// A table: columns padded to their widest cell, numbers to the right.
 pub(crate) fn print_table(headings: Option<&[&str]>, right: &[usize], rows: &[Vec<String>]) {
     let heading: Option<Vec<String>> =
         headings.map(|names| names.iter().map(|&name| name.to_owned()).collect());
-    let lines: Vec<&Vec<String>> = heading.iter().chain(rows).collect();
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| visible(cell)).collect())
+        .collect();
+    let lines: Vec<&Vec<String>> = heading.iter().chain(&rows).collect();
     let columns = lines.iter().map(|line| line.len()).max().unwrap_or(0);
     let width = |column: usize| {
         lines
@@ -32,6 +48,29 @@ pub(crate) fn print_table(headings: Option<&[&str]>, right: &[usize], rows: &[Ve
     for line in &lines {
         anstream::println!("{}", format_line(line, &widths, right));
     }
+}
+
+/// One blank between cells, for scripts; blanks and control characters within them as `\\xNN`.
+pub(crate) fn print_raw(headings: Option<&[&str]>, rows: &[Vec<String>]) {
+    if let Some(headings) = headings {
+        anstream::println!("{}", headings.join(" "));
+    }
+    for row in rows {
+        let cells: Vec<_> = row.iter().map(|cell| escape(cell)).collect();
+        anstream::println!("{}", cells.join(" "));
+    }
+}
+
+fn escape(cell: &str) -> String {
+    let mut out = String::new();
+    for c in cell.chars() {
+        if c == ' ' || c == '\\' || c.is_control() {
+            out += &format!("\\x{:02x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 fn format_line(cells: &[String], widths: &[usize], right: &[usize]) -> String {
@@ -95,8 +134,14 @@ pub(crate) fn report(err: &anyhow::Error, verbose: bool) -> ExitCode {
 
 fn exit_code(err: &GuardError) -> u8 {
     match err {
-        GuardError::AlreadyRunning | GuardError::NotRunning | GuardError::Held { .. } => REFUSED,
-        GuardError::Probe { .. } => CANNOT_TELL,
+        GuardError::AlreadyRunning
+        | GuardError::NotRunning
+        | GuardError::Held { .. }
+        | GuardError::Partial { .. }
+        | GuardError::NoSuchHold { .. }
+        | GuardError::Alive { .. } => REFUSED,
+        GuardError::Probe { .. } | GuardError::Open { .. } => CANNOT_TELL,
+        GuardError::NotRegular { .. } => USAGE,
         _ => SYSTEM,
     }
 }
@@ -111,6 +156,16 @@ mod tests {
         assert_eq!(human(8 << 20), "8M");
         assert_eq!(human((8 << 20) + 4096), "8196K");
         assert_eq!(human(4097), "4097");
+    }
+
+    #[test]
+    fn names_cannot_forge_lines() {
+        assert_eq!(visible("a\n\u{1b}[2Jb"), "a\\x0a\\x1b[2Jb");
+    }
+
+    #[test]
+    fn raw_cells_have_no_blanks() {
+        assert_eq!(escape("/a b\\c\n"), "/a\\x20b\\x5cc\\x0a");
     }
 
     #[test]

@@ -103,6 +103,41 @@ impl std::fmt::Debug for Ring {
     }
 }
 
+impl Ring {
+    /// What its one registered buffer holds, by way of the registered pages.
+    fn read_buffer(
+        &mut self,
+        address: NonNull<core::ffi::c_void>,
+        len: usize,
+    ) -> Result<Vec<u8>, RegisterError> {
+        let sink = rustix::fs::memfd_create("device-view", MemfdFlags::CLOEXEC)
+            .map_err(|err| RegisterError::Ring(err.into()))?;
+        let sink = File::from(sink);
+        let count = u32::try_from(len).map_err(|_| RegisterError::Ring(Errno::OVERFLOW.into()))?;
+        let address = address.as_ptr().cast_const().cast::<u8>();
+        let entry = opcode::WriteFixed::new(types::Fd(sink.as_raw_fd()), address, count, 0).build();
+        self.submit(&entry, count)?;
+        let mut bytes = vec![0; len];
+        std::os::unix::fs::FileExt::read_exact_at(&sink, &mut bytes, 0)
+            .map_err(RegisterError::Ring)?;
+        Ok(bytes)
+    }
+
+    fn submit(&mut self, entry: &io_uring::squeue::Entry, len: u32) -> Result<(), RegisterError> {
+        // SAFETY: the entry names the registered buffer and a descriptor that outlive the wait below.
+        unsafe { self.0.submission().push(entry) }
+            .map_err(|_| RegisterError::Ring(Errno::BUSY.into()))?;
+        self.0.submit_and_wait(1).map_err(RegisterError::Ring)?;
+        let done = self.0.completion().next().map_or(0, |entry| entry.result());
+        if u32::try_from(done) == Ok(len) {
+            return Ok(());
+        }
+        Err(RegisterError::Ring(std::io::Error::from_raw_os_error(
+            -done,
+        )))
+    }
+}
+
 impl FixedBuffer {
     /// Map `len` bytes of `file` at `offset` and register them with a new ring.
     ///
@@ -138,40 +173,8 @@ impl FixedBuffer {
     ///
     /// [`RegisterError::Ring`].
     pub fn read_as_device(&mut self) -> Result<Vec<u8>, RegisterError> {
-        let sink = rustix::fs::memfd_create("device-view", MemfdFlags::CLOEXEC)
-            .map_err(|err| RegisterError::Ring(err.into()))?;
-        let len = u32::try_from(self.mapping.len)
-            .map_err(|_| RegisterError::Ring(Errno::OVERFLOW.into()))?;
-        let sink = File::from(sink);
-        let address = self.mapping.address.as_ptr().cast_const().cast::<u8>();
-        let entry = opcode::WriteFixed::new(types::Fd(sink.as_raw_fd()), address, len, 0).build();
-        self.submit(&entry, len)?;
-        let mut bytes = vec![0; self.mapping.len];
-        std::os::unix::fs::FileExt::read_exact_at(&sink, &mut bytes, 0)
-            .map_err(RegisterError::Ring)?;
-        Ok(bytes)
-    }
-
-    fn submit(&mut self, entry: &io_uring::squeue::Entry, len: u32) -> Result<(), RegisterError> {
-        // SAFETY: the entry names the registered buffer and a descriptor that outlive the wait below.
-        unsafe { self.ring.0.submission().push(entry) }
-            .map_err(|_| RegisterError::Ring(Errno::BUSY.into()))?;
         self.ring
-            .0
-            .submit_and_wait(1)
-            .map_err(RegisterError::Ring)?;
-        let done = self
-            .ring
-            .0
-            .completion()
-            .next()
-            .map_or(0, |entry| entry.result());
-        if u32::try_from(done) == Ok(len) {
-            return Ok(());
-        }
-        Err(RegisterError::Ring(std::io::Error::from_raw_os_error(
-            -done,
-        )))
+            .read_buffer(self.mapping.address, self.mapping.len)
     }
 
     /// Puts anonymous memory in the place of the file: the pin stays, and no mapping keeps the file.
@@ -208,7 +211,23 @@ impl FixedBuffer {
 #[derive(Debug)]
 #[must_use = "dropping it unpins"]
 pub struct PinnedMemory {
-    _ring: Ring,
+    ring: Ring,
+    address: NonNull<core::ffi::c_void>,
+    len: usize,
+}
+
+// SAFETY: the address only says to the kernel which part of the buffer is meant; nobody reads memory by it.
+unsafe impl Send for PinnedMemory {}
+
+impl PinnedMemory {
+    /// What a device that uses the pinned pages reads, whatever is mapped at their address now.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Ring`].
+    pub fn read_as_device(&mut self) -> Result<Vec<u8>, RegisterError> {
+        self.ring.read_buffer(self.address, self.len)
+    }
 }
 
 impl FixedBuffer {
@@ -222,7 +241,9 @@ impl FixedBuffer {
         let address = NonNull::new(std::ptr::without_provenance_mut(address));
         let address = address.ok_or(RegisterError::NotPinnable(Errno::FAULT.into()))?;
         Ok(PinnedMemory {
-            _ring: register_ring(address, len, 1)?,
+            ring: register_ring(address, len, 1)?,
+            address,
+            len,
         })
     }
 }

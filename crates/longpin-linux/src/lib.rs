@@ -1,11 +1,15 @@
 //! Linux interfaces that rustix lacks, as safe wrappers: a descriptor goes in, a typed value comes out,
 //! and errno becomes a named variant here, once.
 
+pub mod cgroups;
+pub mod code;
 pub mod fixed_buffer;
+pub mod identity;
 pub mod kallsyms;
 pub mod mounts;
 pub mod probe;
 pub mod tasks;
+pub mod users;
 
 pub use fixed_buffer::{
     FixedBuffer, PinnedMemory, RegisterError, fallocate_by_ring, ftruncate_by_ring, write_by_ring,

@@ -5,12 +5,18 @@ use std::fs;
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
+    /// The mount's number, as `statx(2)` gives it for a file (`stx_mnt_id`).
+    pub id: u64,
     /// Major and minor number of the file system's super block.
     pub device: (u32, u32),
     /// Which directory of the file system is mounted.
     pub root: String,
     /// Where.
     pub point: String,
+    /// The file system's type.
+    pub kind: String,
+    /// Options of the super block, separated by commas.
+    pub options: String,
 }
 
 /// Read `/proc/self/mountinfo`.
@@ -19,7 +25,9 @@ pub struct Mount {
 ///
 /// The file cannot be read.
 pub fn read_mounts() -> std::io::Result<Vec<Mount>> {
-    Ok(fs::read_to_string("/proc/self/mountinfo")?
+    // A mount point may have any bytes in its name; one strange name must not hide the other mounts.
+    let text = fs::read("/proc/self/mountinfo")?;
+    Ok(String::from_utf8_lossy(&text)
         .lines()
         .filter_map(parse_mount)
         .collect())
@@ -28,10 +36,15 @@ pub fn read_mounts() -> std::io::Result<Vec<Mount>> {
 fn parse_mount(line: &str) -> Option<Mount> {
     let words: Vec<&str> = line.split(' ').collect();
     let (major, minor) = words.get(2)?.split_once(':')?;
+    // Optional fields, as many as there are, end at a hyphen.
+    let dash = words.iter().skip(6).position(|&word| word == "-")? + 6;
     Some(Mount {
+        id: words.first()?.parse().ok()?,
         device: (major.parse().ok()?, minor.parse().ok()?),
         root: unescape(words.get(3)?),
         point: unescape(words.get(4)?),
+        kind: unescape(words.get(dash + 1)?),
+        options: unescape(words.get(dash + 3).unwrap_or(&"")),
     })
 }
 
@@ -99,5 +112,15 @@ mod tests {
         );
         assert_eq!(path((8, 1), "srv/database"), None);
         assert_eq!(path((9, 9), "ring"), None);
+    }
+
+    #[test]
+    fn the_type_stands_behind_the_hyphen() {
+        let line =
+            "40 31 0:35 / /mnt rw,relatime shared:7 master:2 - overlay none rw,lowerdir=/a:/b";
+        let overlay = mount(line);
+        assert_eq!((overlay.id, overlay.kind.as_str()), (40, "overlay"));
+        assert_eq!(overlay.options, "rw,lowerdir=/a:/b");
+        assert_eq!(parse_mount("40 31 0:35 / /mnt rw shared:7"), None);
     }
 }

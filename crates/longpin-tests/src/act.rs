@@ -27,7 +27,7 @@ pub fn truncate(path: &Path, len: u64) -> Outcome {
     // SAFETY: `path` is a NUL-terminated string that lives across the call.
     match unsafe { libc::truncate(path.as_ptr(), len) } {
         0 => Ok(()),
-        _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+        _ => Err(last_errno()),
     }
 }
 
@@ -48,6 +48,30 @@ pub fn punch(file: &impl AsFd, offset: u64, len: u64) -> Outcome {
     rustix::fs::fallocate(file, mode, offset, len)
 }
 
+/// Become a user for good: no groups, no capabilities; in a user namespace of its own, if asked, where it is root.
+pub fn become_user(uid: u32, in_namespace: bool) -> io::Result<()> {
+    let checked = |result: libc::c_int| match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    };
+    // SAFETY: these calls take numbers, and a null pointer for an empty list.
+    checked(unsafe { libc::setgroups(0, std::ptr::null()) })?;
+    // SAFETY: as above.
+    checked(unsafe { libc::setresgid(uid, uid, uid) })?;
+    // SAFETY: as above.
+    checked(unsafe { libc::setresuid(uid, uid, uid) })?;
+    if !in_namespace {
+        return Ok(());
+    }
+    // SAFETY: as above. Its own mappings are this process's to write only while it is dumpable.
+    checked(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) })?;
+    // SAFETY: as above; the process has one thread.
+    checked(unsafe { libc::unshare(libc::CLONE_NEWUSER) })?;
+    std::fs::write("/proc/self/setgroups", "deny")?;
+    std::fs::write("/proc/self/gid_map", format!("0 {uid} 1"))?;
+    std::fs::write("/proc/self/uid_map", format!("0 {uid} 1"))
+}
+
 /// `process_vm_readv(pid, …)` of a whole mapping at the same address in another process (or this one): pins each page
 /// for a moment, as any debugger may.
 pub fn read_foreign(pid: u32, mapping: &Mapping) -> Outcome {
@@ -66,8 +90,13 @@ pub fn read_foreign(pid: u32, mapping: &Mapping) -> Outcome {
     match usize::try_from(read) {
         Ok(count) if count == bytes.len() => Ok(()),
         Ok(_) => Err(Errno::IO),
-        Err(_) => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+        Err(_) => Err(last_errno()),
     }
+}
+
+/// What the system call that has just failed answered.
+pub(crate) fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 /// `done`, or the errno by name and in words: `ETXTBSY (Text file busy)`.

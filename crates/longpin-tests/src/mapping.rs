@@ -1,4 +1,4 @@
-//! Shared mappings whose memory a device, or anybody else, may write at any moment.
+//! Mappings whose memory a device, or anybody else, may write at any moment.
 //!
 //! No reference to the mapped bytes ever exists: they are copied, word by word, with volatile accesses.
 #![allow(
@@ -42,6 +42,15 @@ impl Drop for Memory {
     }
 }
 
+/// What anonymous memory is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageSize {
+    /// Pages of 4 KiB.
+    Small,
+    /// Pages of 2 MiB, as far as there are any.
+    Huge,
+}
+
 impl Mapping {
     /// `mmap(NULL, len, PROT_READ [| PROT_WRITE], MAP_SHARED, file, offset)`.
     pub fn shared(
@@ -50,17 +59,25 @@ impl Mapping {
         len: usize,
         writable: bool,
     ) -> Result<Self, Errno> {
+        Self::of_file(file, offset, len, writable, MapFlags::SHARED)
+    }
+
+    /// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, offset)`: the file's pages until they are written, which
+    /// makes each a copy.
+    pub fn private(file: &impl AsFd, offset: u64, len: usize) -> Result<Self, Errno> {
+        Self::of_file(file, offset, len, true, MapFlags::PRIVATE)
+    }
+
+    fn of_file(
+        file: &impl AsFd,
+        offset: u64,
+        len: usize,
+        writable: bool,
+        flags: MapFlags,
+    ) -> Result<Self, Errno> {
+        let (any, prot) = (ptr::null_mut(), protection(writable));
         // SAFETY: the kernel chooses a free address; nothing that exists is replaced.
-        let base = unsafe {
-            mmap(
-                ptr::null_mut(),
-                len,
-                protection(writable),
-                MapFlags::SHARED,
-                file,
-                offset,
-            )?
-        };
+        let base = unsafe { mmap(any, len, prot, flags, file, offset)? };
         Self::own(base.cast(), len, writable)
     }
 
@@ -70,6 +87,19 @@ impl Mapping {
         let base =
             unsafe { mmap_anonymous(ptr::null_mut(), len, protection(true), MapFlags::PRIVATE)? };
         Self::own(base.cast(), len, true)
+    }
+
+    /// The same, made of small or of huge pages (`madvise`, MADV_NOHUGEPAGE or MADV_HUGEPAGE).
+    pub fn anonymous_of(len: usize, pages: PageSize) -> Result<Self, Errno> {
+        let mapping = Self::anonymous(len)?;
+        let advice = match pages {
+            PageSize::Small => rustix::mm::Advice::LinuxNoHugepage,
+            PageSize::Huge => rustix::mm::Advice::LinuxHugepage,
+        };
+        let base = mapping.memory.base.as_ptr().cast();
+        // SAFETY: the range is this mapping; the advice changes no byte of it.
+        unsafe { rustix::mm::madvise(base, len, advice)? };
+        Ok(mapping)
     }
 
     fn own(base: *mut u8, len: usize, writable: bool) -> Result<Self, Errno> {
@@ -164,6 +194,13 @@ impl Mapping {
     pub fn touch(&self) {
         for at in (0..self.len()).step_by(PAGE) {
             self.load(at);
+        }
+    }
+
+    /// Brings every page into memory, and makes it this mapping's own where it is private, by writing a byte of it.
+    pub fn touch_to_write(&self) {
+        for at in (0..self.len()).step_by(PAGE) {
+            self.copy_in(at, &[1]);
         }
     }
 

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use longpin_bpf::pinned::Pinned;
-use longpin_bpf::shared::{FileId, Row, Sight};
+pub use longpin_bpf::shared::Verdict;
+use longpin_bpf::shared::{FileId, Row, Sight, Suspect};
+use longpin_linux::cgroups;
 use longpin_linux::kallsyms::Kallsyms;
 use longpin_linux::mounts::{self, Mount};
 use longpin_linux::probe;
@@ -13,23 +15,44 @@ use crate::consumer::name_consumer;
 use crate::guard::{GuardError, Running};
 
 /// Bytes of a page.
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
+/// Runs of pinned pages that are listed for one row; the last one stands for all that follow.
+const MAX_RUNS: usize = 16;
+/// Bytes that a row keeps of a name, at least: it may have been cut inside a character.
+const KEPT: usize = 60;
 
 /// A range of a file that is pinned now, and by whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
+    /// Its number while the guard runs; 0 where nobody is known to have pinned.
+    pub id: u64,
+    /// Whether it is a hold at all; if not, why.
+    pub verdict: Verdict,
     /// The file, as seen from here; its device and inode number where no path leads to it.
     pub path: String,
     /// No directory names the file any more.
     pub deleted: bool,
+    /// The name that it had when it was pinned, if it has another now.
+    pub was: Option<String>,
     /// First pinned byte.
     pub start: u64,
     /// First byte after the last pinned one.
     pub end: u64,
     /// Pages pinned between them, counted by looking.
     pub pages: u64,
+    /// Pages that left the file while they were pinned: the hold is broken.
+    pub broken: u64,
     /// Who pinned; `None` for pins older than the guard.
     pub owner: Option<Owner>,
+    pub(crate) file: FileId,
+}
+
+impl Hold {
+    /// Operations are refused because of it.
+    #[must_use]
+    pub const fn is_enforced(&self) -> bool {
+        matches!(self.verdict, Verdict::Held | Verdict::Denied)
+    }
 }
 
 /// The process that asked for a pin.
@@ -41,15 +64,16 @@ pub struct Owner {
     pub command: String,
     /// User id.
     pub uid: u32,
-    /// cgroup v2 id.
-    pub cgroup: u64,
+    /// cgroup v2 path, or its id where there is none.
+    pub cgroup: String,
     /// The kernel's subsystem that pinned, or its function.
     pub consumer: String,
     /// When its first pin was made, since the epoch.
     pub since: Duration,
 }
 
-/// All holds, by path and range. Rows whose pages are no longer pinned are removed in passing.
+/// All pins, by path and range: holds, and pins that are none. Rows whose pages are no longer pinned are
+/// removed in passing, and recorded as ended.
 ///
 /// # Errors
 ///
@@ -59,12 +83,7 @@ pub fn read_holds(running: &Running) -> Result<Vec<Hold>, GuardError> {
 }
 
 pub(crate) fn read(pinned: &Pinned) -> Result<Vec<Hold>, GuardError> {
-    let probe = |what: &str| {
-        let what = what.to_owned();
-        move |source| GuardError::Probe { what, source }
-    };
-    let mounts = mounts::read_mounts().map_err(probe("the mounts"))?;
-    let symbols = Kallsyms::read().map_err(probe("the kernel's symbols"))?;
+    let reader = Reader::new(pinned)?;
     let mut holds = Vec::new();
     let mut explained: HashMap<FileId, Vec<(u64, u64)>> = HashMap::new();
     for row in pinned.rows()? {
@@ -73,22 +92,175 @@ pub(crate) fn read(pinned: &Pinned) -> Result<Vec<Hold>, GuardError> {
                 explained
                     .entry(row.file)
                     .or_default()
-                    .push((row.first, row.last));
-                let owner = Some(owner_of(&row, &symbols));
-                holds.push(describe(&row.file, &sight, &mounts, owner));
+                    .push(sight.folios.unwrap_or((row.first, row.last)));
+                let hold = reader.describe_row(&row, &sight);
+                holds.extend(split_runs(pinned, &row, &sight, hold)?);
             }
-            _ => pinned.remove_row(&row.key)?,
+            _ => end(pinned, &row)?,
         }
     }
-    for file in pinned.files()? {
+    for suspect in reader.suspects.values() {
+        let file = suspect.file;
         for (first, last) in gaps(explained.remove(&file).unwrap_or_default()) {
             if let Some(sight) = pinned.inspect(&file, first, last)?.filter(|s| s.pages > 0) {
-                holds.push(describe(&file, &sight, &mounts, None));
+                holds.push(reader.describe_unknown(suspect, &sight));
             }
         }
     }
-    holds.sort_by(|a, b| (&a.path, a.start, a.end).cmp(&(&b.path, b.start, b.end)));
+    unhold_readers(pinned, &reader.suspects, &holds)?;
+    holds.sort_by(|a, b| (&a.path, a.start, a.end, a.id).cmp(&(&b.path, b.start, b.end, b.id)));
     Ok(holds)
+}
+
+/// A row keeps one range, from its first page to its last: shown is what of it is pinned.
+fn split_runs(
+    pinned: &Pinned,
+    row: &Row,
+    sight: &Sight,
+    hold: Hold,
+) -> Result<Vec<Hold>, GuardError> {
+    let range = sight.pinned.unwrap_or_default();
+    if range.1 - range.0 + 1 == sight.pages {
+        return Ok(vec![hold]);
+    }
+    let runs = pinned.runs(&row.file, range, MAX_RUNS)?;
+    let part = |(first, last): (u64, u64)| Hold {
+        start: first.saturating_mul(PAGE),
+        end: last.saturating_add(1).saturating_mul(PAGE),
+        pages: last - first + 1,
+        ..hold.clone()
+    };
+    let mut parts: Vec<Hold> = runs.into_iter().map(part).collect();
+    let others: u64 = parts.iter().rev().skip(1).map(|part| part.pages).sum();
+    if let Some(rest) = parts.last_mut() {
+        // The last run may stand for many.
+        rest.pages = sight.pages.saturating_sub(others).min(rest.pages);
+    }
+    Ok(parts)
+}
+
+/// Rows whose pages are no longer pinned are removed, and recorded as ended; how many rows are left.
+pub(crate) fn end_rows(pinned: &Pinned) -> Result<usize, GuardError> {
+    let mut left = 0;
+    for row in pinned.rows()? {
+        match pinned.inspect(&row.file, row.first, row.last)? {
+            Some(sight) if sight.pages > 0 => left += 1,
+            _ => end(pinned, &row)?,
+        }
+    }
+    Ok(left)
+}
+
+/// The row's hold is over; the file need not be walked any more if nothing else of it is pinned.
+fn end(pinned: &Pinned, row: &Row) -> Result<(), GuardError> {
+    pinned.end_row(row)?;
+    pinned.forget(&row.file)?;
+    Ok(())
+}
+
+/// Files that were held, and of which only pins are left that are no holds, are held no longer.
+fn unhold_readers(
+    pinned: &Pinned,
+    suspects: &HashMap<FileId, Suspect>,
+    holds: &[Hold],
+) -> Result<(), GuardError> {
+    let mut held: HashMap<FileId, bool> = HashMap::new();
+    for hold in holds {
+        *held.entry(hold.file).or_default() |= hold.is_enforced();
+    }
+    for (file, held) in held {
+        if !held && suspects.get(&file).is_some_and(|suspect| suspect.held) {
+            pinned.unhold(&file)?;
+        }
+    }
+    Ok(())
+}
+
+/// What rows and sights are described with.
+struct Reader {
+    suspects: HashMap<FileId, Suspect>,
+    mounts: Vec<Mount>,
+    symbols: Kallsyms,
+    cgroups: HashMap<u64, String>,
+}
+
+impl Reader {
+    fn new(pinned: &Pinned) -> Result<Self, GuardError> {
+        let probe = |what: &str| {
+            let what = what.to_owned();
+            move |source| GuardError::Probe { what, source }
+        };
+        let suspects = pinned.suspects()?.into_iter();
+        let mounts = mounts::read_mounts().map_err(probe("the mounts"))?;
+        Ok(Self {
+            suspects: suspects.map(|suspect| (suspect.file, suspect)).collect(),
+            symbols: Kallsyms::read().map_err(probe("the kernel's symbols"))?,
+            cgroups: cgroups::read_paths(&mounts),
+            mounts,
+        })
+    }
+
+    fn describe_row(&self, row: &Row, sight: &Sight) -> Hold {
+        let name = sight.names.last();
+        let renamed = sight.links > 0
+            && !row.name.is_empty()
+            && (name.is_some_and(|now| !is_named(now, &row.name)) || row.parent != sight.parent);
+        Hold {
+            id: row.id,
+            verdict: row.verdict,
+            was: renamed.then(|| row.name.clone()),
+            owner: Some(self.owner_of(row)),
+            ..self.describe(&row.file, sight)
+        }
+    }
+
+    fn describe_unknown(&self, suspect: &Suspect, sight: &Sight) -> Hold {
+        let verdict = if suspect.held {
+            Verdict::Held
+        } else {
+            Verdict::Reader
+        };
+        Hold {
+            verdict,
+            ..self.describe(&suspect.file, sight)
+        }
+    }
+
+    fn describe(&self, file: &FileId, sight: &Sight) -> Hold {
+        let (first, last) = sight.pinned.unwrap_or_default();
+        Hold {
+            id: 0,
+            verdict: Verdict::Held,
+            path: name_file(file, sight, &self.mounts),
+            deleted: sight.links == 0,
+            was: None,
+            start: first.saturating_mul(PAGE),
+            end: last.saturating_add(1).saturating_mul(PAGE),
+            pages: sight.pages,
+            broken: self.suspects.get(file).map_or(0, |s| s.broken),
+            owner: None,
+            file: *file,
+        }
+    }
+
+    fn owner_of(&self, row: &Row) -> Owner {
+        Owner {
+            pid: row.tgid,
+            command: row.command.clone(),
+            uid: row.uid,
+            cgroup: self
+                .cgroups
+                .get(&row.cgroup)
+                .map_or_else(|| row.cgroup.to_string(), Clone::clone),
+            consumer: name_consumer(&self.symbols, &row.stack).unwrap_or_else(|| "unknown".into()),
+            since: probe::boot_to_wall_offset() + Duration::from_nanos(row.since_ns),
+        }
+    }
+}
+
+/// Is this the name, of which the row kept the beginning?
+fn is_named(name: &str, kept: &str) -> bool {
+    name == kept || (kept.len() >= KEPT && name.starts_with(kept))
 }
 
 /// What lies outside these ranges of page indexes: pinned pages there have no known owner.
@@ -107,19 +279,7 @@ fn gaps(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     gaps
 }
 
-fn describe(file: &FileId, sight: &Sight, mounts: &[Mount], owner: Option<Owner>) -> Hold {
-    let (first, last) = sight.pinned.unwrap_or_default();
-    Hold {
-        path: name_file(file, sight, mounts),
-        deleted: sight.links == 0,
-        start: first.saturating_mul(PAGE),
-        end: last.saturating_add(1).saturating_mul(PAGE),
-        pages: sight.pages,
-        owner,
-    }
-}
-
-fn name_file(file: &FileId, sight: &Sight, mounts: &[Mount]) -> String {
+pub(crate) fn name_file(file: &FileId, sight: &Sight, mounts: &[Mount]) -> String {
     let (major, minor) = file.device();
     mounts::path_on(mounts, file.device(), &sight.names).unwrap_or_else(|| {
         match sight.names.as_slice() {
@@ -127,17 +287,6 @@ fn name_file(file: &FileId, sight: &Sight, mounts: &[Mount]) -> String {
             _ => format!("inode {} on {major}:{minor}", file.ino),
         }
     })
-}
-
-fn owner_of(row: &Row, symbols: &Kallsyms) -> Owner {
-    Owner {
-        pid: row.tgid,
-        command: row.command.clone(),
-        uid: row.uid,
-        cgroup: row.cgroup,
-        consumer: name_consumer(symbols, &row.stack).unwrap_or_else(|| "unknown".into()),
-        since: probe::boot_to_wall_offset() + Duration::from_nanos(row.since_ns),
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,16 @@
 //! Holds on files whose pages hardware has pinned.
 //!
 //! The promise is `docs/guarantee.md`; its claims are [`Claim`]. The guard ([`guard`]) lives in the
-//! kernel: this library starts it, proves it, asks it, and stops it. [`holds`] says who holds what.
+//! kernel: this library starts it, proves it, asks it, and stops it. [`holds`] says who holds what, [`config`]
+//! reads the administrator's rules.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 mod claim;
+pub mod config;
 mod consumer;
+pub mod doctor;
+pub mod events;
 pub mod guard;
 pub mod holds;
 

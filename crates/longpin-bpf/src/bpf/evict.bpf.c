@@ -5,6 +5,6 @@
 SEC("?lsm/inode_free_security")
 int inode_free_security(u64 *ctx)
 {
-	forget_suspect(number(ctx, 0));
+	drop_suspect(number(ctx, 0));
 	return 0;
 }

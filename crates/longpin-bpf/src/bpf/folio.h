@@ -89,9 +89,10 @@ static __always_inline struct file_identity identify(u64 inode)
 	return file;
 }
 
+/* The generation is left out: on some file systems an ioctl changes it. */
 static __always_inline bool same_file(const struct file_identity *a, const struct file_identity *b)
 {
-	return a->ino == b->ino && a->dev == b->dev && a->generation == b->generation;
+	return a->ino == b->ino && a->dev == b->dev;
 }
 
 /*

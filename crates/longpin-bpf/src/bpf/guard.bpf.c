@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The guard, one object for every kernel row. */
+#include "broken.bpf.c"
 #include "evict.bpf.c"
+#include "ioctl.bpf.c"
 #include "layout.bpf.c"
 #include "look.bpf.c"
+#include "mounts.bpf.c"
 #include "notes.bpf.c"
 #include "pins.bpf.c"
 #include "programs.bpf.c"
+#include "remote.bpf.c"
 
 char LICENSE[] SEC("license") = "GPL";

@@ -37,11 +37,86 @@ struct address_space {
 	struct xarray i_pages;
 } KERNEL_TYPE;
 
+struct list_head {
+	struct list_head *next;
+} KERNEL_TYPE;
+
+struct user_namespace;
+
 struct super_block {
 	u32 s_dev;
+	unsigned long s_flags;
 	unsigned long s_magic;
 	void *s_fs_info;
-	struct dentry *s_root;
+	struct list_head s_mounts;
+	struct list_head s_inodes;
+} KERNEL_TYPE;
+
+struct vfsmount {
+	struct super_block *mnt_sb;
+} KERNEL_TYPE;
+
+/* Since 6.18 the mounts of a file system are a list of their own kind. */
+struct mount {
+	struct mount *mnt_next_for_sb;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+} KERNEL_TYPE;
+
+struct mount___list {
+	struct list_head mnt_instance;
+} KERNEL_TYPE;
+
+struct super_block___mount {
+	struct mount *s_mounts;
+} KERNEL_TYPE;
+
+struct fs_context {
+	struct dentry *root;
+	unsigned int sb_flags;
+} KERNEL_TYPE;
+
+typedef struct {
+	u32 val;
+} kuid_t;
+
+typedef struct {
+	u32 val;
+} kgid_t;
+
+struct uid_gid_extent {
+	u32 first;
+	u32 lower_first;
+	u32 count;
+} KERNEL_TYPE;
+
+struct uid_gid_map {
+	u32 nr_extents;
+	struct uid_gid_extent extent[5];
+} KERNEL_TYPE;
+
+struct user_namespace {
+	struct uid_gid_map uid_map;
+	struct uid_gid_map gid_map;
+	int level;
+} KERNEL_TYPE;
+
+struct group_info {
+	int ngroups;
+	kgid_t gid[0];
+} KERNEL_TYPE;
+
+/* One 64-bit number, or two words that read as one. */
+typedef struct {
+	u64 val;
+} kernel_cap_t;
+
+struct cred {
+	kuid_t fsuid;
+	kgid_t fsgid;
+	kernel_cap_t cap_effective;
+	struct user_namespace *user_ns;
+	struct group_info *group_info;
 } KERNEL_TYPE;
 
 struct hlist_node {
@@ -54,6 +129,9 @@ struct hlist_head {
 
 struct inode {
 	u16 i_mode;
+	kuid_t i_uid;
+	kgid_t i_gid;
+	void *i_acl;
 	struct super_block *i_sb;
 	struct address_space *i_mapping;
 	unsigned long i_ino;
@@ -61,6 +139,7 @@ struct inode {
 	s64 i_size;
 	u32 i_generation;
 	struct hlist_head i_dentry;
+	struct list_head i_sb_list;
 } KERNEL_TYPE;
 
 struct qstr {
@@ -71,6 +150,7 @@ struct dentry {
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;
+	struct super_block *d_sb;
 	struct hlist_node d_alias;
 } KERNEL_TYPE;
 
@@ -86,8 +166,14 @@ struct iattr {
 	s64 ia_size;
 } KERNEL_TYPE;
 
+struct file_operations {
+	void *remap_file_range;
+} KERNEL_TYPE;
+
 struct file {
 	struct address_space *f_mapping;
+	unsigned int f_flags;
+	const struct file_operations *f_op;
 } KERNEL_TYPE;
 
 typedef struct {
@@ -130,7 +216,23 @@ struct hugetlbfs_sb_info {
 	struct hstate *hstate;
 } KERNEL_TYPE;
 
+struct vm_area_struct {
+	unsigned long vm_start;
+	unsigned long vm_end;
+	unsigned long vm_flags;
+	unsigned long vm_pgoff;
+	struct file *vm_file;
+} KERNEL_TYPE;
+
 struct pt_regs {
+	unsigned long di;
+	unsigned long si;
+	unsigned long dx;
+	unsigned long cx;
+	unsigned long r8;
+	unsigned long r9;
+	unsigned long ax;
+	unsigned long sp;
 	unsigned long orig_ax;
 } KERNEL_TYPE;
 
@@ -143,6 +245,7 @@ struct task_struct {
 	unsigned int flags;
 	u64 start_boottime;
 	struct task_struct *group_leader;
+	const struct cred *cred;
 	char comm[16];
 } KERNEL_TYPE;
 
@@ -179,16 +282,22 @@ struct timespec64 {
 
 #define ATTR_SIZE (1 << 3)
 #define MAY_WRITE 2
+#define MAY_READ 4
+#define VM_SHARED 8
+#define SB_RDONLY 1
+#define O_DIRECT 040000
 #define PF_KTHREAD 0x00200000
 #define PF_IO_WORKER 0x00000010
 #define TS_COMPAT 0x0002
 #define S_IFMT 00170000
 #define S_IFREG 0100000
 #define HUGETLBFS_MAGIC 0x958458f6
+#define TMPFS_MAGIC 0x01021994
 #define ETXTBSY 26
 #define ENOENT 2
+#define EBUSY 16
+#define SIGKILL 9
 #define PAGE_SHIFT 12
-#define CALLER_FRAME 3
 
 #define FALLOC_FL_KEEP_SIZE 0x01
 #define FALLOC_FL_PUNCH_HOLE 0x02

@@ -1,36 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The refusals: what would take a pinned page away from its file is answered ETXTBSY, by range. */
 #include "notes.h"
-#include "suspects.h"
-#include "walk.h"
-
-/* Whom does the guard refuse just now? */
-static __always_inline bool is_armed(void)
-{
-	if (state.mode == MODE_ENFORCING)
-		return true;
-	return state.mode == MODE_PROVING && bpf_get_current_pid_tgid() >> 32 == state.prover;
-}
-
-/* Is a page of [first, end] of this file pinned long-term? A walk that cannot finish says yes. */
-static __noinline bool holds(u64 inode, u64 first, u64 end)
-{
-	struct walk walk = { .index = first, .end = end, .only_first = 1, .max_steps = MAX_STEPS };
-
-	__sync_fetch_and_add(&state.walks, 1);
-	walk_pages(inode, &walk);
-	if (!walk.finished)
-		__sync_fetch_and_add(&state.unfinished, 1);
-	return walk.pages || !walk.finished;
-}
-
-static __noinline int refuse_if_held(u64 inode, u64 first, u64 end)
-{
-	if (!is_regular(inode) || !is_suspect(inode) || !holds(inode, first, end))
-		return 0;
-	__sync_fetch_and_add(&state.refused, 1);
-	return -ETXTBSY;
-}
+#include "refuse.h"
 
 /*
  * C01: truncate, ftruncate, O_TRUNC. A page that the new end cuts counts as affected. Growing is
@@ -39,14 +10,15 @@ static __noinline int refuse_if_held(u64 inode, u64 first, u64 end)
 static __always_inline int judge_setattr(struct dentry *dentry, struct iattr *attr)
 {
 	s64 size = attr->ia_size;
-	u64 inode = 0;
+	struct act act = { .operation = OP_TRUNCATE, .last = ~0ULL, .detail = size };
 
 	if (!(attr->ia_valid & ATTR_SIZE) || !is_armed())
 		return 0;
-	bpf_core_read(&inode, sizeof(inode), &dentry->d_inode);
-	if (!inode || size < 0 || size >= (s64)FIELD64(inode, struct inode, i_size))
+	bpf_core_read(&act.inode, sizeof(act.inode), &dentry->d_inode);
+	if (!act.inode || size < 0 || size >= (s64)FIELD64(act.inode, struct inode, i_size))
 		return 0;
-	return refuse_if_held(inode, size >> PAGE_SHIFT, ~0ULL);
+	act.first = size >> PAGE_SHIFT;
+	return is_refused(&act) ? -ETXTBSY : 0;
 }
 
 /* int inode_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *attr): C01 */
@@ -63,46 +35,123 @@ int inode_setattr_without_idmap(u64 *ctx)
 	return judge_setattr((struct dentry *)ctx[0], (struct iattr *)ctx[1]);
 }
 
-/* Which pages does this fallocate take away or replace? False: none. */
-static __always_inline bool affected(const struct note *note, u64 *first, u64 *end)
+/*
+ * Modes that change the pages of their range only. Collapse and insert move all that follows, and xfs
+ * begins a block before that; a mode that this build does not know may do anything.
+ */
+#define RANGE_MODES                                                          \
+	(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE | \
+	 FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_WRITE_ZEROES)
+
+/* Which pages does the operation take away or replace? False: none. */
+static __always_inline bool is_affected(const struct note *note, struct act *act)
 {
-	if (!(note->mode & ~FALLOC_FL_KEEP_SIZE))
-		return false;
-	*first = note->offset >> PAGE_SHIFT;
-	*end = (note->offset + note->len - 1) >> PAGE_SHIFT;
-	/*
-	 * Collapse and insert move all that follows, and xfs begins a block before that; a mode that
-	 * this build does not know may do anything.
-	 */
-	if (note->mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE |
-			   FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_WRITE_ZEROES)) {
-		*first = 0;
-		*end = ~0ULL;
+	act->operation = note->operation;
+	act->detail = note->mode;
+	if (note->operation == OP_FALLOCATE) {
+		if (!(note->mode & ~FALLOC_FL_KEEP_SIZE))
+			return false;
+		if (note->mode & ~RANGE_MODES)
+			return true;
 	}
+	act->first = note->offset >> PAGE_SHIFT;
+	/* No length: up to the end of the source. */
+	if (note->len && note->offset + note->len > note->offset)
+		act->last = (note->offset + note->len - 1) >> PAGE_SHIFT;
 	return true;
 }
 
 /*
- * int file_permission(struct file *file, int mask): C02. vfs_fallocate asks it for write permission
- * before anything is changed; so does every write, which is none of this program's business. The kernel
- * stack says which of the two this is, the note which range.
+ * C02, C03: fallocate, clone, dedupe and copy_file_range ask for write permission before anything is
+ * changed; so does every write, which is none of this program's business. System call and kernel stack
+ * say which of them this is, the note which range.
  */
+static __noinline bool is_operation_refused(u64 *ctx, u64 inode, long call)
+{
+	struct act act = { .inode = inode, .operation = OP_UNKNOWN, .detail = call, WHOLE_FILE };
+	struct note note;
+
+	if (!is_in_operation(ctx, call))
+		return false;
+	if (!take_note(number(ctx, 0), &note))
+		__sync_fetch_and_add(&state.unnoted, 1);
+	else if (!is_affected(&note, &act))
+		return false;
+	return is_refused(&act);
+}
+
+/*
+ * C06: a direct write throws the page cache of its range away, and the hook does not know the range.
+ * Files in memory have no other place to write to: their direct writes are plain ones.
+ */
+static __noinline bool is_direct_write_refused(u64 inode, long call)
+{
+	struct act act = {
+		.inode = inode,
+		.operation = OP_DIRECT_WRITE,
+		.detail = call,
+		.often = 1,
+		WHOLE_FILE,
+	};
+	u64 sb = FIELD64(inode, struct inode, i_sb);
+	u64 magic = FIELD64(sb, struct super_block, s_magic);
+
+	if (magic == TMPFS_MAGIC || magic == HUGETLBFS_MAGIC)
+		return false;
+	return is_refused(&act);
+}
+
+/*
+ * C04: where a device may write to page cache, a clone of the page's blocks would be written, too. Its
+ * source only asks for read permission.
+ */
+static __noinline bool is_source_refused(u64 *ctx, u64 inode, long call)
+{
+	struct act act = { .inode = inode, .operation = OP_UNKNOWN, .detail = call, WHOLE_FILE };
+	struct note note;
+
+	if (call == CALL_FALLOCATE || call == CALL_MADVISE || !is_in_operation(ctx, call))
+		return false;
+	if (take_source_note(number(ctx, 0), &note)) {
+		act.operation = note.operation;
+		act.first = note.source_offset >> PAGE_SHIFT;
+		if (note.len && note.source_offset + note.len > note.source_offset)
+			act.last = (note.source_offset + note.len - 1) >> PAGE_SHIFT;
+	}
+	return is_refused(&act);
+}
+
+static __always_inline bool can_share_blocks(struct file *file)
+{
+	return file->f_op && file->f_op->remap_file_range;
+}
+
+/* int file_permission(struct file *file, int mask): C02, C03, C04, C06 */
 SEC("?lsm/file_permission")
 int file_permission(u64 *ctx)
 {
 	struct file *file = (struct file *)ctx[0];
-	int mask = ctx[1];
-	u64 first = 0, end = ~0ULL, inode;
-	struct note note;
+	u32 mask = ctx[1];
+	bool writes = mask & MAY_WRITE, direct;
+	u64 inode;
+	long call;
 
-	if (!(mask & MAY_WRITE) || state.mode == MODE_OFF || is_plain_write() || !is_armed())
+	if (!writes && !(writable_file_pins && mask & MAY_READ))
+		return 0;
+	if (state.mode == MODE_OFF)
+		return 0;
+	direct = writes && file->f_flags & O_DIRECT;
+	call = system_call();
+	if ((is_plain_io(call) && !direct) || !is_armed())
 		return 0;
 	inode = inode_of_file(file);
-	if (!inode || !is_regular(inode) || !is_in_fallocate(ctx))
+	if (!inode || !is_regular(inode))
 		return 0;
-	if (!take_note(number(ctx, 0), &note))
-		__sync_fetch_and_add(&state.unnoted, 1);
-	else if (!affected(&note, &first, &end))
+	if (!writes)
+		return can_share_blocks(file) && is_source_refused(ctx, inode, call) ? -ETXTBSY : 0;
+	if (direct && is_direct_write_refused(inode, call))
+		return -ETXTBSY;
+	if (is_plain_io(call))
 		return 0;
-	return refuse_if_held(inode, first, end);
+	return is_operation_refused(ctx, inode, call) ? -ETXTBSY : 0;
 }

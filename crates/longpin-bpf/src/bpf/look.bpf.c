@@ -3,65 +3,76 @@
  * Looking, on behalf of the user side (BPF_PROG_TEST_RUN): what of a range is pinned now, and which
  * files have pinned pages at all. Attached to nothing.
  */
+#include "names.h"
+#include "rows.h"
 #include "suspects.h"
 #include "walk.h"
 
 extern const void vmemmap_base __ksym;
 
 /* The names from the file up to the root of its file system. */
-static __always_inline u64 first_dentry(u64 inode)
-{
-	u64 alias = load64(ADDRESS_OF(inode, struct inode, i_dentry));
-
-	if (!alias)
-		return 0;
-	if (bpf_core_field_exists(((struct dentry *)0)->d_alias))
-		return alias - bpf_core_field_offset(((struct dentry *)0)->d_alias);
-	return alias - bpf_core_field_offset(((struct dentry___d_u *)0)->d_u.d_alias);
-}
-
 static __noinline int read_names(u64 inode, struct sight *sight)
 {
 	u64 dentry = first_dentry(inode);
 	u64 parent;
 	u32 depth;
 
+	sight->parent = 0;
 	for (depth = 0; depth < MAX_DEPTH && dentry; depth++) {
-		parent = FIELD64(dentry, struct dentry, d_parent);
+		parent = parent_of(dentry);
+		if (depth == 0)
+			sight->parent = inode_number(parent);
 		/* The root has no name of its own; a file that is its own parent (memfd) has. */
 		if (parent == dentry && depth)
 			break;
-		bpf_probe_read_kernel_str((char *)(sight + 1) + depth * NAME_LEN, NAME_LEN,
-					  (void *)FIELD64(dentry, struct dentry, d_name.name));
+		read_name(dentry, (char *)(sight + 1) + depth * NAME_LEN, NAME_LEN);
 		dentry = parent == dentry ? 0 : parent;
 	}
 	sight->depth = depth;
 	return 0;
 }
 
-/* inspect(inode, ino, dev << 32 | generation, first, last): fills `sights`; -ENOENT: the inode is gone */
+/*
+ * inspect(inode, ino, dev << 32 | generation, first, last, only_run, nonce): fills `sights`; -ENOENT: the
+ * inode is gone
+ */
 SEC("raw_tp")
 int inspect(u64 *ctx)
 {
 	u64 inode = ctx[0];
 	struct file_identity wanted = { .ino = ctx[1], .dev = ctx[2] >> 32, .generation = ctx[2] };
 	struct file_identity found = identify(inode);
-	struct walk walk = { .index = ctx[3], .end = ctx[4], .max_steps = FEW_STEPS };
+	struct walk walk = {
+		.index = ctx[3],
+		.end = ctx[4],
+		.only_run = ctx[5],
+		.max_steps = FEW_STEPS,
+	};
 	struct sight *sight;
+	u64 other;
 	u32 zero = 0;
 
 	sight = bpf_map_lookup_elem(&sights, &zero);
 	if (!sight || !same_file(&wanted, &found) || !is_regular(inode))
 		return -ENOENT;
+	sight->nonce = 0;
+	barrier();
 	walk_pages(inode, &walk);
 	sight->pages = walk.pages;
 	sight->first = walk.first_pinned;
 	sight->last = walk.last_pinned;
+	if (walk.pages) {
+		find_folio(inode, walk.first_pinned, &sight->folio_first, &other);
+		find_folio(inode, walk.last_pinned, &other, &sight->folio_last);
+	}
 	sight->finished = walk.finished;
 	sight->next = walk.index;
 	sight->size = FIELD64(inode, struct inode, i_size);
 	sight->links = FIELD32(inode, struct inode, i_nlink);
-	return read_names(inode, sight);
+	read_names(inode, sight);
+	barrier();
+	sight->nonce = ctx[6];
+	return 0;
 }
 
 struct sweep {
@@ -77,10 +88,12 @@ static long sweep_page(u32 i, struct sweep *sweep)
 	if (is_tail(page) || !is_pinned(page))
 		return 0;
 	inode = inode_of(page);
-	if (inode) {
-		mark_suspect(inode);
-		sweep->found++;
-	}
+	if (!inode)
+		return 0;
+	sweep->found++;
+	/* Who may not hold does not come to hold because somebody looked. */
+	if (state.sweep_promotes || !find_suspect(inode))
+		mark_suspect(inode, FILE_HELD, 0);
 	return 0;
 }
 
@@ -109,10 +122,21 @@ int sweep_frames(u64 *ctx)
 SEC("raw_tp")
 int begin_sweep(u64 *ctx)
 {
+	u64 misses = count_misses();
+
+	state.sweep_promotes = state.suspect_all || misses != state.acked_misses;
 	state.suspect_all = SWEEPING;
 	state.prover = bpf_get_current_pid_tgid() >> 32;
 	state.sweep_balance = state.entered - state.left;
-	state.sweep_misses = count_misses();
+	state.sweep_misses = misses;
+	return 0;
+}
+
+/* introduce(): this process speaks for the user side. */
+SEC("raw_tp")
+int introduce(u64 *ctx)
+{
+	state.prover = bpf_get_current_pid_tgid() >> 32;
 	return 0;
 }
 
@@ -121,4 +145,81 @@ SEC("raw_tp")
 int check_hints(u64 *ctx)
 {
 	return hints_complete();
+}
+
+static __always_inline bool has_pinned(u64 inode)
+{
+	struct walk walk = { .end = ~0ULL, .only_first = 1, .max_steps = MAX_STEPS };
+
+	walk_pages(inode, &walk);
+	return walk.pages || !walk.finished;
+}
+
+/*
+ * forget(inode, only_flags): a suspect without a pinned page leaves the table (1), or, with `only_flags`, its
+ * pins are no longer holds. A pin that comes meanwhile undoes that, or makes every file a suspect.
+ */
+SEC("raw_tp")
+int forget(u64 *ctx)
+{
+	u64 inode = ctx[0], epoch;
+	struct suspect *known = find_suspect(inode);
+
+	if (!known)
+		return 0;
+	epoch = known->epoch;
+	if (epoch & FORGETTING ||
+	    __sync_val_compare_and_swap(&known->epoch, epoch, epoch | FORGETTING) != epoch)
+		return 0;
+	if (ctx[1]) {
+		__sync_fetch_and_and(&known->flags, ~FILE_HELD);
+		/* A pin since then saw the mark, and every file is a suspect: a sweep holds it anew. */
+		__sync_fetch_and_and(&known->epoch, ~(u64)FORGETTING);
+		return 1;
+	}
+	if (!has_pinned(inode) && known->epoch == (epoch | FORGETTING))
+		return drop_suspect(inode);
+	__sync_fetch_and_and(&known->epoch, ~(u64)FORGETTING);
+	return 0;
+}
+
+/*
+ * end_row(inode, caller, tgid, kind, pins): unless it was pinned again since, an event in the name of the row's process; EVENT_ENDED also removes the
+ * row, any other kind makes it one that is no hold.
+ */
+SEC("raw_tp")
+int end_row(u64 *ctx)
+{
+	struct row_key key = { .inode = ctx[0], .caller = ctx[1], .tgid = ctx[2] };
+	struct row *row = bpf_map_lookup_elem(&rows, &key);
+	struct event *event;
+	u64 number;
+
+	if (!row || !row->id || row->pins != ctx[4])
+		return -ENOENT;
+	if (is_recording()) {
+		event = begin_event(&number);
+		if (!event)
+			return -ENOENT;
+		event->kind = ctx[3];
+		event->operation = OP_PIN;
+		event->detail = 0;
+		event->tgid = key.tgid;
+		event->uid = row->uid;
+		event->inode = key.inode;
+		event->file = row->file;
+		event->first = row->first;
+		event->last = row->last;
+		event->page = row->first;
+		event->row = row->id;
+		event->verdict = row->verdict;
+		__builtin_memcpy(event->comm, row->comm, sizeof(event->comm));
+		__builtin_memcpy(event->name, row->name, sizeof(event->name));
+		finish_event(event, number);
+	}
+	if (ctx[3] == EVENT_ENDED)
+		bpf_map_delete_elem(&rows, &key);
+	else
+		row->verdict = RELEASED;
+	return 0;
 }

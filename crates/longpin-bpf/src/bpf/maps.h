@@ -20,8 +20,17 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, MAX_FILES);
 	__type(key, u64); /* inode address */
-	__type(value, struct file_identity);
+	__type(value, struct suspect);
 } files SEC(".maps");
+
+/* How many of them are charged to each user other than root. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_FILES);
+	__type(key, u32); /* uid */
+	__type(value, u64);
+} users SEC(".maps");
 
 /* Who pinned what: for people. Nothing is decided from it. */
 struct {
@@ -32,6 +41,31 @@ struct {
 	__type(value, struct row);
 } rows SEC(".maps");
 
+/* The last events, by number modulo MAX_EVENTS. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_EVENTS);
+	__type(key, u32);
+	__type(value, struct event);
+} events SEC(".maps");
+
+/* Two banks of rules; `state.rules` says which one counts. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2 * MAX_RULES);
+	__type(key, u32);
+	__type(value, struct rule);
+} rules SEC(".maps");
+
+/* RULE_DENY or RULE_ALLOW for single files, by `longpin deny` and `allow`. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_FILE_RULES);
+	__type(key, struct file_identity);
+	__type(value, u32);
+} file_rules SEC(".maps");
+
 /* Where `inspect` writes its answer. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -40,11 +74,30 @@ struct {
 	__uint(value_size, sizeof(struct sight) + MAX_DEPTH * NAME_LEN);
 } sights SEC(".maps");
 
+/* The answer to IDENTIFY: `file`, and the inode's address in `row`. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct suspect);
+} identified SEC(".maps");
+
 /* Facts of the running kernel, found by the user side before the programs load. */
 const volatile u32 foll_longterm;
 const volatile u32
 	hugetlb_by_huge_page; /* page cache of hugetlbfs is indexed by huge page (before 6.7) */
-const volatile u64 fallocate_start; /* vfs_fallocate: the addresses of its code */
-const volatile u64 fallocate_end;
+const volatile u32
+	writable_file_pins; /* the kernel lets a device write to page cache (before 6.5) */
+/* Functions that ask file_permission for other reasons than a write: the addresses of their code. */
+struct code {
+	u64 start;
+	u64 end;
+};
+const volatile struct code operations[5]; /* in the order of OPERATION_ */
+#define OPERATION_FALLOCATE 0
+#define OPERATION_CLONE 1
+#define OPERATION_COPY 2
+#define OPERATION_DEDUPE 3
+#define OPERATION_COMMAND 4 /* of a driver or file system, by io_uring */
 
 #endif

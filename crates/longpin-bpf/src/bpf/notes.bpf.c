@@ -5,21 +5,94 @@
 SEC("?fentry/vfs_fallocate")
 int vfs_fallocate_entry(u64 *ctx)
 {
-	u64 task = bpf_get_current_task();
 	struct note note = {
-		.file = number(ctx, 0), .mode = ctx[1], .offset = ctx[2], .len = ctx[3]
+		.operation = OP_FALLOCATE,
+		.target = number(ctx, 0),
+		.mode = ctx[1],
+		.offset = ctx[2],
+		.len = ctx[3],
 	};
 
-	if (state.mode != MODE_OFF)
-		bpf_map_update_elem(&notes, &task, &note, BPF_ANY);
-	return 0;
+	return write_note(&note);
 }
 
 SEC("?fexit/vfs_fallocate")
 int vfs_fallocate_exit(u64 *ctx)
 {
-	u64 task = bpf_get_current_task();
+	return drop_note();
+}
 
-	bpf_map_delete_elem(&notes, &task);
-	return 0;
+/* Functions whose arguments begin with source, offset, target, offset, length. */
+static __always_inline int note_transfer(u64 *ctx, u32 operation)
+{
+	struct note note = {
+		.operation = operation,
+		.source = number(ctx, 0),
+		.source_offset = ctx[1],
+		.target = number(ctx, 2),
+		.offset = ctx[3],
+		.len = ctx[4],
+	};
+
+	return write_note(&note);
+}
+
+/* loff_t vfs_clone_file_range(file_in, pos_in, file_out, pos_out, len, flags): C03, C04 */
+SEC("?fentry/vfs_clone_file_range")
+int vfs_clone_file_range_entry(u64 *ctx)
+{
+	return note_transfer(ctx, OP_CLONE);
+}
+
+SEC("?fexit/vfs_clone_file_range")
+int vfs_clone_file_range_exit(u64 *ctx)
+{
+	return drop_note();
+}
+
+/* ssize_t vfs_copy_file_range(file_in, pos_in, file_out, pos_out, len, flags): C03, C04 */
+SEC("?fentry/vfs_copy_file_range")
+int vfs_copy_file_range_entry(u64 *ctx)
+{
+	return note_transfer(ctx, OP_COPY);
+}
+
+SEC("?fexit/vfs_copy_file_range")
+int vfs_copy_file_range_exit(u64 *ctx)
+{
+	return drop_note();
+}
+
+/* loff_t vfs_dedupe_file_range_one(src_file, src_pos, dst_file, dst_pos, len, flags): C03, C04 */
+SEC("?fentry/vfs_dedupe_file_range_one")
+int vfs_dedupe_file_range_one_entry(u64 *ctx)
+{
+	return note_transfer(ctx, OP_DEDUPE);
+}
+
+SEC("?fexit/vfs_dedupe_file_range_one")
+int vfs_dedupe_file_range_one_exit(u64 *ctx)
+{
+	return drop_note();
+}
+
+/* int reconfigure_super(struct fs_context *fc): C08 */
+SEC("?fentry/reconfigure_super")
+int reconfigure_super_entry(u64 *ctx)
+{
+	u64 context = number(ctx, 0);
+	u64 root = FIELD64(context, struct fs_context, root);
+	struct note note = {
+		.operation = OP_REMOUNT,
+		.target = FIELD64(root, struct dentry, d_sb),
+		.mode = FIELD32(context, struct fs_context, sb_flags) & SB_RDONLY,
+	};
+
+	return write_note(&note);
+}
+
+SEC("?fexit/reconfigure_super")
+int reconfigure_super_exit(u64 *ctx)
+{
+	return drop_note();
 }

@@ -2,8 +2,8 @@
 /*
  * Notes: the arguments of the operation that a task is in, which the LSM hook called inside it does
  * not get. A note can be missed (tracing programs may be suppressed) or be left over (so may their
- * exits), so whether the task is in the operation at all is read from its kernel stack; a missing note
- * then means "the whole file". A note serves once.
+ * exits), so whether the task is in such an operation at all is told by its system call or its kernel
+ * stack; a missing note then means "the whole file". A note serves once for each of its files.
  */
 #ifndef LONGPIN_NOTES_H
 #define LONGPIN_NOTES_H
@@ -15,11 +15,13 @@
 #define CALL_DEPTH 12
 
 struct note {
-	u64 file;
-	u64 offset;
-	u64 len;
-	u32 mode;
-	u32 pad;
+	u64 target; /* file that is changed; super block of a remount */
+	u64 source; /* file that is read from, or 0 */
+	u64 offset; /* in the target */
+	u64 source_offset;
+	u64 len; /* 0: to the end */
+	u32 operation;
+	u32 mode; /* of fallocate; whether a remount makes read-only */
 };
 
 struct {
@@ -29,15 +31,46 @@ struct {
 	__type(value, struct note);
 } notes SEC(".maps");
 
-static __always_inline bool take_note(u64 file, struct note *out)
+static __always_inline int write_note(const struct note *note)
+{
+	u64 task = bpf_get_current_task();
+
+	if (state.mode != MODE_OFF)
+		bpf_map_update_elem(&notes, &task, note, BPF_ANY);
+	return 0;
+}
+
+static __always_inline int drop_note(void)
+{
+	u64 task = bpf_get_current_task();
+
+	bpf_map_delete_elem(&notes, &task);
+	return 0;
+}
+
+/* The note of an operation that changes this object; it is used up. */
+static __always_inline bool take_note(u64 target, struct note *out)
 {
 	u64 task = bpf_get_current_task();
 	struct note *note = bpf_map_lookup_elem(&notes, &task);
 
-	if (!note || note->file != file)
+	if (!note || note->target != target)
 		return false;
 	*out = *note;
-	bpf_map_delete_elem(&notes, &task);
+	note->target = 0;
+	return true;
+}
+
+/* The note of an operation that reads from this file. */
+static __always_inline bool take_source_note(u64 source, struct note *out)
+{
+	u64 task = bpf_get_current_task();
+	struct note *note = bpf_map_lookup_elem(&notes, &task);
+
+	if (!note || note->source != source)
+		return false;
+	*out = *note;
+	note->source = 0;
 	return true;
 }
 
@@ -49,50 +82,78 @@ static __always_inline u64 inode_of_file(struct file *file)
 	return mapping ? FIELD64(mapping, struct address_space, host) : 0;
 }
 
-/* The system call that this task is in; -1 where its number says nothing about that. */
+/* System calls of x86-64. */
+enum call {
+	CALL_UNKNOWN = -1, /* the number says nothing: a kernel thread, a 32-bit program */
+	CALL_WRITES = -2,
+	CALL_IOCTL = 16,
+	CALL_MADVISE = 28,
+	CALL_FALLOCATE = 285,
+	CALL_COPY_FILE_RANGE = 326,
+};
+
+/* The system call that this task is in. */
 static __always_inline long system_call(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs;
 
 	if (task->flags & (PF_KTHREAD | PF_IO_WORKER) || task->thread_info.status & TS_COMPAT)
-		return -1;
+		return CALL_UNKNOWN;
 	regs = (struct pt_regs *)bpf_task_pt_regs(task);
 	return regs->orig_ax;
 }
 
 /*
- * Most calls of the write-permission hook come from the write system calls, which lead to vfs_fallocate
- * only inside drivers. Told without a look at the file or the stack.
+ * Most calls of the permission hook come from the read and write system calls, which lead to one of the
+ * operations only inside drivers. Told without a look at the file or the stack.
  */
-static __always_inline bool is_plain_write(void)
+static __always_inline bool is_plain_io(long call)
 {
-	switch (system_call()) {
+	switch (call) {
+	case 0:	  /* read */
 	case 1:	  /* write */
+	case 17:  /* pread64 */
 	case 18:  /* pwrite64 */
+	case 19:  /* readv */
 	case 20:  /* writev */
 	case 40:  /* sendfile */
 	case 275: /* splice */
+	case 295: /* preadv */
 	case 296: /* pwritev */
+	case 327: /* preadv2 */
 	case 328: /* pwritev2 */
 		return true;
 	}
 	return false;
 }
 
-/* An unreadable stack counts as yes: the file then decides, and only a pinned one is refused. */
-static __noinline bool is_in_fallocate(void *ctx)
+static __always_inline bool is_inside(u64 address)
+{
+	u32 i;
+
+	for (i = 0; i < sizeof(operations) / sizeof(operations[0]); i++)
+		if (address > operations[i].start && address <= operations[i].end)
+			return true;
+	return false;
+}
+
+/*
+ * Is the task in an operation that asks for permission and then does something else than read or write?
+ * An unreadable stack counts as yes: the file then decides, and only a pinned one is refused.
+ */
+static __noinline bool is_in_operation(void *ctx, long call)
 {
 	u64 stack[CALL_DEPTH] = {};
-	long call = system_call();
 	int i;
 
-	if (call == 285 /* fallocate */ || call == 28 /* madvise */)
+	if (call == CALL_FALLOCATE || call == CALL_MADVISE || call == CALL_IOCTL ||
+	    call == CALL_COPY_FILE_RANGE)
 		return true;
 	if (bpf_get_stack(ctx, stack, sizeof(stack), 0) <= 0)
 		return true;
 	for (i = 0; i < CALL_DEPTH; i++)
-		if (stack[i] > fallocate_start && stack[i] <= fallocate_end)
+		if (is_inside(stack[i]))
 			return true;
 	return false;
 }

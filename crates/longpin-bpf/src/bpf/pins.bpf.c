@@ -4,67 +4,7 @@
  * not yet seen them, so the file is a suspect before the device can use it. Only FOLL_LONGTERM calls
  * count: direct I/O and process_vm_readv pin for a moment and are none of ours (C14).
  */
-#include "rows.h"
-#include "suspects.h"
-
-/* A run of pages of one file, in the order in which the caller's array has them. */
-struct run {
-	void *ctx;
-	u64 pages;   /* struct page ** */
-	u64 mapping; /* 0: no run in hand */
-	u64 first;
-	u64 last;
-};
-
-static __noinline int enter_run(struct run *run)
-{
-	u64 inode, unit;
-
-	/* The low bits mark anonymous, movable and merged pages. */
-	if (!run->mapping || run->mapping & 3)
-		return 0;
-	inode = FIELD64(run->mapping, struct address_space, host);
-	if (!inode || !is_regular(inode))
-		return 0;
-	mark_suspect(inode);
-	/* Where hugetlbfs counts in huge pages, the row is as wide as the file: only people read it. */
-	unit = index_unit(inode);
-	enter_row(run->ctx, inode, unit ? 0 : run->first, unit ? ~0ULL >> PAGE_SHIFT : run->last);
-	return 0;
-}
-
-/*
- * One page: it goes on with the run in hand, or ends it and begins another. Each page is looked at: a
- * file may be mapped in the middle of another, or of anonymous memory.
- */
-static long extend_run(u32 i, struct run *run)
-{
-	u64 page = load64(run->pages + (u64)i * 8);
-	u64 head = head_of(page);
-	u64 mapping = FIELD64(head, struct folio, mapping);
-	u64 index = FIELD64(head, struct folio, index) + (page - head) / page_size_bytes();
-
-	if (mapping == run->mapping && index == run->last + 1) {
-		run->last = index;
-		return 0;
-	}
-	enter_run(run);
-	run->mapping = mapping;
-	run->first = index;
-	run->last = index;
-	return 0;
-}
-
-static __noinline int enter_pages(void *ctx, u64 pages, u64 count)
-{
-	struct run run = { .ctx = ctx, .pages = pages };
-	long steps = bpf_loop(count, extend_run, &run, 0);
-
-	enter_run(&run);
-	if (steps < 0 || (u64)steps != count)
-		state.suspect_all = SUSPECT_ALL;
-	return 0;
-}
+#include "pinned.h"
 
 static __always_inline u64 argument(void *ctx, u32 n)
 {
@@ -76,35 +16,36 @@ static __always_inline u64 argument(void *ctx, u32 n)
 
 static __always_inline int pin_begins(void *ctx, u32 flags_argument)
 {
-	if (argument(ctx, flags_argument) & foll_longterm)
-		__sync_fetch_and_add(&state.entered, 1);
+	if (is_longterm(ctx, argument(ctx, flags_argument)))
+		count_entry();
 	return 0;
 }
 
-/*
- * After the hint: until it stands, the balance says that something is on its way. Fewer calls under way
- * than a sweep took for lost exits: it was wrong about one.
- */
-static __always_inline void count_exit(void)
-{
-	u64 left = __sync_fetch_and_add(&state.left, 1) + 1;
+#define KERNEL_TEXT 0xffffffff80000000ULL
 
-	if ((s64)(state.entered - left) < (s64)state.acked_balance)
-		state.suspect_all = SUSPECT_ALL;
+/*
+ * Who called the function, from the frame of its trampoline: above the arguments lie the return value, the
+ * frame pointer, the address in the function, and its own return address. Cheaper than unwinding; what is no
+ * address of code is left out.
+ */
+static __always_inline u64 caller_of(u64 *ctx, u32 arguments)
+{
+	u64 address = number(ctx, arguments + 3);
+
+	return address > KERNEL_TEXT ? address : 0;
 }
 
-static __always_inline int pin_ends(void *ctx, u32 flags_argument, u32 pages_argument)
+static __always_inline int pin_ends(u64 *ctx, u32 arguments, u32 flags_argument, u32 pages_argument,
+				    bool remote)
 {
+	u64 start = remote ? 0 : argument(ctx, 0);
 	u64 returned = 0;
-	s64 count;
 
-	if (!(argument(ctx, flags_argument) & foll_longterm))
+	if (!is_longterm(ctx, argument(ctx, flags_argument)))
 		return 0;
 	bpf_get_func_ret(ctx, &returned);
-	count = (s64)returned;
-	if (count > 0 && count < 1LL << 31)
-		enter_pages(ctx, argument(ctx, pages_argument), count);
-	count_exit();
+	enter_returned(ctx, caller_of(ctx, arguments), start, argument(ctx, pages_argument),
+		       returned);
 	return 0;
 }
 
@@ -118,7 +59,7 @@ int pin_user_pages_entry(u64 *ctx)
 SEC("?fexit/pin_user_pages")
 int pin_user_pages_exit(u64 *ctx)
 {
-	return pin_ends(ctx, 2, 3);
+	return pin_ends(ctx, 4, 2, 3, false);
 }
 
 /* int pin_user_pages_fast(start, nr_pages, gup_flags, pages) */
@@ -131,7 +72,7 @@ int pin_user_pages_fast_entry(u64 *ctx)
 SEC("?fexit/pin_user_pages_fast")
 int pin_user_pages_fast_exit(u64 *ctx)
 {
-	return pin_ends(ctx, 2, 3);
+	return pin_ends(ctx, 4, 2, 3, false);
 }
 
 /* long pin_user_pages_remote(mm, start, nr_pages, gup_flags, pages, …) */
@@ -144,7 +85,7 @@ int pin_user_pages_remote_entry(u64 *ctx)
 SEC("?fexit/pin_user_pages_remote")
 int pin_user_pages_remote_exit(u64 *ctx)
 {
-	return pin_ends(ctx, 3, 4);
+	return pin_ends(ctx, 6, 3, 4, true);
 }
 
 /* long pin_user_pages_unlocked(start, nr_pages, pages, gup_flags) */
@@ -157,29 +98,35 @@ int pin_user_pages_unlocked_entry(u64 *ctx)
 SEC("?fexit/pin_user_pages_unlocked")
 int pin_user_pages_unlocked_exit(u64 *ctx)
 {
-	return pin_ends(ctx, 3, 2);
+	return pin_ends(ctx, 4, 3, 2, false);
 }
 
 /* long memfd_pin_folios(memfd, start, end, folios, max_folios, offset): always long-term */
 SEC("?fentry/memfd_pin_folios")
 int memfd_pin_folios_entry(u64 *ctx)
 {
-	__sync_fetch_and_add(&state.entered, 1);
+	count_entry();
 	return 0;
 }
 
 SEC("?fexit/memfd_pin_folios")
 int memfd_pin_folios_exit(u64 *ctx)
 {
-	u64 returned = 0, inode;
+	struct claim claim = {
+		.first = argument(ctx, 1) >> PAGE_SHIFT,
+		.last = argument(ctx, 2) >> PAGE_SHIFT,
+		.caller = caller_of(ctx, 6),
+	};
+	u64 returned = 0;
 
 	bpf_get_func_ret(ctx, &returned);
-	inode = FIELD64(FIELD64(argument(ctx, 0), struct file, f_mapping), struct address_space,
-			host);
-	if ((s64)returned > 0 && inode) {
-		mark_suspect(inode);
-		enter_row(ctx, inode, argument(ctx, 1) >> PAGE_SHIFT,
-			  argument(ctx, 2) >> PAGE_SHIFT);
+	claim.inode = FIELD64(FIELD64(argument(ctx, 0), struct file, f_mapping),
+			      struct address_space, host);
+	if ((s64)returned > 0 && claim.inode) {
+		read_stack(ctx, &claim);
+		enter_claim(&claim);
+		if (losses_open)
+			look_for_losses(argument(ctx, 3), returned);
 	}
 	count_exit();
 	return 0;

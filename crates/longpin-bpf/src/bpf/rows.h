@@ -3,7 +3,8 @@
 #ifndef LONGPIN_ROWS_H
 #define LONGPIN_ROWS_H
 
-#include "folio.h"
+#include "events.h"
+#include "suspects.h"
 
 #define TRIES 8
 
@@ -31,6 +32,19 @@ static __always_inline void raise(u64 *bound, u64 value)
 	}
 }
 
+/* What is pinned, and the stack that asked for it. */
+struct claim {
+	u64 inode;
+	u64 first;
+	u64 last;
+	u64 caller; /* return address of the pin function; 0: not known */
+	u32 verdict;
+	u32 pad;
+	u64 stack[STACK_DEPTH]; /* for a new row */
+};
+
+static const struct row empty_row;
+
 static __always_inline void describe_task(struct row *row)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -41,34 +55,97 @@ static __always_inline void describe_task(struct row *row)
 	bpf_probe_read_kernel_str(row->comm, sizeof(row->comm), task->group_leader->comm);
 }
 
-/* Frames: the kernel's helper, the program, its trampoline; then who called the pin function. */
-static __always_inline u64 caller_of(const u64 *stack)
+static __always_inline void fill_row(struct row *row, const struct claim *claim)
 {
-	return stack[CALLER_FRAME];
+	row->file = identify(claim->inode);
+	row->first = claim->first;
+	row->last = claim->last;
+	row->since = bpf_ktime_get_boot_ns();
+	row->verdict = claim->verdict;
+	row->parent = read_short_name(claim->inode, row->name);
+	__builtin_memcpy(row->stack, claim->stack, sizeof(row->stack));
+	describe_task(row);
+	row->pins = 1;
+	row->id = __sync_fetch_and_add(&state.next_row, 1) + 1;
 }
 
-static __noinline int enter_row(void *ctx, u64 inode, u64 first, u64 last)
+static __noinline int tell_of_row(const struct claim *claim, u64 id)
 {
-	struct row_key key = { .inode = inode, .tgid = bpf_get_current_pid_tgid() >> 32 };
-	struct row fresh = {};
-	struct row *row;
+	struct happening what = {
+		.kind = EVENT_HELD,
+		.operation = OP_PIN,
+		.inode = claim->inode,
+		.first = claim->first,
+		.last = claim->last,
+		.page = claim->first,
+		.row = id,
+		.verdict = claim->verdict,
+	};
+	struct suspect *known = find_suspect(claim->inode);
 
-	bpf_get_stack(ctx, fresh.stack, sizeof(fresh.stack), 0);
-	key.caller = caller_of(fresh.stack);
-	row = bpf_map_lookup_elem(&rows, &key);
-	fresh.file = identify(inode);
-	if (row && same_file(&row->file, &fresh.file)) {
-		lower(&row->first, first);
-		raise(&row->last, last);
+	if (known && (claim->verdict == HELD || claim->verdict == DENIED))
+		known->row = id;
+	if (claim->verdict == DENIED)
+		what.kind = state.mode == MODE_AUDIT ? EVENT_WOULD_REFUSE : EVENT_DENIED;
+	else if (claim->verdict != HELD)
+		what.kind = EVENT_NOT_HELD;
+	record(&what);
+	return 0;
+}
+
+static __always_inline void widen_row(struct row *row, const struct claim *claim)
+{
+	lower(&row->first, claim->first);
+	raise(&row->last, claim->last);
+	if (row->verdict != claim->verdict)
+		row->verdict = claim->verdict;
+	__sync_fetch_and_add(&row->pins, 1);
+}
+
+static __always_inline struct row_key key_of(const struct claim *claim)
+{
+	struct row_key key = {
+		.inode = claim->inode,
+		.caller = claim->caller,
+		.tgid = bpf_get_current_pid_tgid() >> 32,
+	};
+
+	return key;
+}
+
+static __noinline bool find_row(const struct claim *claim)
+{
+	struct row_key key = key_of(claim);
+	struct file_identity file = identify(claim->inode);
+	struct row *row = bpf_map_lookup_elem(&rows, &key);
+
+	return row && same_file(&row->file, &file);
+}
+
+#define NO_ROW (~0ULL)
+
+/*
+ * The number of a fresh row; 0 when there was one already, NO_ROW when there is no room. Rows are filled in
+ * where they lie: they are larger than the stack allows. Until `id` is there, readers pass over them.
+ */
+static __noinline u64 enter_row(const struct claim *claim)
+{
+	struct row_key key = key_of(claim);
+	struct file_identity file = identify(claim->inode);
+	struct row *row = bpf_map_lookup_elem(&rows, &key);
+
+	if (row && same_file(&row->file, &file)) {
+		widen_row(row, claim);
 		return 0;
 	}
-	fresh.first = first;
-	fresh.last = last;
-	fresh.since = bpf_ktime_get_boot_ns();
-	describe_task(&fresh);
-	if (bpf_map_update_elem(&rows, &key, &fresh, BPF_ANY))
+	if (!bpf_map_update_elem(&rows, &key, &empty_row, BPF_ANY))
+		row = bpf_map_lookup_elem(&rows, &key);
+	if (!row) {
 		__sync_fetch_and_add(&state.rows_lost, 1);
-	return 0;
+		return NO_ROW;
+	}
+	fill_row(row, claim);
+	return row->id;
 }
 
 #endif

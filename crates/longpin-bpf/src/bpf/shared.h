@@ -8,23 +8,37 @@
 
 #include "kernel.h"
 
-#define GUARD_ABI 1
+#define GUARD_ABI 2
 #define MAX_FILES 65536
 #define MAX_ROWS 65536
+#define MAX_EVENTS 1024
+#define MAX_RULES 64
+#define MAX_FILE_RULES 4096
+#define MAX_RANGES 4
 #define FILTER_SLOTS 65536
-#define MAX_PIN_PROGRAMS 16
-#define STACK_DEPTH 12
+#define MAX_PIN_PROGRAMS 6
+#define STACK_DEPTH 8
 #define MAX_DEPTH 32
 #define NAME_LEN 256
+#define SHORT_NAME_LEN 64
 
 /* guard_state.mode */
 #define MODE_OFF 0     /* attached, refuses nothing: being started or stopped */
 #define MODE_PROVING 1 /* refuses only the process that swept last: it proves the guard at start */
 #define MODE_ENFORCING 2
+#define MODE_AUDIT 3 /* records what it would refuse */
 
 /* guard_state.suspect_all */
 #define SUSPECT_ALL 1
 #define SWEEPING 2
+
+/* guard_state.rules: one word, so that one store changes them all */
+#define RULES_COUNT 0xff
+#define RULES_BANK 0x100
+#define RULES_LONGTERM 0x200 /* some consumers' pins count as long-term */
+#define RULES_EXEMPT 0x400   /* somebody is never refused */
+#define RULES_PINS 0x800     /* some rules are about who may hold */
+#define RULES_FILES 0x1000   /* `file_rules` is not empty */
 
 struct guard_state {
 	u32 abi;
@@ -42,15 +56,29 @@ struct guard_state {
 	u64 refused;
 	u64 walks;
 	u64 unfinished; /* walks that could not finish: refused */
-	u64 unnoted; /* fallocate calls whose arguments were not seen: judged for the whole file */
+	u64 unnoted;	/* operations whose arguments were not seen: judged for the whole file */
 	u32 pin_programs;
 	u32 cpus;
 	u32 program_ids[MAX_PIN_PROGRAMS];
 	u32 some_pins_unseen; /* a pin function exists that cannot be watched: all files are suspect */
-	u32 pad;
+	u32 sweep_promotes; /* a hint was lost: pinned files that nobody may hold are held too */
 	u64 program_stats[MAX_PIN_PROGRAMS]; /* kernel addresses of their per-CPU statistics */
+	u32 rules;			     /* RULES_ bits */
+	u32 quota_files;		     /* of one user other than root */
+	u64 next_row;
+	u64 next_event;
+	u64 user_files; /* entries in `files` charged to users other than root */
+	u64 all_files;	/* entries in `files` */
+	u64 broken;	/* pages that left their file while pinned */
+	u64 would_refuse;
+	u64 exempted;
+	u64 denied;
+	u64 misses_seen; /* as of `misses_time` */
+	u64 misses_time;
+	u32 max_files; /* room in `files`; an eighth of it is kept for root */
+	u32 pad;
 };
-_Static_assert(sizeof(struct guard_state) == 320, "guard_state");
+_Static_assert(sizeof(struct guard_state) == 296, "guard_state");
 
 /* A file, by its inode. The address is the key; the rest says whether it is still that inode. */
 struct file_identity {
@@ -60,6 +88,24 @@ struct file_identity {
 };
 _Static_assert(sizeof(struct file_identity) == 16, "file_identity");
 
+/* suspect.flags */
+#define FILE_HELD 1 /* else its pins are only reported */
+
+/* suspect.epoch: raised with each pin, by this; the low bit says that it is being forgotten */
+#define EPOCH 2
+#define FORGETTING 1
+
+struct suspect {
+	struct file_identity file;
+	u32 flags;
+	u32 owner; /* user it is charged to */
+	u64 epoch;
+	u64 broken; /* pages that left it while pinned */
+	u64 broken_time;
+	u64 row; /* the last one entered */
+};
+_Static_assert(sizeof(struct suspect) == 56, "suspect");
+
 struct row_key {
 	u64 inode;  /* kernel address */
 	u64 caller; /* return address of the pin function: who asked for the pin */
@@ -68,19 +114,109 @@ struct row_key {
 };
 _Static_assert(sizeof(struct row_key) == 24, "row_key");
 
+/* row.verdict, event.verdict: is it a hold, and if not, why */
+#define HELD 0
+#define READER 1      /* the task may not write the file */
+#define ACL_UNKNOWN 2 /* whether it may depends on an ACL */
+#define IGNORED 3     /* by rule */
+#define OVER_QUOTA 4
+#define RELEASED 5 /* by an administrator */
+#define DENIED 6   /* by rule: the process was killed */
+
 struct row {
 	struct file_identity file;
+	u64 id;	   /* 0: not yet filled in */
 	u64 first; /* page indexes, both inclusive: the hull of what was pinned */
 	u64 last;
 	u64 since; /* boot-time nanoseconds of the first pin */
 	u64 task_start;
 	u64 cgroup;
+	u64 parent; /* inode number of the directory, when pinned */
 	u32 uid;
-	u32 pid_in_ns;
+	u32 verdict;
+	u64 pins; /* calls */
 	char comm[16];
+	char name[SHORT_NAME_LEN]; /* when pinned */
 	u64 stack[STACK_DEPTH];
 };
-_Static_assert(sizeof(struct row) == 176, "row");
+_Static_assert(sizeof(struct row) == 232, "row");
+
+/* event.kind */
+#define EVENT_HELD 1
+#define EVENT_ENDED 2
+#define EVENT_BROKEN 3
+#define EVENT_REFUSED 4
+#define EVENT_WOULD_REFUSE 5
+#define EVENT_EXEMPTED 6
+#define EVENT_DENIED 7
+#define EVENT_NOT_HELD 8
+#define EVENT_RELEASED 9
+
+/* event.operation */
+#define OP_PIN 1
+#define OP_TRUNCATE 2
+#define OP_FALLOCATE 3 /* detail: mode */
+#define OP_CLONE 4
+#define OP_COPY 5
+#define OP_DEDUPE 6
+#define OP_DIRECT_WRITE 7
+#define OP_IOCTL 8 /* detail: command */
+#define OP_UMOUNT 9
+#define OP_REMOUNT 10
+#define OP_UNKNOWN 11 /* detail: system call */
+#define OP_REMOVAL 12 /* a page left the page cache; detail: system call */
+
+struct event {
+	u64 seq; /* of this event plus 1; 0 while it is being written */
+	u64 time;
+	u32 kind;
+	u32 operation;
+	u64 detail;
+	u32 tgid;
+	u32 uid;
+	u64 inode;
+	struct file_identity file;
+	u64 first; /* the operation's range, page indexes, inclusive */
+	u64 last;
+	u64 page; /* the first pinned page that it met */
+	u64 row;
+	u32 verdict;
+	u32 pad;
+	char comm[16];
+	char name[SHORT_NAME_LEN];
+	u64 end; /* as seq */
+};
+_Static_assert(sizeof(struct event) == 192, "event");
+
+/* rule.action */
+#define RULE_ENFORCE 1
+#define RULE_IGNORE 2
+#define RULE_DENY 3
+#define RULE_ALLOW 4
+#define RULE_LONGTERM 5
+#define RULE_EXEMPT 6
+
+/* rule.conditions */
+#define RULE_PATH 1
+#define RULE_UID 2
+#define RULE_CGROUP 4
+#define RULE_CONSUMER 8
+
+struct rule {
+	u32 action;
+	u32 conditions;
+	u64 ino; /* of the file or directory that the path names */
+	u32 dev;
+	u32 uid;
+	u64 cgroup;
+	u32 cgroup_level;
+	u32 ranges;
+	u64 range[2 * MAX_RANGES]; /* kernel addresses: start, end, … */
+};
+_Static_assert(sizeof(struct rule) == 104, "rule");
+
+/* The ioctl command by which the process that introduced itself asks which inode a descriptor stands for. */
+#define IDENTIFY 0x6c700001
 
 /* What `inspect` saw of one file range; `depth` names of NAME_LEN bytes follow, the file's first. */
 struct sight {
@@ -92,8 +228,12 @@ struct sight {
 	u32 depth; /* path components that follow */
 	u32 finished;
 	u32 pad;
-	u64 next; /* where to go on, when not finished */
+	u64 next;	 /* where to go on, when not finished */
+	u64 parent;	 /* inode number of the directory */
+	u64 folio_first; /* where the folio of the first pinned page begins, */
+	u64 folio_last;	 /* and that of the last ends */
+	u64 nonce;	 /* of the question; 0 while the answer is being written */
 };
-_Static_assert(sizeof(struct sight) == 56, "sight");
+_Static_assert(sizeof(struct sight) == 88, "sight");
 
 #endif

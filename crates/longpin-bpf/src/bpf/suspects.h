@@ -21,27 +21,32 @@ struct tally {
 	u64 misses;
 };
 
-static long add_misses(u32 i, struct tally *tally)
+/* The counts of one CPU. */
+static long add_misses(u32 cpu, struct tally *tally)
 {
-	u32 cpus = state.cpus ?: 1;
-	u64 cpu = i % cpus;
-	u64 stats = state.program_stats[i / cpus & (MAX_PIN_PROGRAMS - 1)];
+	u64 base = load64((u64)&__per_cpu_offset + (u64)cpu * 8);
+	u64 misses = 0, stats;
+	u32 i;
 
-	if (stats)
-		tally->misses += FIELD64(stats + load64((u64)&__per_cpu_offset + cpu * 8),
-					 struct bpf_prog_stats, misses);
+	for (i = 0; i < MAX_PIN_PROGRAMS; i++) {
+		stats = state.program_stats[i];
+		if (stats)
+			misses += FIELD64(stats + base, struct bpf_prog_stats, misses);
+	}
+	tally->misses += misses;
 	return 0;
 }
 
 /*
- * Runs of the pin programs that the kernel suppressed: a tracing program that another task interrupted
- * on the same CPU is not run a second time.
+ * Runs that the kernel suppressed of the programs at the entry of the pin functions: a tracing program that
+ * another task interrupted on the same CPU is not run a second time. A suppressed exit needs no count: its
+ * entry stays unbalanced.
  */
 static __noinline u64 count_misses(void)
 {
 	struct tally tally = {};
 
-	bpf_loop(state.pin_programs * state.cpus, add_misses, &tally, 0);
+	bpf_loop(state.cpus, add_misses, &tally, 0);
 	return tally.misses;
 }
 
@@ -58,55 +63,173 @@ __noinline int hints_complete(void)
 	return count_misses() == state.acked_misses;
 }
 
-static __noinline bool is_known(u64 inode)
+static __always_inline struct suspect *find_suspect(u64 inode)
 {
-	struct file_identity *known, now;
+	struct suspect *known;
+	struct file_identity now;
 
 	if (!filter[filter_slot(inode)])
-		return false;
+		return 0;
 	known = bpf_map_lookup_elem(&files, &inode);
 	if (!known)
-		return false;
+		return 0;
 	now = identify(inode);
-	return same_file(known, &now);
+	return same_file(&known->file, &now) ? known : 0;
+}
+
+static __noinline bool is_known_held(u64 inode)
+{
+	struct suspect *known = find_suspect(inode);
+
+	return known && known->flags & FILE_HELD;
 }
 
 /* The second look is for the pin whose hint came while the first two were asked. */
 __noinline int is_suspect(u64 inode)
 {
-	return is_known(inode) || !hints_complete() || is_known(inode);
+	return is_known_held(inode) || !hints_complete() || is_known_held(inode);
 }
 
-/* Make a file a suspect. What cannot be entered makes every file one. */
-__noinline int mark_suspect(u64 inode)
-{
-	struct file_identity file = identify(inode);
-	u32 slot = filter_slot(inode);
-	bool stale;
-	long err;
+#define MISSES_GRAIN 1000000 /* ns */
 
-	if (is_known(inode))
+/*
+ * The same for what is asked often (direct writes): the kernel's counts of suppressed runs are added up
+ * once a millisecond at most.
+ */
+static __always_inline bool hints_complete_lately(void)
+{
+	u64 now = bpf_ktime_get_boot_ns();
+
+	if (state.some_pins_unseen || state.suspect_all)
+		return false;
+	if (state.entered - state.left != state.acked_balance)
+		return false;
+	if (now - state.misses_time > MISSES_GRAIN) {
+		state.misses_seen = count_misses();
+		state.misses_time = now;
+	}
+	return state.misses_seen == state.acked_misses;
+}
+
+__noinline int is_suspect_lately(u64 inode)
+{
+	return is_known_held(inode) || !hints_complete_lately();
+}
+
+static __always_inline void suspect_all(void)
+{
+	state.suspect_all = SUSPECT_ALL;
+}
+
+static const u64 no_files;
+
+/* One more file for this user? Root's are not counted, and some room is kept for them. */
+static __always_inline bool take_share(u32 owner)
+{
+	u64 *count;
+
+	if (!owner)
+		return true;
+	if (state.user_files >= state.max_files - state.max_files / 8)
+		return false;
+	count = bpf_map_lookup_elem(&users, &owner);
+	if (!count) {
+		bpf_map_update_elem(&users, &owner, &no_files, BPF_NOEXIST);
+		count = bpf_map_lookup_elem(&users, &owner);
+	}
+	if (!count || *count >= state.quota_files)
+		return false;
+	__sync_fetch_and_add(count, 1);
+	__sync_fetch_and_add(&state.user_files, 1);
+	return true;
+}
+
+static __always_inline void give_share_back(u32 owner)
+{
+	u64 *count;
+
+	if (!owner)
+		return;
+	__sync_fetch_and_add(&state.user_files, -1);
+	count = bpf_map_lookup_elem(&users, &owner);
+	/* The last one goes: there are more users than room. */
+	if (count && __sync_fetch_and_add(count, -1) <= 1)
+		bpf_map_delete_elem(&users, &owner);
+}
+
+/*
+ * A pin of a file that is known already. False when it is not, or no longer: the entry may be leaving the
+ * table while it is changed, so look again afterwards.
+ */
+static __noinline bool mark_known(u64 inode, u32 flags)
+{
+	struct suspect *known = find_suspect(inode);
+
+	if (!known)
+		return false;
+	/* First the mark: who takes the flag away sees it, or is seen. */
+	if (__sync_fetch_and_add(&known->epoch, EPOCH) & FORGETTING)
+		suspect_all();
+	__sync_fetch_and_or(&known->flags, flags);
+	return find_suspect(inode) == known;
+}
+
+static __noinline int drop_suspect(u64 inode)
+{
+	struct suspect *known;
+	u32 owner;
+
+	if (!filter[filter_slot(inode)])
 		return 0;
-	stale = bpf_map_lookup_elem(&files, &inode);
+	known = bpf_map_lookup_elem(&files, &inode);
+	if (!known)
+		return 0;
+	owner = known->owner;
+	if (bpf_map_delete_elem(&files, &inode))
+		return 0;
+	__sync_fetch_and_add(&filter[filter_slot(inode)], -1);
+	__sync_fetch_and_add(&state.all_files, -1);
+	give_share_back(owner);
+	return 1;
+}
+
+/* An entry of an inode that was at this address before. */
+static __always_inline void drop_stale(u64 inode, const struct file_identity *now)
+{
+	struct suspect *old = bpf_map_lookup_elem(&files, &inode);
+
+	if (old && !same_file(&old->file, now))
+		drop_suspect(inode);
+}
+
+/*
+ * Make a file a suspect; 1: its user has no share left, and it is none. What cannot be entered makes every
+ * file one.
+ */
+__noinline int mark_suspect(u64 inode, u32 flags, u32 owner)
+{
+	struct suspect fresh = { .file = identify(inode), .flags = flags, .owner = owner };
+	u32 slot = filter_slot(inode);
+
+	if (mark_known(inode, flags))
+		return 0;
+	drop_stale(inode, &fresh.file);
+	if (!take_share(owner))
+		return 1;
 	/* First the filter: too high costs a lookup, too low a hold. */
 	__sync_fetch_and_add(&filter[slot], 1);
-	err = bpf_map_update_elem(&files, &inode, &file, stale ? BPF_ANY : BPF_NOEXIST);
-	if (!err && !stale)
+	if (!bpf_map_update_elem(&files, &inode, &fresh, BPF_NOEXIST)) {
+		__sync_fetch_and_add(&state.all_files, 1);
 		return 0;
+	}
 	__sync_fetch_and_add(&filter[slot], -1);
-	if (err && !is_known(inode)) {
+	give_share_back(owner);
+	/* Somebody else entered it meanwhile, or the table is full. */
+	if (!mark_known(inode, flags)) {
 		__sync_fetch_and_add(&state.files_lost, 1);
-		state.suspect_all = SUSPECT_ALL;
+		suspect_all();
 	}
 	return 0;
-}
-
-static __always_inline void forget_suspect(u64 inode)
-{
-	if (!filter[filter_slot(inode)])
-		return;
-	if (!bpf_map_delete_elem(&files, &inode))
-		__sync_fetch_and_add(&filter[filter_slot(inode)], -1);
 }
 
 #endif

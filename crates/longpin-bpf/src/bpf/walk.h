@@ -33,6 +33,7 @@ struct walk {
 	u32 shift; /* log2 of the pages that each of its slots covers */
 	u32 slot;
 	u32 only_first; /* stop at the first pinned folio */
+	u32 only_run;	/* stop where the first run of pinned pages ends */
 	u32 in_pinned;	/* the last folio entry met is pinned: its siblings are too */
 	u32 again;	/* a node or a retry mark was met: descend anew from `index` */
 	u32 finished;
@@ -102,6 +103,10 @@ static long look_at_slot(u32 i, struct walk **in_hand)
 		w->in_pinned = entry && !(entry & 3) && is_pinned(entry);
 	if (!w->in_pinned)
 		return 0;
+	if (w->only_run && w->pages && from > w->last_pinned + 1) {
+		w->finished = 1;
+		return 1;
+	}
 	note_pinned(w, from, from + ((1ULL << w->shift) - 1));
 	return w->only_first ? 1 : 0;
 }
@@ -167,6 +172,8 @@ static long step(u32 i, struct walk **in_hand)
 	if (!w->node)
 		return look_at_head(w);
 	bpf_loop(XA_CHUNK, look_at_slot, &w, 0);
+	if (w->finished)
+		return 1;
 	next = w->base + ((u64)XA_CHUNK << w->shift);
 	if (w->only_first && w->pages)
 		w->finished = 1;
@@ -199,6 +206,32 @@ __noinline int walk_pages(u64 inode, struct walk *w)
 		w->first_pinned <<= unit;
 		w->last_pinned = ((w->last_pinned + 1) << unit) - 1;
 	}
+	return 0;
+}
+
+/* The first and the last page index of the folio at one index; a tree of one entry has one page. */
+static __noinline int find_folio(u64 inode, u64 index, u64 *first, u64 *last)
+{
+	u32 unit = index_unit(inode), slot, end;
+	struct walk w = {
+		.mapping = FIELD64(inode, struct inode, i_mapping),
+		.index = index >> unit,
+	};
+	u64 entry;
+
+	*first = index;
+	*last = index;
+	if (descend(&w) <= 0 || !w.node)
+		return 0;
+	slot = w.slot;
+	entry = slot_of(w.node, slot);
+	if (is_sibling(entry))
+		slot = entry >> 2;
+	for (end = w.slot + 1; end < XA_CHUNK; end++)
+		if (!is_sibling(slot_of(w.node, end)))
+			break;
+	*first = (w.base + ((u64)slot << w.shift)) << unit;
+	*last = ((w.base + ((u64)end << w.shift)) << unit) - 1;
 	return 0;
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use longpin::guard::{self, GuardError, Host, Running};
+use longpin::guard::{self, GuardError, Host, Running, StartOptions};
 use longpin::holds;
 use longpin_linux::FixedBuffer;
 use rustix::io::Errno;
@@ -108,7 +108,7 @@ fn show_hazard() -> anyhow::Result<()> {
 
 /// Start a guard for the demo; say what is missing where it cannot be.
 fn start_guard() -> anyhow::Result<bool> {
-    match guard::start(&Host::default(), &mut |_, _| ()) {
+    match guard::start(&Host::default(), StartOptions::default(), &mut |_, _| ()) {
         Ok(_) => Ok(true),
         Err(err) => {
             say(&format!("   cannot be shown here: {err}"));

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use longpin::guard::{self, GuardError, Hints, Host, Running, Status};
+use longpin::guard::{self, GuardError, Hints, Host, Running, StartOptions, Status};
 use longpin::{Claim, Enforcement};
 
 use super::progress::SweepBar;
@@ -12,18 +12,34 @@ use crate::output::{REFUSED, print_table};
 pub(crate) fn run(command: &Guard) -> anyhow::Result<ExitCode> {
     let host = Host::default();
     match command {
-        Guard::Start => start(&host),
+        Guard::Start {
+            audit,
+            partial,
+            max_files,
+        } => {
+            let options = StartOptions {
+                audit: *audit,
+                partial: *partial,
+                max_files: *max_files,
+            };
+            start(&host, options)
+        }
         Guard::Stop { force } => stop(&host, *force),
         Guard::Status { json } => status(&host, *json),
         Guard::Sweep => sweep(&host),
+        Guard::Reload => reload(&host),
+        Guard::CheckConfig { file } => super::check_config::run(file),
     }
 }
 
-fn start(host: &Host) -> anyhow::Result<ExitCode> {
+fn start(host: &Host, options: StartOptions) -> anyhow::Result<ExitCode> {
     let bar = SweepBar::new();
-    let enforcement = guard::start(host, &mut |done, all| bar.show(done, all))?;
+    let enforcement = guard::start(host, options, &mut |done, all| bar.show(done, all))?;
     drop(bar);
     anstream::println!("guard started: {}", describe(&enforcement));
+    if options.audit {
+        anstream::println!("audit: it records what it would refuse, and refuses nothing");
+    }
     anstream::println!("proved: a truncate and a hole punch of a pinned file were refused");
     Ok(ExitCode::SUCCESS)
 }
@@ -35,6 +51,16 @@ fn stop(host: &Host, force: bool) -> anyhow::Result<ExitCode> {
         1 => anstream::println!("guard stopped; 1 hold ended with it"),
         many => anstream::println!("guard stopped; {many} holds ended with it"),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn reload(host: &Host) -> anyhow::Result<ExitCode> {
+    let running = Running::open(host)?;
+    let reloaded = guard::reload(host, &running)?;
+    for warning in &reloaded.warnings {
+        anstream::eprintln!("{}:{warning}", host.config.display());
+    }
+    anstream::println!("{} rules in force", reloaded.rules);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -75,6 +101,12 @@ fn status(host: &Host, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn enforced(enforcement: &Enforcement) -> Vec<Claim> {
+    let mut claims = Claim::ALL.to_vec();
+    claims.retain(|claim| !enforcement.missing().contains(claim));
+    claims
+}
+
 fn claims(list: &[Claim]) -> String {
     list.iter()
         .map(Claim::to_string)
@@ -85,7 +117,9 @@ fn claims(list: &[Claim]) -> String {
 fn describe(enforcement: &Enforcement) -> String {
     match enforcement {
         Enforcement::Full => format!("enforcing {}, level layout", claims(&Claim::ALL)),
-        Enforcement::Partial { missing } => format!("enforcing without {}", claims(missing)),
+        Enforcement::Partial { missing } => {
+            format!("enforcing, level layout, without {}", claims(missing))
+        }
         Enforcement::None => "enforcing nothing".into(),
     }
 }
@@ -98,8 +132,13 @@ fn to_rows(status: &Status) -> Vec<Vec<String>> {
             "impossible: this kernel has a pin function that cannot be watched; every file is walked"
         }
     };
+    let mode = if status.audit {
+        " (audit: refuses nothing)"
+    } else {
+        ""
+    };
     let mut rows = vec![
-        ("guard", describe(&status.enforcement)),
+        ("guard", describe(&status.enforcement) + mode),
         ("hints", hints.to_owned()),
         ("pin calls", format!("{} seen", status.pin_calls)),
         (
@@ -116,7 +155,17 @@ fn to_rows(status: &Status) -> Vec<Vec<String>> {
             status.unfinished,
             "walks that could not finish, and refused",
         ),
-        (status.unnoted, "fallocate calls judged for the whole file"),
+        (status.unnoted, "operations judged for the whole file"),
+        (
+            status.broken,
+            "pages left their file while pinned; `longpin watch --last` says whose",
+        ),
+        (status.would_refuse, "operations would have been refused"),
+        (status.exempted, "operations let through by rule"),
+        (
+            status.denied,
+            "processes killed because a rule denies their pin",
+        ),
         (status.files_lost, "files found the table of suspects full"),
         (
             status.rows_lost,
@@ -135,23 +184,36 @@ fn to_rows(status: &Status) -> Vec<Vec<String>> {
 }
 
 fn to_json(status: &Status) -> serde_json::Value {
+    let programs: Vec<_> = status
+        .programs
+        .iter()
+        .map(|program| {
+            serde_json::json!({
+                "name": program.name,
+                "verified-instructions": program.verified,
+                "suppressed-runs": program.suppressed,
+            })
+        })
+        .collect();
     serde_json::json!({
         "version": 1,
         "running": true,
         "level": "layout",
-        "enforces": Claim::ALL,
-        "missing": match &status.enforcement {
-            Enforcement::Full => &[][..],
-            Enforcement::Partial { missing } => missing.as_slice(),
-            Enforcement::None => &Claim::ALL[..],
-        },
+        "enforces": enforced(&status.enforcement),
+        "audit": status.audit,
+        "missing": status.enforcement.missing(),
         "hints": status.hints,
         "pin-calls": status.pin_calls,
         "suspects": status.suspects,
         "refused": status.refused,
         "walks": status.walks,
         "walks-unfinished": status.unfinished,
-        "fallocate-unnoted": status.unnoted,
+        "unnoted": status.unnoted,
+        "broken-pages": status.broken,
+        "would-refuse": status.would_refuse,
+        "exempted": status.exempted,
+        "denied": status.denied,
+        "programs": programs,
         "files-lost": status.files_lost,
         "rows-lost": status.rows_lost,
     })

@@ -1,77 +1,143 @@
 //! `longpin ls`: who holds what.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use longpin::guard::{self, Hints, Host, Running};
-use longpin::holds::{self, Hold};
+use longpin::holds::{self, Hold, Verdict};
 
 use super::progress::SweepBar;
-use crate::cli::Ls;
-use crate::output::{human, print_table};
+use crate::cli::{Column, Ls};
+use crate::output::{human, print_raw, print_table};
 
-const HEADINGS: [&str; 7] = [
-    "PATH", "START", "END", "PAGES", "PID", "COMMAND", "CONSUMER",
+const DEFAULT: [Column; 12] = [
+    Column::Id,
+    Column::Kind,
+    Column::Level,
+    Column::Path,
+    Column::Start,
+    Column::End,
+    Column::Pages,
+    Column::Pid,
+    Column::Command,
+    Column::Consumer,
+    Column::Cgroup,
+    Column::Since,
 ];
-/// Numbers: to the right.
-const RIGHT: [usize; 4] = [1, 2, 3, 4];
 
 pub(crate) fn run(options: &Ls) -> anyhow::Result<ExitCode> {
     let running = Running::open(&Host::default())?;
-    if guard::read_status(&running)?.hints != Hints::Complete {
+    let status = guard::read_status(&running)?;
+    if status.hints != Hints::Complete {
         let bar = SweepBar::new();
         guard::sweep(&running, &mut |done, all| bar.show(done, all))?;
     }
-    let holds = holds::read_holds(&running)?;
+    let mut holds = holds::read_holds(&running)?;
+    drop(running);
+    holds.retain(|hold| options.all || hold.is_enforced());
     if options.json {
         let holds: Vec<_> = holds.iter().map(to_json).collect();
         anstream::println!("{}", serde_json::json!({ "version": 1, "holds": holds }));
     } else if !holds.is_empty() {
-        let rows: Vec<_> = holds
-            .iter()
-            .map(|hold| to_row(hold, options.bytes))
-            .collect();
-        let headings = (!options.noheadings).then_some(&HEADINGS[..]);
-        print_table(headings, &RIGHT, &rows);
+        print(&holds, options);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn to_row(hold: &Hold, bytes: bool) -> Vec<String> {
-    let size = |n: u64| if bytes { n.to_string() } else { human(n) };
-    let path = if hold.deleted {
-        format!("{} (deleted)", hold.path)
-    } else {
-        hold.path.clone()
+fn print(holds: &[Hold], options: &Ls) {
+    let mut columns = options.output.clone();
+    if columns.is_empty() {
+        columns.extend(DEFAULT);
+        if options.all {
+            columns.push(Column::Why);
+        }
+    }
+    let cells = |hold| {
+        columns
+            .iter()
+            .map(move |column| cell(hold, *column, options.bytes))
     };
-    let owner = hold.owner.as_ref();
-    let text = |field: Option<&str>| field.unwrap_or("-").to_owned();
-    vec![
-        path,
-        size(hold.start),
-        size(hold.end),
-        hold.pages.to_string(),
-        owner.map_or_else(|| "-".into(), |o| o.pid.to_string()),
-        text(owner.map(|o| o.command.as_str())),
-        text(owner.map(|o| o.consumer.as_str())),
-    ]
+    let rows: Vec<Vec<String>> = holds.iter().map(|hold| cells(hold).collect()).collect();
+    let names: Vec<&str> = columns.iter().map(|column| column.heading()).collect();
+    let headings = (!options.noheadings).then_some(&names[..]);
+    if options.raw {
+        return print_raw(headings, &rows);
+    }
+    let is_number = |column: &Column| {
+        use Column::{Broken, End, Id, Pages, Pid, Start, Uid};
+        matches!(column, Id | Start | End | Pages | Pid | Uid | Broken)
+    };
+    let right: Vec<usize> = (0..columns.len())
+        .filter(|&i| is_number(&columns[i]))
+        .collect();
+    print_table(headings, &right, &rows);
 }
 
-fn to_json(hold: &Hold) -> serde_json::Value {
+fn cell(hold: &Hold, column: Column, bytes: bool) -> String {
+    let size = |n: u64| if bytes { n.to_string() } else { human(n) };
     let owner = hold.owner.as_ref();
-    let since = owner.and_then(|o| jiff::Timestamp::UNIX_EPOCH.checked_add(o.since).ok());
+    let text = match column {
+        Column::Id => (hold.id != 0).then(|| hold.id.to_string()),
+        Column::Kind => Some(kind(hold).to_owned()),
+        Column::Level => Some(level(hold).to_owned()),
+        Column::Path => Some(path(hold)),
+        Column::Start => Some(size(hold.start)),
+        Column::End => Some(size(hold.end)),
+        Column::Pages => Some(hold.pages.to_string()),
+        Column::Broken => Some(hold.broken.to_string()),
+        Column::Pid => owner.map(|o| o.pid.to_string()),
+        Column::Uid => owner.map(|o| o.uid.to_string()),
+        Column::Command => owner.map(|o| o.command.clone()),
+        Column::Consumer => owner.map(|o| o.consumer.clone()),
+        Column::Cgroup => owner.map(|o| o.cgroup.clone()),
+        Column::Since => owner.and_then(|o| since(o.since)),
+        Column::Why => Some(hold.verdict.reason().to_owned()),
+    };
+    text.unwrap_or_else(|| "-".into())
+}
+
+/// What became of it.
+fn kind(hold: &Hold) -> &'static str {
+    if hold.broken > 0 { "broken" } else { "pin" }
+}
+
+fn level(hold: &Hold) -> &'static str {
+    if hold.is_enforced() { "layout" } else { "none" }
+}
+
+fn path(hold: &Hold) -> String {
+    match (&hold.was, hold.deleted) {
+        (_, true) => format!("{} (deleted)", hold.path),
+        (Some(name), false) => format!("{} (was {name})", hold.path),
+        (None, false) => hold.path.clone(),
+    }
+}
+
+fn since(time: Duration) -> Option<String> {
+    let time = jiff::Timestamp::UNIX_EPOCH.checked_add(time).ok()?;
+    Some(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+pub(crate) fn to_json(hold: &Hold) -> serde_json::Value {
+    let owner = hold.owner.as_ref();
     serde_json::json!({
-        "kind": "pin",
-        "level": "layout",
+        "id": hold.id,
+        "kind": kind(hold),
+        "level": level(hold),
         "path": hold.path,
         "deleted": hold.deleted,
+        "was": hold.was,
         "start": hold.start,
         "end": hold.end,
         "pages": hold.pages,
+        "broken-pages": hold.broken,
+        "enforced": hold.is_enforced(),
+        "why": (hold.verdict != Verdict::Held).then(|| hold.verdict.reason()),
         "pid": owner.map(|o| o.pid),
         "command": owner.map(|o| &o.command),
         "uid": owner.map(|o| o.uid),
-        "cgroup": owner.map(|o| o.cgroup),
+        "cgroup": owner.map(|o| &o.cgroup),
         "consumer": owner.map(|o| &o.consumer),
-        "since": since.map(|time| time.to_string()),
+        "since": owner.and_then(|o| since(o.since)),
     })
 }

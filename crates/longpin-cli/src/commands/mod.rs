@@ -1,9 +1,13 @@
 //! One module a command.
 
+mod check_config;
 mod demo;
+mod doctor;
+mod files;
 mod guard;
 mod ls;
 mod progress;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -15,5 +19,11 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Demo => demo::run(),
         Command::Guard(command) => guard::run(command),
         Command::Ls(options) => ls::run(options),
+        Command::Why(options) => files::why(options),
+        Command::Watch(options) => watch::run(options),
+        Command::Deny(file) => files::set_rule(file, true),
+        Command::Allow(file) => files::set_rule(file, false),
+        Command::Release(options) => files::release(options),
+        Command::Doctor { json } => doctor::run(*json),
     }
 }

@@ -4,7 +4,6 @@
     reason = "ibv_reg_mr and ibv_dereg_mr, called directly because the wrapping crate drops the answer of the second"
 )]
 
-use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 
@@ -13,7 +12,7 @@ use rustix::io::Errno;
 use sideway::ibverbs::AccessFlags;
 
 use super::ProtectionDomain;
-use crate::act::errno_name;
+use crate::act::{errno_name, last_errno};
 use crate::mapping::Mapping;
 
 /// What the device, and the other end through it, may do with a region. Reading locally is always allowed.
@@ -194,8 +193,4 @@ impl Drop for Region {
     fn drop(&mut self) {
         let _ = self.end();
     }
-}
-
-fn last_errno() -> Errno {
-    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }

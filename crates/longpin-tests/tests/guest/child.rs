@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use anyhow::{Context, Result, ensure};
 use longpin_linux::FixedBuffer;
 
-const WORD: &str = "longpin-test-child";
+pub(crate) const WORD: &str = "longpin-test-child";
 
 /// Are we the child? Then act as one and say how it went.
 pub(crate) fn run_if_asked() -> Option<ExitCode> {
@@ -18,7 +18,9 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
     }
     let acted = match arguments.get(2).map(String::as_str) {
         Some("pin") => pin_and_wait(&arguments[3..]),
+        Some("pin-as") => pin_as(&arguments[3..]),
         Some("churn") => churn(&arguments[3..]),
+        Some("actor") => crate::hard::actor::act(&arguments[3..]),
         other => Err(anyhow::anyhow!("unknown child {other:?}")),
     };
     Some(match acted {
@@ -36,6 +38,27 @@ fn pin_and_wait(arguments: &[String]) -> Result<()> {
         anyhow::bail!("pin PATH OFFSET LEN")
     };
     let file = File::options().read(true).write(true).open(path)?;
+    let _buffer = FixedBuffer::register(&file, offset.parse()?, len.parse()?)?;
+    println!("pinned");
+    std::io::stdout().flush()?;
+    std::io::stdin().lines().for_each(drop);
+    Ok(())
+}
+
+/// `pin-as UID[:userns] PATH OFFSET LEN`: open as root, then become the user, for good, and pin.
+fn pin_as(arguments: &[String]) -> Result<()> {
+    let [who, rest @ ..] = arguments else {
+        anyhow::bail!("pin-as UID[:userns] PATH OFFSET LEN")
+    };
+    let [path, offset, len] = rest else {
+        anyhow::bail!("pin-as UID[:userns] PATH OFFSET LEN")
+    };
+    let file = File::options().read(true).write(true).open(path)?;
+    let (uid, in_namespace) = match who.strip_suffix(":userns") {
+        Some(uid) => (uid.parse()?, true),
+        None => (who.parse()?, false),
+    };
+    longpin_tests::act::become_user(uid, in_namespace)?;
     let _buffer = FixedBuffer::register(&file, offset.parse()?, len.parse()?)?;
     println!("pinned");
     std::io::stdout().flush()?;
@@ -79,6 +102,13 @@ impl Pinner {
             &offset.to_string(),
             &len.to_string(),
         ])
+    }
+
+    /// As [`Self::pin`], by a user other than root: `1000`, or `1000:userns` for one who is root in a user
+    /// namespace of its own.
+    pub(crate) fn pin_as(who: &str, path: &Path, offset: u64, len: usize) -> Result<Self> {
+        let (offset, len) = (offset.to_string(), len.to_string());
+        Self::start(&["pin-as", who, &path.to_string_lossy(), &offset, &len])
     }
 
     pub(crate) fn churn(path: &Path, len: usize) -> Result<Self> {

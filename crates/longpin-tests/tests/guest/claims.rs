@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("c02_io_uring", c02_io_uring),
     ("c09_release", c09_release),
     ("c10_kill", c10_kill),
+    ("c10_kill_others", c10_kill_others),
     ("c11_on_demand", c11_on_demand),
     ("c14_other_files", c14_other_files),
     ("rdma_pins", rdma_pins),
@@ -86,10 +87,10 @@ fn truncate_one(kind: FsKind) -> Result<()> {
 }
 
 /// A small generator: the tests need variety, not quality, and the same rounds every time.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -143,7 +144,7 @@ fn c02_punch() -> Result<()> {
         punch_one(kind).with_context(|| kind.name())?;
     }
     ensure!(
-        guard::count("fallocate-unnoted")? == 0,
+        guard::count("unnoted")? == 0,
         "a note was missed in a quiet guest"
     );
     Ok(())
@@ -263,7 +264,7 @@ fn c02_io_uring() -> Result<()> {
         f.check(0, &read(&f, 0, 4 * MIB)?)?;
     }
     ensure!(
-        guard::count("fallocate-unnoted")? == 0,
+        guard::count("unnoted")? == 0,
         "a note was missed in a quiet guest"
     );
     Ok(())
@@ -324,6 +325,38 @@ fn c10_kill() -> Result<()> {
     }
     guard::must(&["guard", "start"])?;
     let _pinned = pin(&f, 0, 4096)?;
+    must_refuse("after all that", ftruncate(&f.file, 0))
+}
+
+/// Commands that ask, sweep, reload or stop, killed at any moment: a held file stays held, unless the guard was
+/// stopped whole.
+fn c10_kill_others() -> Result<()> {
+    guard::on()?;
+    let f = TestFile::new(FsKind::Tmpfs, MIB)?;
+    let _pinned = pin(&f, 0, 4096)?;
+    for (arguments, stops) in [
+        (&["guard", "sweep"][..], false),
+        (&["guard", "reload"], false),
+        (&["ls"], false),
+        (&["watch"], false),
+        (&["guard", "stop", "--force"], true),
+    ] {
+        for delay in [100, 400, 900] {
+            let mut command = std::process::Command::new("longpin")
+                .args(arguments)
+                .stdout(std::process::Stdio::null())
+                .spawn()?;
+            std::thread::sleep(std::time::Duration::from_millis(delay));
+            command.kill()?;
+            command.wait()?;
+            let running = guard::longpin(&["guard", "status"])?.status.success();
+            ensure!(running || stops, "{arguments:?} ended the guard");
+            if running {
+                must_refuse(&format!("{arguments:?} killed"), ftruncate(&f.file, 0))?;
+            }
+            guard::on()?;
+        }
+    }
     must_refuse("after all that", ftruncate(&f.file, 0))
 }
 

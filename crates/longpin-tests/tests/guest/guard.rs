@@ -62,9 +62,31 @@ pub(crate) fn count(name: &str) -> Result<u64> {
         .with_context(|| format!("no {name} in the status"))
 }
 
+/// The pins of a file, holds or not, as `ls --all --json` tells them.
+pub(crate) fn pins_on(path: &std::path::Path) -> Result<Vec<Value>> {
+    read_list(&["ls", "--all", "--json"], path)
+}
+
+/// The kept events that name a file, oldest first.
+pub(crate) fn events_on(path: &std::path::Path) -> Result<Vec<Value>> {
+    let path = path.to_string_lossy();
+    let mut events = Vec::new();
+    for line in must(&["watch", "--last", "--json"])?.lines() {
+        let event: Value = serde_json::from_str(line)?;
+        if event["path"] == *path {
+            events.push(event);
+        }
+    }
+    Ok(events)
+}
+
 /// The holds on a file, as `ls --json` tells them.
 pub(crate) fn holds_on(path: &std::path::Path) -> Result<Vec<Value>> {
-    let answer: Value = serde_json::from_str(&must(&["ls", "--json"])?)?;
+    read_list(&["ls", "--json"], path)
+}
+
+fn read_list(arguments: &[&str], path: &std::path::Path) -> Result<Vec<Value>> {
+    let answer: Value = serde_json::from_str(&must(arguments)?)?;
     ensure!(answer["version"] == 1, "ls --json has no version: {answer}");
     let holds = answer["holds"].as_array().context("no holds")?;
     let path = path.to_string_lossy();

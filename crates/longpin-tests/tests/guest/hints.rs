@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("c09_foreign_short_pins", c09_foreign_short_pins),
     ("c09_older_pins", c09_older_pins),
     ("c09_lost_hints", c09_lost_hints),
+    ("c09_full_table", c09_full_table),
     ("c09_mixed_pages", c09_mixed_pages),
     ("c09_busy", c09_busy),
 ];
@@ -92,6 +93,44 @@ fn lose_hints() -> Result<()> {
     must_refuse("known by the sweep", ftruncate(&f.file, 0))?;
     drop(pinned);
     must_allow_soon("truncate", || ftruncate(&f.file, 0))
+}
+
+/// A table that is full makes every file a suspect; nothing is lost but time, and a sweep makes room.
+fn c09_full_table() -> Result<()> {
+    guard::off()?;
+    guard::must(&["guard", "start", "--max-files", "4"])?;
+    let tried = fill_table();
+    guard::off()?;
+    tried
+}
+
+fn fill_table() -> Result<()> {
+    let files: Vec<TestFile> = (0..8)
+        .map(|_| TestFile::new(FsKind::Tmpfs, 65_536))
+        .collect::<Result<_>>()?;
+    let other = TestFile::new(FsKind::Tmpfs, 65_536)?;
+    let pins = files
+        .iter()
+        .map(|f| pin(f, 0, 4096))
+        .collect::<Result<Vec<_>>>()?;
+    for f in &files {
+        must_refuse("pinned", ftruncate(&f.file, 0))?;
+    }
+    must_allow("a file that nobody pinned", ftruncate(&other.file, 0))?;
+    let status = guard::status()?;
+    ensure!(
+        status["files-lost"].as_u64() > Some(0) && status["hints"] == "incomplete",
+        "{status}"
+    );
+    drop(pins);
+    for f in &files {
+        must_allow_soon("released", || ftruncate(&f.file, 0))?;
+    }
+    sweep_until_known()?;
+    let status = guard::status()?;
+    ensure!(status["suspects"] == 0, "the table is not empty: {status}");
+    let _again = pin(&other, 0, 4096);
+    Ok(())
 }
 
 /// A sweep that meets a task which seems to be inside a pin call acknowledges too little, which is safe, and says so.

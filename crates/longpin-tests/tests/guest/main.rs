@@ -3,14 +3,18 @@
 //!
 //! The names begin with the claim of docs/guarantee.md that the test serves.
 
+mod admin;
 mod bad_input;
 mod child;
 mod claims;
+mod consumers;
 mod files;
 mod guard;
+mod hard;
 mod hints;
 mod oracle;
 mod pin;
+mod rules;
 mod walk;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -44,8 +48,12 @@ fn all_tests() -> Vec<(Test, bool)> {
         .iter()
         .chain(walk::TESTS)
         .chain(hints::TESTS)
-        .chain(bad_input::TESTS)
-        .chain(oracle::TESTS);
+        .chain(oracle::TESTS)
+        .chain(admin::TESTS)
+        .chain(rules::TESTS)
+        .chain(consumers::TESTS)
+        .chain(hard::TESTS)
+        .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
     quick
         .chain(walk::LONG_TESTS.iter().map(|&test| (test, true)))

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use longpin_bpf::BpfError;
 
 use super::proof::ProofError;
+use crate::Claim;
+use crate::config::LoadError;
 
 /// Why a guard command failed. Whatever failed, nothing was left half attached.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,45 @@ pub enum GuardError {
         /// How many.
         holds: usize,
     },
+    /// The kernel lacks what some claims need.
+    #[error("this kernel cannot enforce {}", list(missing))]
+    Partial {
+        /// The claims that would be missing.
+        missing: Vec<Claim>,
+    },
+    /// No hold has this number.
+    #[error("there is no hold {id}")]
+    NoSuchHold {
+        /// The number.
+        id: u64,
+    },
+    /// A hold whose pages are pinned is released by force only.
+    #[error("hold {id} is alive: {pages} pages of {path} are pinned by process {pid}")]
+    Alive {
+        /// Its number.
+        id: u64,
+        /// Pages.
+        pages: u64,
+        /// The file.
+        path: String,
+        /// Who pinned.
+        pid: u32,
+    },
+    /// A file cannot be opened, to be looked up.
+    #[error("cannot open {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Only regular files have pages to hold.
+    #[error("{} is not a regular file", path.display())]
+    NotRegular {
+        /// The file.
+        path: PathBuf,
+    },
     /// Attached, but the forbidden act went through.
     #[error("the guard was attached but did not prove itself; it has been removed")]
     Unproved(#[source] ProofError),
@@ -91,9 +132,17 @@ pub enum GuardError {
         #[source]
         source: std::io::Error,
     },
+    /// The administrator's rules are wrong; nothing was changed.
+    #[error(transparent)]
+    Config(#[from] LoadError),
     /// The BPF interface failed.
     #[error(transparent)]
     Bpf(#[from] BpfError),
+}
+
+fn list(claims: &[Claim]) -> String {
+    let names: Vec<_> = claims.iter().map(Claim::to_string).collect();
+    names.join(", ")
 }
 
 impl GuardError {
@@ -120,6 +169,15 @@ impl GuardError {
                 "or end it and all its holds with `longpin guard stop --force`".into(),
             ],
             Self::NotRunning => line("longpin guard start"),
+            Self::Partial { .. } => vec![
+                "longpin doctor".into(),
+                "longpin guard start --partial   # the other claims only".into(),
+            ],
+            Self::Config(_) => line("longpin guard check-config"),
+            Self::NoSuchHold { .. } => line("longpin ls"),
+            Self::Alive { id, .. } => vec![format!(
+                "longpin release {id} --force   # the file loses its protection"
+            )],
             Self::Held { .. } => vec![
                 "longpin ls".into(),
                 "longpin guard stop --force   # the files lose their protection".into(),

@@ -5,9 +5,41 @@
 //! everybody else: programs are attached refusing nothing, looked over, proved against this process
 //! alone, published by one rename, and only then armed. Whatever a killed start leaves refuses nothing
 //! and is cleared by the next command.
+//!
+//! # What meets what
+//!
+//! Each operation, the program that judges it, and what it needs; a cell says from which kernel on, or
+//! how the rows differ. "note" is a tracing program that keeps the arguments: without its note the
+//! operation is judged for the whole file.
+//!
+//! | operation | judged in | range from | 6.1 | 6.12 | 7.2 |
+//! |---|---|---|---|---|---|
+//! | truncate, ftruncate, O_TRUNC (C01) | `inode_setattr` | the new size | hook without idmap | yes | yes |
+//! | fallocate, MADV_REMOVE, xfs UNRESVSP64 (C02) | `file_permission` | note, `vfs_fallocate` | yes | yes | yes |
+//! | FICLONE, FICLONERANGE into (C03) | `file_permission` | note, `vfs_clone_file_range` | yes | yes | yes |
+//! | FIDEDUPERANGE into (C03) | `file_permission` | note, `vfs_dedupe_file_range_one` | yes | yes | yes |
+//! | copy_file_range into (C03) | `file_permission` | note, `vfs_copy_file_range` | yes | yes | yes |
+//! | clone, dedupe, copy from (C04) | `file_permission`, reading | the same notes | yes | not needed | not needed |
+//! | EXCHANGE_RANGE, COMMIT_RANGE, ENCODED_WRITE (C05) | `file_permission` in an ioctl | whole file | ENCODED_WRITE only | yes | yes |
+//! | SWAP_BOOT, SETFLAGS, f2fs atomic writes, SEC_TRIM (C05) | `file_ioctl` | whole file | yes | yes | yes |
+//! | xfs SWAPEXT (C05) | `file_ioctl` | whole file system | yes | yes | yes |
+//! | direct write (C06) | `file_permission` | whole file | yes | yes | yes |
+//! | last umount (C08) | `sb_umount` | whole file system | yes | yes | yes |
+//! | remount read-only (C08) | `sb_remount` | note, `reconfigure_super` | yes | yes | yes |
+//! | a page leaves all the same (C13) | `mm_filemap_delete_from_page_cache`, reports only | the page | yes | yes | yes |
+//! | pin (C09, C15) | exit of the pin functions | the pages | `pin_user_pages_remote` by probes | yes | yes |
+//!
+//! What runs beside what:
+//!
+//! | | a pin in flight | a sweep | a reload of rules | start or stop |
+//! |---|---|---|---|---|
+//! | an operation | every file is walked until the pin's hint stands | every file is walked | sees the old rules or the new | sees no guard or all of it |
+//! | a pin | - | counts as not yet known | is judged by the old rules or the new | start waits for pins that are older; the sweep finds them |
+//! | forgetting a suspect | undoes it, or makes every file a suspect | one after the other, by the lock | no matter | one after the other, by the lock |
 
 mod error;
 mod proof;
+mod rules;
 mod start;
 mod status;
 mod stop;
@@ -23,10 +55,13 @@ use longpin_bpf::{BpfError, Mode};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use crate::{Enforcement, config};
+
 pub use error::GuardError;
 pub use proof::ProofError;
-pub use start::start;
-pub use status::{Hints, Status, read_status};
+pub use rules::{Reloaded, reload};
+pub use start::{StartOptions, start};
+pub use status::{Hints, ProgramCost, Status, read_status};
 pub use stop::{Stopped, stop};
 pub use sweep::{Swept, sweep};
 
@@ -41,6 +76,8 @@ pub struct Host {
     pub bpf_fs: PathBuf,
     /// Held by one longpin command at a time.
     pub lock: PathBuf,
+    /// The administrator's rules.
+    pub config: PathBuf,
 }
 
 impl Default for Host {
@@ -50,6 +87,7 @@ impl Default for Host {
             btf: "/sys/kernel/btf/vmlinux".into(),
             bpf_fs: "/sys/fs/bpf".into(),
             lock: "/run/longpin.lock".into(),
+            config: config::DEFAULT_PATH.into(),
         }
     }
 }
@@ -108,7 +146,9 @@ impl Turn {
 #[derive(Debug)]
 pub struct Running {
     pinned: Pinned,
-    _turn: Turn,
+    dir: PathBuf,
+    // Held for its lock.
+    _turn: Option<Turn>,
 }
 
 impl Running {
@@ -120,9 +160,24 @@ impl Running {
     pub fn open(host: &Host) -> Result<Self, GuardError> {
         check_privilege()?;
         let turn = Turn::take(host)?;
+        Self::open_with(host, Some(turn))
+    }
+
+    /// The same without keeping others waiting: to look and tell, not to sweep or to change anything.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn look(host: &Host) -> Result<Self, GuardError> {
+        check_privilege()?;
+        Self::open_with(host, None)
+    }
+
+    fn open_with(host: &Host, turn: Option<Turn>) -> Result<Self, GuardError> {
         match open_pinned(&host.guard_dir())? {
-            Some(pinned) if pinned.state().mode() == Mode::Enforcing => Ok(Self {
+            Some(pinned) if pinned.state().mode().is_running() => Ok(Self {
                 pinned,
+                dir: host.guard_dir(),
                 _turn: turn,
             }),
             _ => Err(GuardError::NotRunning),
@@ -132,6 +187,33 @@ impl Running {
     pub(crate) fn pinned(&self) -> &Pinned {
         &self.pinned
     }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// How much of the promise the attached programs enforce.
+    pub(crate) fn enforcement(&self) -> Result<Enforcement, GuardError> {
+        read_enforcement(&self.dir)
+    }
+}
+
+/// How much of the promise the links pinned in a directory enforce.
+fn read_enforcement(dir: &Path) -> Result<Enforcement, GuardError> {
+    let failed = |source| GuardError::Probe {
+        what: format!("the programs pinned in {}", dir.display()),
+        source,
+    };
+    let mut attached = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        attached.extend(
+            name.to_string_lossy()
+                .strip_prefix("link_")
+                .map(str::to_owned),
+        );
+    }
+    Ok(Enforcement::by_programs(&attached))
 }
 
 /// What is pinned in a directory; `None` when nothing is, or only the rest of a killed command.
@@ -191,7 +273,13 @@ fn remove_dir(dir: &Path) -> Result<(), GuardError> {
 
 fn removal_rank(name: &str) -> u8 {
     match name {
-        "link_file_permission" | "link_inode_setattr" | "link_inode_setattr_without_idmap" => 0,
+        "link_file_permission"
+        | "link_inode_setattr"
+        | "link_inode_setattr_without_idmap"
+        | "link_file_ioctl"
+        | "link_file_ioctl_compat"
+        | "link_sb_umount"
+        | "link_sb_remount" => 0,
         "map_state" => 2,
         _ => 1,
     }

@@ -6,14 +6,30 @@ use std::time::Duration;
 use longpin_bpf::facts::{Facts, PIN_FUNCTIONS};
 use longpin_bpf::load::{self, Storage};
 use longpin_bpf::pinned::Pinned;
+use longpin_bpf::shared::MAX_FILES;
 use longpin_bpf::{BpfError, Mode, SUSPECT_ALL};
 use longpin_linux::{probe, tasks};
 
-use super::{GuardError, Host, Turn, check_privilege, proof, read_mode, remove_dir, sweep};
+use super::{
+    GuardError, Host, Turn, check_privilege, proof, read_enforcement, read_mode, remove_dir, rules,
+    sweep,
+};
 use crate::Enforcement;
+use crate::config::{self, Resolved};
 
 /// How often the tasks are looked at for pin calls that are older than the programs.
 const QUIET_LOOKS: u32 = 20;
+
+/// How to start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StartOptions {
+    /// Record what would be refused, and refuse nothing.
+    pub audit: bool,
+    /// Also where the kernel lets the guard enforce a part of the claims only.
+    pub partial: bool,
+    /// Room for so many files; `None`: [`MAX_FILES`].
+    pub max_files: Option<u32>,
+}
 
 /// Start the guard: check the host, attach, look for pins that are older, prove, publish, arm.
 ///
@@ -22,18 +38,23 @@ const QUIET_LOOKS: u32 = 20;
 /// # Errors
 ///
 /// [`GuardError`]; nothing stays attached.
-pub fn start(host: &Host, progress: &mut dyn FnMut(u64, u64)) -> Result<Enforcement, GuardError> {
+pub fn start(
+    host: &Host,
+    options: StartOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Enforcement, GuardError> {
     check_privilege()?;
     check_host(host)?;
     let _turn = Turn::take(host)?;
     clear_way(host)?;
+    let rules = config::load(&host.config, true)?;
     let facts = Facts::probe().map_err(|err| name_missing_btf(err, host))?;
-    let made = assemble(host, &facts, progress);
+    let made = assemble(host, options, &facts, &rules, progress);
     if made.is_err() {
         // The error that counts is the first one.
         let _ = remove_dir(&host.scratch_dir());
     }
-    made.map(|()| Enforcement::Full)
+    made
 }
 
 fn check_host(host: &Host) -> Result<(), GuardError> {
@@ -71,7 +92,7 @@ fn name_missing_btf(err: BpfError, host: &Host) -> GuardError {
 /// Refuse to start twice; remove what a killed start or stop left, which refuses nobody.
 fn clear_way(host: &Host) -> Result<(), GuardError> {
     match read_mode(&host.guard_dir())? {
-        Some(Mode::Enforcing) => return Err(GuardError::AlreadyRunning),
+        Some(Mode::Enforcing | Mode::Audit) => return Err(GuardError::AlreadyRunning),
         Some(Mode::Off | Mode::Proving) | None => remove_dir(&host.guard_dir())?,
     }
     remove_dir(&host.scratch_dir())
@@ -94,11 +115,13 @@ fn nobody_pins() -> Result<bool, GuardError> {
 
 fn assemble(
     host: &Host,
+    options: StartOptions,
     facts: &Facts,
+    rules: &Resolved,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<(), GuardError> {
+) -> Result<Enforcement, GuardError> {
     let mut storage = Storage::default();
-    let mut attached = load::attach(&mut storage, facts)?;
+    let mut attached = load::attach(&mut storage, facts, options.max_files.unwrap_or(MAX_FILES))?;
     let scratch = host.scratch_dir();
     let publish = |source| GuardError::Publish {
         path: host.guard_dir(),
@@ -106,15 +129,38 @@ fn assemble(
     };
     std::fs::create_dir(&scratch).map_err(publish)?;
     attached.pin(&scratch)?;
-    let pinned = Pinned::open(&scratch)?;
-    let quiet = nobody_pins()?;
-    sweep::sweep_with(&pinned, progress)?;
-    if !quiet {
-        pinned
-            .state()
-            .suspect_all
-            .store(SUSPECT_ALL, Ordering::Relaxed);
+    let enforcement = read_enforcement(&scratch)?;
+    if enforcement != Enforcement::Full && !options.partial {
+        return Err(GuardError::Partial {
+            missing: enforcement.missing().to_vec(),
+        });
     }
+    let pinned = Pinned::open(&scratch)?;
+    look_over(&pinned, progress)?;
+    rules::apply(&pinned, rules)?;
+    prove_hooks(&pinned)?;
+    std::fs::rename(&scratch, host.guard_dir()).map_err(publish)?;
+    pinned.state().set_mode(if options.audit {
+        Mode::Audit
+    } else {
+        Mode::Enforcing
+    });
+    Ok(enforcement)
+}
+
+/// Find the pins that are older than the programs.
+fn look_over(pinned: &Pinned, progress: &mut dyn FnMut(u64, u64)) -> Result<(), GuardError> {
+    let quiet = nobody_pins()?;
+    sweep::sweep_with(pinned, progress)?;
+    if !quiet {
+        let mark = &pinned.state().suspect_all;
+        mark.store(SUSPECT_ALL, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Attached is not enforced: try it, refusing this process only.
+fn prove_hooks(pinned: &Pinned) -> Result<(), GuardError> {
     let seen = pinned.state().left.load(Ordering::Relaxed);
     pinned.state().set_mode(Mode::Proving);
     let proved = proof::prove();
@@ -123,8 +169,6 @@ fn assemble(
     if pinned.state().left.load(Ordering::Relaxed) == seen {
         return Err(GuardError::Unproved(proof::ProofError::NoHint));
     }
-    std::fs::rename(&scratch, host.guard_dir()).map_err(publish)?;
-    pinned.state().set_mode(Mode::Enforcing);
     Ok(())
 }
 
@@ -142,6 +186,7 @@ mod tests {
             btf: place("btf"),
             bpf_fs: dir.to_owned(),
             lock: place("lock"),
+            config: place("longpin.conf"),
         }
     }
 

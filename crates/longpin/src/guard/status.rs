@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use longpin_bpf::GuardState;
+pub use longpin_bpf::programs::ProgramCost;
+use longpin_bpf::{GuardState, Mode};
 
 use super::{GuardError, Running};
 use crate::Enforcement;
@@ -24,6 +25,8 @@ pub enum Hints {
 pub struct Status {
     /// How much of the promise it enforces.
     pub enforcement: Enforcement,
+    /// It records what it would refuse, and refuses nothing.
+    pub audit: bool,
     /// Whether every pin is known.
     pub hints: Hints,
     /// Files that were pinned since the guard began, and live.
@@ -42,6 +45,24 @@ pub struct Status {
     pub files_lost: u64,
     /// Rows that found the table of rows full: not listed by `ls`.
     pub rows_lost: u64,
+    /// Pages that left their file while they were pinned.
+    pub broken: u64,
+    /// Operations that would have been refused (audit).
+    pub would_refuse: u64,
+    /// Operations let through by rule.
+    pub exempted: u64,
+    /// Processes killed because they pinned what may not be pinned.
+    pub denied: u64,
+    /// The programs in the kernel.
+    pub programs: Vec<ProgramCost>,
+}
+
+impl Status {
+    /// Every pin is known: only files that somebody pinned are walked.
+    #[must_use]
+    pub fn hints_are_complete(&self) -> bool {
+        self.hints == Hints::Complete
+    }
 }
 
 /// Ask a running guard.
@@ -62,9 +83,10 @@ pub fn read_status(running: &Running) -> Result<Status, GuardError> {
     };
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     Ok(Status {
-        enforcement: Enforcement::Full,
+        enforcement: running.enforcement()?,
+        audit: state.mode() == Mode::Audit,
         hints,
-        suspects: pinned.files()?.len(),
+        suspects: pinned.suspects()?.len(),
         refused: read(&state.refused),
         walks: read(&state.walks),
         unfinished: read(&state.unfinished),
@@ -72,5 +94,10 @@ pub fn read_status(running: &Running) -> Result<Status, GuardError> {
         pin_calls: read(&state.entered),
         files_lost: read(&state.files_lost),
         rows_lost: read(&state.rows_lost),
+        broken: read(&state.broken),
+        would_refuse: read(&state.would_refuse),
+        exempted: read(&state.exempted),
+        denied: read(&state.denied),
+        programs: longpin_bpf::programs::read_programs(running.dir())?,
     })
 }

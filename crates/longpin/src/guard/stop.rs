@@ -31,7 +31,10 @@ pub fn stop(host: &Host, force: bool) -> Result<Stopped, GuardError> {
             if !pinned.hints_complete()? {
                 sweep::sweep_with(&pinned, &mut |_, _| ())?;
             }
-            let live = holds::read(&pinned)?.len();
+            let live = holds::read(&pinned)?
+                .iter()
+                .filter(|hold| hold.is_enforced())
+                .count();
             if live > 0 && !force {
                 return Err(GuardError::Held { holds: live });
             }

@@ -16,8 +16,8 @@ use super::{GuardError, Running};
 
 /// Page frames of one memory section: 128 MiB. Where its first frame has no `struct page`, none has.
 const SECTION: u64 = 32_768;
-/// How often the tasks are asked: one that runs just now shows no stack.
-const LOOKS: u32 = 3;
+/// How often the balance is looked at and the tasks are asked: one that runs just now shows no stack.
+const LOOKS: u32 = 5;
 
 /// What a sweep found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,9 @@ pub(super) fn sweep_with(
     let state = pinned.state();
     pinned.begin_sweep()?;
     let lost_exits = count_lost_exits(state).map_err(failed("tasks inside pin calls"))?;
+    if lost_exits != state.acked_balance.load(Ordering::Relaxed) {
+        state.sweep_promotes.store(1, Ordering::Relaxed);
+    }
     let mut folios = 0;
     for first in (0..all).step_by(usize::try_from(SECTION).unwrap_or(usize::MAX)) {
         progress(first, all);
@@ -62,6 +65,10 @@ pub(super) fn sweep_with(
     }
     progress(all, all);
     acknowledge(state, lost_exits);
+    // What nobody pins any more need not be walked again; and the table is finite.
+    for suspect in pinned.suspects()? {
+        pinned.forget(&suspect.file)?;
+    }
     Ok(Swept {
         frames: all,
         folios,
@@ -70,16 +77,23 @@ pub(super) fn sweep_with(
 }
 
 /// Pin calls that began and, as far as the programs saw, never ended, less those that are still under
-/// way: their exits were lost. Looking at too many tasks errs on the side of walking.
+/// way: their exits were lost. A lost exit stays in the balance, a call that runs leaves it, so the least
+/// of some looks counts; calls that sleep are found in the tasks' stacks. Looking at too many tasks errs
+/// on the side of walking.
 fn count_lost_exits(state: &GuardState) -> std::io::Result<u64> {
-    let unbalanced = state.sweep_balance.load(Ordering::Relaxed);
-    if unbalanced == 0 {
-        return Ok(0);
-    }
+    let balance = || {
+        let left = state.left.load(Ordering::Acquire);
+        state.entered.load(Ordering::Acquire).wrapping_sub(left)
+    };
+    let mut unbalanced = state.sweep_balance.load(Ordering::Relaxed);
     let mut under_way = 0;
     for _ in 0..LOOKS {
+        unbalanced = unbalanced.min(balance());
+        if unbalanced == 0 {
+            return Ok(0);
+        }
         under_way = under_way.max(tasks::count_tasks_inside(&PIN_FUNCTIONS)?);
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(unbalanced.wrapping_sub(under_way))
 }

@@ -69,6 +69,8 @@ const DELIBERATE: &[Refusal] = &[
     may("ext4 MOVE_EXT"),
     may("f2fs MOVE_RANGE"),
     may("journal its data"),
+    // The page would stay, but the device would write to a file system that must not be written.
+    must("remount read-only"),
     // C04, where the pin may be writable.
     may("FICLONE from"),
     may("FICLONERANGE from"),

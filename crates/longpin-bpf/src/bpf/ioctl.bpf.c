@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * C05: commands of file systems that drop the page cache of a file, or give its blocks to another. The size
+ * in a command's number is left out: 32-bit programs have others.
+ */
+#include "superblock.h"
+
+#define COMMAND(type, number) ((type) << 8 | (number))
+#define XFS_SWAPEXT COMMAND('X', 109)
+#define SETFLAGS COMMAND('f', 2)
+#define EXT4_MOVE_EXT COMMAND('f', 15)
+#define EXT4_SWAP_BOOT COMMAND('f', 17)
+#define F2FS_START_ATOMIC COMMAND(0xf5, 1)
+#define F2FS_ABORT_ATOMIC COMMAND(0xf5, 5)
+#define F2FS_MOVE_RANGE COMMAND(0xf5, 9)
+#define F2FS_SEC_TRIM COMMAND(0xf5, 20)
+#define F2FS_START_ATOMIC_REPLACE COMMAND(0xf5, 25)
+#define EXT4_MAGIC 0xef53
+#define XFS_MAGIC 0x58465342
+#define F2FS_MAGIC 0xf2f52010
+#define JOURNAL_DATA 0x4000
+
+/* The file system that knows a command; 0: not one of those that concern us. */
+static __always_inline u32 knows(u32 command)
+{
+	switch (command) {
+	case XFS_SWAPEXT:
+		return XFS_MAGIC;
+	case SETFLAGS:
+	case EXT4_MOVE_EXT:
+	case EXT4_SWAP_BOOT:
+		return EXT4_MAGIC;
+	case F2FS_START_ATOMIC: /* what was written since goes away at the abort */
+	case F2FS_ABORT_ATOMIC:
+	case F2FS_MOVE_RANGE:
+	case F2FS_SEC_TRIM:
+	case F2FS_START_ATOMIC_REPLACE:
+		return F2FS_MAGIC;
+	}
+	return 0;
+}
+
+/* Names another file in user memory, which may change until it is read: judged for all of them. */
+static __always_inline bool concerns_file_system(u32 command)
+{
+	return command == XFS_SWAPEXT || command == EXT4_MOVE_EXT || command == F2FS_MOVE_RANGE;
+}
+
+/* ext4 drops the page cache when a file's data goes to the journal from now on; other flags are harmless. */
+static __always_inline bool is_harmless(u32 command, u64 argument)
+{
+	u32 flags = 0;
+
+	return command == SETFLAGS &&
+	       !bpf_probe_read_user(&flags, sizeof(flags), (void *)argument) &&
+	       !(flags & JOURNAL_DATA);
+}
+
+/* The user side asks which inode a descriptor stands for. No file system knows the command. */
+static __noinline int identify_for_asker(u64 file)
+{
+	u64 mapping = FIELD64(file, struct file, f_mapping);
+	u64 inode = FIELD64(mapping, struct address_space, host);
+	struct suspect *answer;
+	u32 zero = 0;
+
+	if (bpf_get_current_pid_tgid() >> 32 != state.prover || !inode)
+		return 0;
+	answer = bpf_map_lookup_elem(&identified, &zero);
+	if (!answer)
+		return 0;
+	answer->file = identify(inode);
+	answer->row = inode;
+	return 0;
+}
+
+static __always_inline int judge_ioctl(u64 *ctx)
+{
+	u32 command = ctx[1] & 0xffff, magic = knows(command);
+	struct act act = { .operation = OP_IOCTL, .detail = ctx[1], WHOLE_FILE };
+	u64 mapping, sb;
+
+	if ((u32)ctx[1] == IDENTIFY)
+		return identify_for_asker(number(ctx, 0));
+	if (!magic || !is_armed())
+		return 0;
+	mapping = FIELD64(number(ctx, 0), struct file, f_mapping);
+	act.inode = FIELD64(mapping, struct address_space, host);
+	sb = FIELD64(act.inode, struct inode, i_sb);
+	if (FIELD64(sb, struct super_block, s_magic) != magic || !is_regular(act.inode) ||
+	    is_harmless(command, ctx[2]))
+		return 0;
+	if (concerns_file_system(command))
+		return is_file_system_refused(sb, OP_IOCTL, ctx[1]) ? -ETXTBSY : 0;
+	return is_refused(&act) ? -ETXTBSY : 0;
+}
+
+/* int file_ioctl(struct file *file, unsigned int cmd, unsigned long arg): C05 */
+SEC("?lsm/file_ioctl")
+int file_ioctl(u64 *ctx)
+{
+	return judge_ioctl(ctx);
+}
+
+/* The same for 32-bit programs: C05 */
+SEC("?lsm/file_ioctl_compat")
+int file_ioctl_compat(u64 *ctx)
+{
+	return judge_ioctl(ctx);
+}

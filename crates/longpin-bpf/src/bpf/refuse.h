@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The one way to a refusal: is the file a suspect, is a page of the range pinned, is the guard armed? */
+#ifndef LONGPIN_REFUSE_H
+#define LONGPIN_REFUSE_H
+
+#include "events.h"
+#include "rules.h"
+#include "suspects.h"
+#include "walk.h"
+
+/* What somebody is about to do to a file. */
+struct act {
+	u64 inode;
+	u64 first; /* page indexes, inclusive */
+	u64 last;
+	u64 detail;
+	u32 operation;
+	u32 often; /* is asked often: look for lost hints now and then only */
+	u64 page;  /* out: the first pinned page that it meets */
+};
+
+#define WHOLE_FILE .first = 0, .last = ~0ULL
+
+/* Whom does the guard refuse just now? */
+static __always_inline bool is_armed(void)
+{
+	u32 mode = state.mode;
+
+	if (mode == MODE_ENFORCING || mode == MODE_AUDIT)
+		return true;
+	return mode == MODE_PROVING && bpf_get_current_pid_tgid() >> 32 == state.prover;
+}
+
+#define NO_PAGE (~0ULL)
+
+/* The first page of the range that is pinned long-term. A walk that cannot finish says that there is one. */
+static __noinline u64 first_pinned(u64 inode, u64 first, u64 last)
+{
+	struct walk walk = {
+		.index = first,
+		.end = last,
+		.only_first = 1,
+		.max_steps = MAX_STEPS,
+	};
+
+	__sync_fetch_and_add(&state.walks, 1);
+	walk_pages(inode, &walk);
+	if (walk.pages)
+		return walk.first_pinned;
+	if (walk.finished)
+		return NO_PAGE;
+	__sync_fetch_and_add(&state.unfinished, 1);
+	return first;
+}
+
+#define ACT_ACTIONS (1 << RULE_EXEMPT)
+
+static __always_inline bool is_exempt(const struct act *act)
+{
+	struct query query = { .inode = act->inode, .actions = ACT_ACTIONS };
+
+	return state.rules & RULES_EXEMPT && find_rule(&query);
+}
+
+/* What a held file answers: ETXTBSY for all but the exempt, unless the guard only records. */
+static __noinline bool decide(const struct act *act)
+{
+	struct suspect *known = find_suspect(act->inode);
+	struct happening what = {
+		.kind = EVENT_REFUSED,
+		.operation = act->operation,
+		.detail = act->detail,
+		.inode = act->inode,
+		.first = act->first,
+		.last = act->last,
+		.page = act->page,
+		.row = known ? known->row : 0,
+	};
+
+	if (is_exempt(act)) {
+		what.kind = EVENT_EXEMPTED;
+		__sync_fetch_and_add(&state.exempted, 1);
+	} else if (state.mode == MODE_AUDIT) {
+		what.kind = EVENT_WOULD_REFUSE;
+		__sync_fetch_and_add(&state.would_refuse, 1);
+	} else {
+		__sync_fetch_and_add(&state.refused, 1);
+	}
+	record(&what);
+	return what.kind == EVENT_REFUSED;
+}
+
+static __noinline bool is_refused(struct act *act)
+{
+	if (!is_regular(act->inode))
+		return false;
+	if (act->often ? !is_suspect_lately(act->inode) : !is_suspect(act->inode))
+		return false;
+	act->page = first_pinned(act->inode, act->first, act->last);
+	return act->page != NO_PAGE && decide(act);
+}
+
+#endif

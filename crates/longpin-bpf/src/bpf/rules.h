@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The administrator's rules. Paths are inodes here, consumers addresses: the user side looked them up. */
+#ifndef LONGPIN_RULES_H
+#define LONGPIN_RULES_H
+
+#include "folio.h"
+#include "names.h"
+
+#define MAX_ANCESTORS 64
+
+struct ascent {
+	u64 dentry;
+	u64 wanted;
+	u32 found;
+};
+
+static long look_at_ancestor(u32 i, struct ascent *a)
+{
+	u64 parent = parent_of(a->dentry);
+
+	a->found = inode_number(a->dentry) == a->wanted;
+	if (a->found || parent == a->dentry || !parent)
+		return 1;
+	a->dentry = parent;
+	return 0;
+}
+
+/* Is this the file, or is the file below this directory? Of the same file system. */
+static __always_inline bool is_below(u64 inode, u64 wanted)
+{
+	struct ascent a = { .dentry = first_dentry(inode), .wanted = wanted };
+
+	if (FIELD64(inode, struct inode, i_ino) == wanted)
+		return true;
+	if (a.dentry)
+		bpf_loop(MAX_ANCESTORS, look_at_ancestor, &a, 0);
+	return a.found;
+}
+
+struct query {
+	u64 stack; /* address of the pin call's stack, STACK_DEPTH frames; 0: no pin */
+	u64 inode;
+	u32 actions; /* bit per action that is asked for */
+	u32 action;  /* of the first rule that matches; 0: none */
+	u32 rules;   /* `state.rules` when it was asked: they may be replaced meanwhile */
+	u32 pad;
+};
+
+static __always_inline bool is_called_from(const struct query *query, u64 start, u64 end)
+{
+	u64 address;
+	u32 i;
+
+	if (start >= end || !query->stack)
+		return false;
+		/* Unrolled: older verifiers take a call in a loop for an endless one. */
+#pragma clang loop unroll(full)
+	for (i = 0; i < STACK_DEPTH; i++) {
+		address = load64(query->stack + i * 8);
+		if (address > start && address <= end)
+			return true;
+	}
+	return false;
+}
+
+static __always_inline bool is_consumer(const struct query *query, const struct rule *rule)
+{
+	u32 i;
+
+#pragma clang loop unroll(full)
+	for (i = 0; i < MAX_RANGES; i++)
+		if (i < rule->ranges &&
+		    is_called_from(query, rule->range[2 * i], rule->range[2 * i + 1]))
+			return true;
+	return false;
+}
+
+static __always_inline bool is_on_path(u64 inode, const struct rule *rule)
+{
+	u64 sb = FIELD64(inode, struct inode, i_sb);
+
+	return FIELD32(sb, struct super_block, s_dev) == rule->dev && is_below(inode, rule->ino);
+}
+
+static __always_inline bool matches(const struct query *query, const struct rule *rule)
+{
+	u32 conditions = rule->conditions;
+
+	if (conditions & RULE_UID && (u32)bpf_get_current_uid_gid() != rule->uid)
+		return false;
+	if (conditions & RULE_CGROUP &&
+	    bpf_get_current_ancestor_cgroup_id(rule->cgroup_level) != rule->cgroup)
+		return false;
+	if (conditions & RULE_CONSUMER && !is_consumer(query, rule))
+		return false;
+	return !(conditions & RULE_PATH) || is_on_path(query->inode, rule);
+}
+
+static long try_rule(u32 i, struct query **in_hand)
+{
+	struct query *query = *in_hand;
+	u32 slot = i + (query->rules & RULES_BANK ? MAX_RULES : 0);
+	struct rule *rule = bpf_map_lookup_elem(&rules, &slot);
+
+	if (!rule || !(query->actions >> (rule->action & 31) & 1) || !matches(query, rule))
+		return 0;
+	query->action = rule->action;
+	return 1;
+}
+
+/* The first rule with one of the actions asked for that matches the current task and the file. */
+__noinline int find_rule(struct query *query)
+{
+	if (!query)
+		return 0;
+	query->action = 0;
+	query->rules = state.rules;
+	bpf_loop(query->rules & RULES_COUNT, try_rule, &query, 0);
+	return query->action;
+}
+
+#endif

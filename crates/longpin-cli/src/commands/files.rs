@@ -1,0 +1,108 @@
+//! `longpin why`, `deny`, `allow`, `release`: single files and holds.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use longpin::admin::{self, Known};
+use longpin::guard::{self, Host, Running};
+
+use super::{ls, watch};
+use crate::cli::{FileArg, Release, Why};
+use crate::output::{human, visible};
+
+pub(crate) fn why(options: &Why) -> anyhow::Result<ExitCode> {
+    let running = Running::open(&Host::default())?;
+    let known = admin::look_up(&running, &options.file)?;
+    let complete = guard::read_status(&running)?.hints_are_complete();
+    if options.json {
+        let holds: Vec<_> = known.holds.iter().map(ls::to_json).collect();
+        let events: Vec<_> = known.events.iter().map(watch::to_json).collect();
+        anstream::println!(
+            "{}",
+            serde_json::json!({
+                "version": 1,
+                "path": options.file.display().to_string(),
+                "rule": known.rule.map(|deny| if deny { "deny" } else { "allow" }),
+                "hints-complete": complete,
+                "holds": holds,
+                "events": events,
+            })
+        );
+    } else {
+        explain(&options.file, &known, complete);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explain(path: &Path, known: &Known, complete: bool) {
+    let path = visible(&path.display().to_string());
+    if known.holds.is_empty() {
+        anstream::println!("{path}: nobody has pinned it");
+    }
+    for hold in &known.holds {
+        let who = hold.owner.as_ref().map_or_else(
+            || "somebody, before the guard began or unseen".to_owned(),
+            |o| {
+                format!(
+                    "{}[{}] uid {} by {}",
+                    visible(&o.command),
+                    o.pid,
+                    o.uid,
+                    o.consumer
+                )
+            },
+        );
+        let range = format!("{}..{}", human(hold.start), human(hold.end));
+        let state = if hold.is_enforced() {
+            "held"
+        } else {
+            "not held"
+        };
+        anstream::println!(
+            "{path}: {state}: {range}, {} pages pinned by {who} ({})",
+            hold.pages,
+            hold.verdict.reason()
+        );
+        if hold.broken > 0 {
+            anstream::println!("{path}: broken: {} pages left it while pinned", hold.broken);
+        }
+    }
+    match known.rule {
+        Some(true) => anstream::println!("{path}: long-term pins are denied"),
+        Some(false) => anstream::println!("{path}: long-term pins are allowed by name"),
+        None => {}
+    }
+    if !complete {
+        anstream::println!("pins may have been missed: every file is looked at before it changes");
+    }
+    for told in &known.events {
+        anstream::println!("{}", visible(&watch::to_line(told)));
+    }
+}
+
+pub(crate) fn set_rule(file: &FileArg, deny: bool) -> anyhow::Result<ExitCode> {
+    let running = Running::open(&Host::default())?;
+    let holds = admin::set_rule(&running, &file.file, deny)?;
+    let path = file.file.display();
+    if !deny {
+        anstream::println!("{path}: long-term pins are allowed");
+        return Ok(ExitCode::SUCCESS);
+    }
+    anstream::println!("{path}: long-term pins are denied until the guard stops");
+    if holds > 0 {
+        anstream::println!("{path}: pins made before go on: {holds} (`longpin why {path}`)");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn release(options: &Release) -> anyhow::Result<ExitCode> {
+    let running = Running::open(&Host::default())?;
+    let hold = admin::release(&running, options.id, options.force)?;
+    anstream::println!(
+        "hold {} released: {} pages of {} stay pinned, and are no longer protected",
+        hold.id,
+        hold.pages,
+        hold.path
+    );
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,238 @@
+//! `longpin watch`: holds begun, ended and broken, operations refused, as they happen.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use longpin::events::{self, Batch, EventKind, Operation, Told};
+use longpin::guard::{GuardError, Host, Running};
+
+use crate::cli::Watch;
+use crate::output::{REFUSED, human, visible};
+
+/// How often the guard is asked.
+const INTERVAL: Duration = Duration::from_millis(250);
+const PAGE: u64 = 4096;
+
+pub(crate) fn run(options: &Watch) -> anyhow::Result<ExitCode> {
+    let host = Host::default();
+    let running = Running::look(&host)?;
+    let mut next = if options.last {
+        events::oldest_number(&running)
+    } else {
+        events::next_number(&running)
+    };
+    drop(running);
+    loop {
+        // Opened anew each time: the guard may have been stopped, or started anew.
+        let batch = match Running::look(&host) {
+            Ok(running) => events::read_events(&running, next)?,
+            Err(GuardError::NotRunning) if !options.last => return Ok(ended(options.json)),
+            Err(err) => return Err(err.into()),
+        };
+        next = batch.next;
+        if !show(&batch, options.json) || options.last {
+            return Ok(ExitCode::SUCCESS);
+        }
+        std::thread::sleep(INTERVAL);
+    }
+}
+
+fn ended(json: bool) -> ExitCode {
+    if json {
+        anstream::println!(r#"{{"version":1,"event":"stopped"}}"#);
+    } else {
+        anstream::println!("the guard was stopped");
+    }
+    ExitCode::from(REFUSED)
+}
+
+/// False when nobody reads any more.
+fn show(batch: &Batch, json: bool) -> bool {
+    use std::io::Write;
+    let mut out = anstream::stdout().lock();
+    let mut lines = Vec::new();
+    if batch.lost > 0 && json {
+        let lost = serde_json::json!({ "version": 1, "event": "lost", "count": batch.lost });
+        lines.push(lost.to_string());
+    } else if batch.lost > 0 {
+        lines.push(format!(
+            "{} events lost: written over before they were read",
+            batch.lost
+        ));
+    }
+    lines.extend(batch.events.iter().map(|told| {
+        if json {
+            to_json(told).to_string()
+        } else {
+            visible(&to_line(told))
+        }
+    }));
+    let written = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
+    written.and_then(|()| out.flush()).is_ok()
+}
+
+fn time(told: &Told) -> String {
+    jiff::Timestamp::UNIX_EPOCH
+        .checked_add(told.time)
+        .map_or_else(
+            |_| "-".into(),
+            |t| t.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+        )
+}
+
+pub(crate) fn kind(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Held => "held",
+        EventKind::Ended => "ended",
+        EventKind::Broken => "broken",
+        EventKind::Refused => "refused",
+        EventKind::WouldRefuse => "would-refuse",
+        EventKind::Exempted => "exempted",
+        EventKind::Denied => "denied",
+        EventKind::NotHeld => "not-held",
+        EventKind::Released => "released",
+    }
+}
+
+/// What somebody did, in the words of its system call.
+fn operation(operation: Operation) -> String {
+    match operation {
+        Operation::Pin => "pin".into(),
+        Operation::Truncate(size) => format!("truncate to {}", human(size)),
+        Operation::Fallocate(mode) => format!("fallocate {}", fallocate_mode(mode)),
+        Operation::Clone => "clone".into(),
+        Operation::Copy => "copy_file_range".into(),
+        Operation::Dedupe => "dedupe".into(),
+        Operation::DirectWrite => "direct write".into(),
+        Operation::Ioctl(command) => format!("ioctl {command:#x}"),
+        Operation::Umount => "umount".into(),
+        Operation::Remount => "remount read-only".into(),
+        Operation::Removal(call) => format!("page removed in {}", system_call(call)),
+        Operation::Unknown(call) => system_call(call),
+    }
+}
+
+fn fallocate_mode(mode: u64) -> String {
+    const NAMES: [&str; 8] = [
+        "KEEP_SIZE",
+        "PUNCH_HOLE",
+        "NO_HIDE_STALE",
+        "COLLAPSE_RANGE",
+        "ZERO_RANGE",
+        "INSERT_RANGE",
+        "UNSHARE_RANGE",
+        "WRITE_ZEROES",
+    ];
+    let names: Vec<&str> = NAMES
+        .iter()
+        .enumerate()
+        .filter(|(bit, _)| mode >> bit & 1 == 1)
+        .map(|(_, name)| *name)
+        .collect();
+    if mode >> NAMES.len() != 0 {
+        return format!("{mode:#x}");
+    }
+    names.join("|")
+}
+
+/// The system calls of x86-64 in which pages come to leave files.
+fn system_call(number: i64) -> String {
+    let name = match number {
+        -1 => "the kernel",
+        1 => "write",
+        3 => "close",
+        11 => "munmap",
+        16 => "ioctl",
+        18 => "pwrite64",
+        20 => "writev",
+        28 => "madvise",
+        60 => "exit",
+        76 => "truncate",
+        77 => "ftruncate",
+        87 => "unlink",
+        166 => "umount2",
+        231 => "exit_group",
+        257 => "openat",
+        263 => "unlinkat",
+        285 => "fallocate",
+        326 => "copy_file_range",
+        426 => "io_uring_enter",
+        other => return format!("system call {other}"),
+    };
+    name.into()
+}
+
+/// First byte, and first byte behind; `None` for the whole file.
+fn range(told: &Told) -> Option<(u64, u64)> {
+    let (first, last) = told.event.range;
+    let end = last.checked_add(1)?.checked_mul(PAGE)?;
+    Some((first.checked_mul(PAGE)?, end))
+}
+
+pub(crate) fn to_line(told: &Told) -> String {
+    let event = &told.event;
+    let range = match range(told) {
+        Some((start, end)) => format!("{}..{}", human(start), human(end)),
+        None => format!("{}..", human(event.range.0.saturating_mul(PAGE))),
+    };
+    let hold = if event.row == 0 {
+        String::new()
+    } else {
+        format!(" hold {}", event.row)
+    };
+    let why = match event.kind {
+        EventKind::NotHeld => format!(": {}", event.verdict.reason()),
+        _ => String::new(),
+    };
+    format!(
+        "{} {:<12} {} {range} by {}[{}] uid {}: {}{hold}{why}",
+        time(told),
+        kind(event.kind),
+        told.path,
+        event.command,
+        event.tgid,
+        event.uid,
+        operation(event.operation),
+    )
+}
+
+pub(crate) fn to_json(told: &Told) -> serde_json::Value {
+    let event = &told.event;
+    let range = range(told);
+    serde_json::json!({
+        "version": 1,
+        "number": event.number,
+        "time": time(told),
+        "event": kind(event.kind),
+        "operation": operation(event.operation),
+        "path": told.path,
+        "start": range.map_or(event.range.0.saturating_mul(PAGE), |(start, _)| start),
+        "end": range.map(|(_, end)| end),
+        "pinned": event.page.saturating_mul(PAGE),
+        "hold": (event.row != 0).then_some(event.row),
+        "pid": event.tgid,
+        "command": event.command,
+        "uid": event.uid,
+        "why": (event.kind == EventKind::NotHeld).then(|| event.verdict.reason()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_have_the_names_of_their_calls() {
+        assert_eq!(operation(Operation::Truncate(4096)), "truncate to 4K");
+        assert_eq!(
+            operation(Operation::Fallocate(3)),
+            "fallocate KEEP_SIZE|PUNCH_HOLE"
+        );
+        assert_eq!(operation(Operation::Fallocate(0x100)), "fallocate 0x100");
+        assert_eq!(
+            operation(Operation::Removal(-1)),
+            "page removed in the kernel"
+        );
+        assert_eq!(operation(Operation::Unknown(9999)), "system call 9999");
+    }
+}

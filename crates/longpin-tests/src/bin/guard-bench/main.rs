@@ -1,0 +1,40 @@
+//! What the guard costs, in instructions: `cargo xtask bench` boots a guest that counts them and runs this there.
+//!
+//! Prints one Markdown document part; nothing here decides whether a figure is good.
+
+mod bpf;
+mod count;
+mod folios;
+mod guard;
+mod held;
+mod hot;
+mod kprobe;
+mod memory;
+mod options;
+mod register;
+mod stages;
+mod table;
+mod walk;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let asked = match options::parse(std::env::args().skip(1)) {
+        Ok(Some(asked)) => asked,
+        Ok(None) => {
+            table::line(options::HELP);
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return complain(&error, 16),
+    };
+    match stages::run(&asked) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error, 2),
+    }
+}
+
+fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "guard-bench: {error:#}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,81 @@
+//! C09 with many more pinners than CPUs.
+
+use anyhow::{Context, Result, ensure};
+use longpin_tests::act::ftruncate;
+use longpin_tests::scratch::FsKind;
+
+use super::actor::Actor;
+use super::{KernelLog, rounds};
+use crate::files::TestFile;
+use crate::guard;
+use crate::pin::{must_allow_soon, must_refuse};
+
+const PINNERS: usize = 16;
+const SHARED: usize = 6;
+const LEN: u64 = 65_536;
+
+/// Sixteen processes pin and unpin on two CPUs, direct writes beside them; each tries to truncate under its own
+/// live pin, and what it pins is what it reads. Six of them share one file: the others' unpins end nothing.
+/// What the guard then says of its hints is true: if they are complete, every file with a live pin is listed
+/// with its process.
+///
+/// Fails when suppressed runs are not counted (`count_misses` answers 0) or the balance is not asked
+/// (`hints_complete` answers true) as soon as one hint is lost, and when an unpin ends a hold.
+pub(super) fn c09_oversubscribed() -> Result<()> {
+    guard::off()?;
+    guard::on()?;
+    let log = KernelLog::mark()?;
+    let files = (0..=PINNERS - SHARED)
+        .map(|_| TestFile::new(FsKind::Tmpfs, LEN))
+        .collect::<Result<Vec<_>>>()?;
+    let sink = TestFile::new(FsKind::Ext4, LEN)?;
+    let seconds = rounds(8, 60);
+    let mut pinners = Vec::new();
+    for number in 0..PINNERS {
+        let file = &files[number.saturating_sub(SHARED - 1)];
+        pinners.push((Actor::start(0)?, file));
+    }
+    let mut writers = [Actor::start(0)?, Actor::start(0)?];
+    for writer in &mut writers {
+        writer.tell(&format!("direct {} {seconds}", sink.path.display()))?;
+    }
+    for (pinner, file) in &mut pinners {
+        pinner.tell(&format!("churn {} 1 {seconds}", file.path.display()))?;
+    }
+    let mut total = 0_u64;
+    for (pinner, _) in &mut pinners {
+        total += pinner.answer()?.parse::<u64>()?;
+    }
+    for writer in &mut writers {
+        println!("{} direct writes", writer.answer()?);
+    }
+    println!("{total} pins, hints {}", guard::status()?["hints"]);
+    ensure!(total > 100, "only {total} pins");
+    every_live_pin_counts(&pinners)?;
+    drop((pinners, writers));
+    for f in &files {
+        must_allow_soon("afterwards", || ftruncate(&f.file, 0))?;
+    }
+    log.must_be_clean()
+}
+
+/// Each pinner has kept its last pin.
+fn every_live_pin_counts(pinners: &[(Actor, &TestFile)]) -> Result<()> {
+    let complete = guard::status()?["hints"] == "complete";
+    for (pinner, f) in pinners {
+        must_refuse("a kept pin", ftruncate(&f.file, 4096))?;
+        f.check_all()?;
+        let holds = guard::holds_on(&f.path)?;
+        let listed = holds.iter().any(|hold| hold["pid"] == pinner.pid());
+        ensure!(
+            listed || !complete,
+            "hints are complete, yet {} is not listed: {holds:?}",
+            pinner.pid()
+        );
+    }
+    guard::must(&["guard", "sweep"])?;
+    for (_, f) in pinners {
+        must_refuse("after a sweep", ftruncate(&f.file, 4096)).context("a kept pin")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! The administrator's rules in force: who may hold, who may not pin, who is never refused.
+
+use std::fs;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use longpin_tests::act::{ftruncate, punch};
+use longpin_tests::mapping::Mapping;
+use longpin_tests::scratch::FsKind;
+
+use crate::child::Pinner;
+use crate::files::TestFile;
+use crate::pin::{must_allow, must_refuse, pin};
+use crate::{Test, guard};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("rules_paths", rules_paths),
+    ("rules_deny_and_allow", rules_deny_and_allow),
+    ("rules_consumers", rules_consumers),
+    ("rules_cgroups", rules_cgroups),
+    ("rules_exempt", rules_exempt),
+    ("rules_longterm", rules_longterm),
+    ("rules_wrong", rules_wrong),
+    ("rules_reload_without_a_gap", rules_reload_without_a_gap),
+];
+
+const CONFIG: &str = "/etc/longpin/longpin.conf";
+const LEN: u64 = 65_536;
+
+/// The rules in force; none again on drop.
+struct Rules;
+
+impl Rules {
+    fn set(text: &str) -> Result<Self> {
+        guard::on()?;
+        fs::create_dir_all("/etc/longpin")?;
+        fs::write(CONFIG, text)?;
+        let rules = Self;
+        guard::must(&["guard", "reload"]).with_context(|| text.to_owned())?;
+        Ok(rules)
+    }
+}
+
+impl Drop for Rules {
+    fn drop(&mut self) {
+        // The next test's own assertions tell if this went wrong.
+        let _ = fs::remove_file(CONFIG);
+        let _ = guard::longpin(&["guard", "reload"]);
+    }
+}
+
+fn is_held(f: &TestFile) -> Result<bool> {
+    Ok(!guard::holds_on(&f.path)?.is_empty())
+}
+
+/// `ignore` and `enforce` by file and by directory; other files are not concerned.
+fn rules_paths() -> Result<()> {
+    let ignored = TestFile::new(FsKind::Tmpfs, LEN)?;
+    let other = TestFile::new(FsKind::Tmpfs, LEN)?;
+    let rules = Rules::set(&format!("ignore path={}\n", ignored.path.display()))?;
+    let _pins = (pin(&ignored, 0, 4096)?, pin(&other, 0, 4096)?);
+    ensure!(!is_held(&ignored)?, "ignored, and held");
+    must_allow("ignored", ftruncate(&ignored.file, 4096))?;
+    must_refuse("the other", ftruncate(&other.file, 0))?;
+    drop(rules);
+    let f = TestFile::new(FsKind::Tmpfs, LEN)?;
+    let dir = f.path.parent().context("no directory")?.display();
+    let _rules = Rules::set(&format!("enforce path={dir}\n"))?;
+    let _reader = Pinner::pin_as("1000", &f.path, 0, 4096)?;
+    must_refuse("a reader's pin below the directory", ftruncate(&f.file, 0))
+}
+
+fn rules_deny_and_allow() -> Result<()> {
+    let allowed = TestFile::new(FsKind::Tmpfs, LEN)?;
+    let denied = TestFile::new(FsKind::Tmpfs, LEN)?;
+    let dir = denied.path.parent().context("no directory")?.display();
+    let text = format!("allow path={}\ndeny path={dir}\n", allowed.path.display());
+    let _rules = Rules::set(&text)?;
+    ensure!(
+        Pinner::pin(&denied.path, 0, 4096).is_err(),
+        "a denied pin came back"
+    );
+    let _pinner = Pinner::pin(&allowed.path, 0, 4096).context("allowed before")?;
+    must_refuse("allowed, so held", ftruncate(&allowed.file, 0))
+}
+
+/// A consumer is told by its code in the kernel.
+fn rules_consumers() -> Result<()> {
+    let ring = TestFile::new(FsKind::Tmpfs, LEN)?;
+    let _rules = Rules::set("ignore consumer=io_uring\n")?;
+    let _pin = pin(&ring, 0, 4096)?;
+    ensure!(!is_held(&ring)?, "io_uring is ignored, and held");
+    if cfg!(feature = "rdma") {
+        let region = TestFile::new(FsKind::Ext4, LEN)?;
+        let _pin = pin(&region, 0, 4096)?;
+        must_refuse("rdma", ftruncate(&region.file, 0))?;
+    }
+    Ok(())
+}
+
+fn rules_cgroups() -> Result<()> {
+    let group = "/sys/fs/cgroup/longpin-test";
+    fs::create_dir_all(group)?;
+    let _rules = Rules::set("ignore cgroup=/longpin-test\n")?;
+    let f = TestFile::new(FsKind::Tmpfs, LEN)?;
+    let pid = std::process::id().to_string();
+    fs::write(format!("{group}/cgroup.procs"), &pid)?;
+    let inside = pin(&f, 0, 4096);
+    fs::write("/sys/fs/cgroup/cgroup.procs", &pid)?;
+    let inside = inside?;
+    ensure!(!is_held(&f)?, "pinned inside the group, and held");
+    drop(inside);
+    let _outside = pin(&f, 0, 4096)?;
+    must_refuse("pinned outside", ftruncate(&f.file, 0))
+}
+
+/// Whose operations are never refused; what they do is recorded.
+fn rules_exempt() -> Result<()> {
+    let f = TestFile::new(FsKind::Tmpfs, LEN)?;
+    std::os::unix::fs::chown(&f.path, Some(1000), Some(1000))?;
+    let _rules = Rules::set("exempt uid=1000\n")?;
+    let _pin = pin(&f, 0, 4096)?;
+    must_refuse("root", ftruncate(&f.file, 0))?;
+    let status = Command::new("setpriv")
+        .args(["--reuid", "1000", "--clear-groups", "truncate", "-s", "0"])
+        .arg(&f.path)
+        .status()?;
+    ensure!(status.success(), "the exempt user was refused");
+    let events = guard::events_on(&f.path)?;
+    ensure!(
+        events.iter().any(|event| event["event"] == "exempted"),
+        "events: {events:?}"
+    );
+    Ok(())
+}
+
+/// Pins that do not say that they are long-term, of a consumer that a rule says it of: here those of
+/// process_vm_readv, which are gone by the time it returns.
+fn rules_longterm() -> Result<()> {
+    let f = TestFile::new(FsKind::Tmpfs, LEN)?;
+    let mapping = Mapping::shared(&f.file, 0, 4096, true)?;
+    mapping.touch();
+    let held = || -> Result<usize> {
+        let events = guard::events_on(&f.path)?;
+        Ok(events.iter().filter(|e| e["event"] == "held").count())
+    };
+    let read = || longpin_tests::act::read_foreign(std::process::id(), &mapping);
+    guard::on()?;
+    must_allow("read", read())?;
+    ensure!(held()? == 0, "a short pin is a hold");
+    let rules = Rules::set("longterm consumer=process_vm_rw_core\n")?;
+    must_allow("read", read())?;
+    ensure!(held()? == 1, "no hold by the rule");
+    drop(rules);
+    must_allow("read", read())?;
+    ensure!(held()? == 1, "a hold without the rule");
+    must_allow("truncate", ftruncate(&f.file, 0))
+}
+
+/// Wrong rules change nothing, and a guard does not start with them.
+fn rules_wrong() -> Result<()> {
+    let f = TestFile::new(FsKind::Tmpfs, LEN)?;
+    let _rules = Rules::set(&format!("ignore path={}\n", f.path.display()))?;
+    fs::write(CONFIG, "ignroe uid=0\n")?;
+    let said = guard::longpin(&["guard", "reload"])?;
+    let words = String::from_utf8_lossy(&said.stderr).into_owned();
+    ensure!(!said.status.success(), "a wrong rule was taken");
+    ensure!(
+        words.contains("ignore"),
+        "no word of what was meant: {words}"
+    );
+    let _pin = pin(&f, 0, 4096)?;
+    ensure!(!is_held(&f)?, "the old rule is gone");
+    guard::off()?;
+    let said = guard::longpin(&["guard", "start"])?;
+    ensure!(!said.status.success(), "started with a wrong rule");
+    for left in ["/sys/fs/bpf/longpin", "/sys/fs/bpf/longpin-scratch"] {
+        ensure!(!std::path::Path::new(left).exists(), "{left} is left");
+    }
+    fs::remove_file(CONFIG)?;
+    guard::on()
+}
+
+/// While rules are replaced, what is held stays held.
+fn rules_reload_without_a_gap() -> Result<()> {
+    let f = TestFile::new(FsKind::Tmpfs, LEN)?;
+    let _rules = Rules::set("")?;
+    let _pin = pin(&f, 0, 4096)?;
+    let done = AtomicBool::new(false);
+    let allowed = std::thread::scope(|scope| {
+        let trying = scope.spawn(|| {
+            let mut tries = 0_u32;
+            while !done.load(Ordering::Relaxed) {
+                if ftruncate(&f.file, 0).is_ok() || punch(&f.file, 0, 4096).is_ok() {
+                    return Err(tries);
+                }
+                tries += 1;
+            }
+            Ok(tries)
+        });
+        for round in 0..8 {
+            let uid = 2000 + round;
+            let text = format!("exempt uid={uid}\nignore path=/dev uid={uid}\n");
+            let reloaded = fs::write(CONFIG, text)
+                .map_err(anyhow::Error::from)
+                .and_then(|()| guard::must(&["guard", "reload"]));
+            if let Err(err) = reloaded {
+                done.store(true, Ordering::Relaxed);
+                return Err(err);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        trying
+            .join()
+            .map_err(|_| anyhow::anyhow!("the thread panicked"))
+    })?;
+    let tries = allowed.map_err(|tries| anyhow::anyhow!("allowed after {tries} refusals"))?;
+    ensure!(tries > 100, "only {tries} tries");
+    f.check_all()
+}

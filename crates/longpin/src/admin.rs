@@ -1,0 +1,130 @@
+//! What an administrator does to single files and holds.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use longpin_bpf::rule::RuleAction;
+use longpin_bpf::shared::FileId;
+
+use crate::events::{self, Told};
+use crate::guard::{self, GuardError, Running};
+use crate::holds::{self, Hold};
+
+/// Everything the guard knows of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Its pins, holds or not.
+    pub holds: Vec<Hold>,
+    /// What happened to it, as far as it is still kept.
+    pub events: Vec<Told>,
+    /// Long-term pins are denied (true) or allowed (false) by name.
+    pub rule: Option<bool>,
+}
+
+/// Which file a path leads to, as the kernel sees it.
+///
+/// # Errors
+///
+/// [`GuardError::Open`], [`GuardError::NotRegular`], or what keeps the guard from answering.
+pub fn identify(running: &Running, path: &Path) -> Result<FileId, GuardError> {
+    let opened = |source| GuardError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::options()
+        .read(true)
+        // A pipe without a writer must not stop us.
+        .custom_flags(libc_flags())
+        .open(path)
+        .map_err(opened)?;
+    if !file.metadata().map_err(opened)?.is_file() {
+        return Err(GuardError::NotRegular {
+            path: path.to_owned(),
+        });
+    }
+    running
+        .pinned()
+        .identify(&file)?
+        .ok_or_else(|| GuardError::Probe {
+            what: format!("the inode of {}", path.display()),
+            source: std::io::ErrorKind::Unsupported.into(),
+        })
+}
+
+fn libc_flags() -> i32 {
+    i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0)
+}
+
+/// Everything the guard knows of a file.
+///
+/// # Errors
+///
+/// As [`identify`].
+pub fn look_up(running: &Running, path: &Path) -> Result<Known, GuardError> {
+    let file = identify(running, path)?;
+    let mut holds = holds::read_holds(running)?;
+    holds.retain(|hold| hold.file == file);
+    let rules = running.pinned().file_rules()?;
+    let same = |known: &FileId| FileId { inode: 0, ..file } == *known;
+    Ok(Known {
+        holds,
+        events: events::read_events_of(running, &file)?,
+        rule: rules.iter().find(|(f, _)| same(f)).map(|(_, deny)| *deny),
+    })
+}
+
+/// Deny long-term pins of a file, or allow them whatever broader rule denies them. Until the guard stops.
+/// How many holds are on it now; they go on.
+///
+/// # Errors
+///
+/// As [`identify`].
+pub fn set_rule(running: &Running, path: &Path, deny: bool) -> Result<usize, GuardError> {
+    let file = identify(running, path)?;
+    let action = if deny {
+        RuleAction::Deny
+    } else {
+        RuleAction::Allow
+    };
+    running.pinned().set_file_rule(&file, Some(action))?;
+    let holds = holds::read_holds(running)?;
+    Ok(holds.iter().filter(|hold| hold.file == file).count())
+}
+
+/// Release a hold: its pages stay pinned, and are protected no longer. The file stays held while another row
+/// of it is; a new pin of it is a hold again.
+///
+/// # Errors
+///
+/// [`GuardError::NoSuchHold`]; [`GuardError::Alive`] without `force`.
+pub fn release(running: &Running, id: u64, force: bool) -> Result<Hold, GuardError> {
+    if !guard::read_status(running)?.hints_are_complete() {
+        guard::sweep(running, &mut |_, _| ())?;
+    }
+    let pinned = running.pinned();
+    let holds = holds::read_holds(running)?;
+    let rows = pinned.rows()?;
+    let (Some(hold), Some(row)) = (
+        holds.iter().find(|hold| hold.id == id && id != 0),
+        rows.iter().find(|row| row.id == id),
+    ) else {
+        return Err(GuardError::NoSuchHold { id });
+    };
+    if !force {
+        return Err(GuardError::Alive {
+            id,
+            pages: hold.pages,
+            path: hold.path.clone(),
+            pid: row.tgid,
+        });
+    }
+    pinned.release_row(row)?;
+    let others = holds
+        .iter()
+        .filter(|other| other.file == row.file && other.id != id);
+    if !others.into_iter().any(Hold::is_enforced) {
+        pinned.unhold(&row.file)?;
+    }
+    Ok(hold.clone())
+}

@@ -1,0 +1,188 @@
+//! The one door: everything that the judgement knows of a host is read here.
+
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::path::Path;
+
+use longpin_bpf::facts::PIN_FUNCTIONS;
+use longpin_bpf::offers::Offers;
+use longpin_linux::probe;
+
+use super::{BtfFacts, Fact, GuardFact, HostFacts, SymbolFacts, claims};
+use crate::guard::{GuardError, Host, Running};
+
+/// Look at this host. Changes nothing, and loads nothing.
+#[must_use]
+pub fn read_host(host: &Host) -> HostFacts {
+    let kernel = rustix::system::uname();
+    HostFacts {
+        release: kernel.release().to_string_lossy().into_owned(),
+        machine: kernel.machine().to_string_lossy().into_owned(),
+        page_size: rustix::param::page_size(),
+        privileged: probe::may_load_lsm_programs().unwrap_or(false),
+        security_modules: probe::read_security_modules(&host.security_modules)
+            .map_err(|err| said(&host.security_modules, &err)),
+        lsm_option: fs::read_to_string("/proc/cmdline")
+            .ok()
+            .and_then(|line| lsm_option(&line)),
+        lockdown: read_lockdown(&host.security_modules),
+        btf: read_btf(&host.btf),
+        bpf_fs: probe::is_bpf_fs(&host.bpf_fs).map_err(|err| said(&host.bpf_fs, &err)),
+        symbols: read_symbols(),
+        ftrace_enabled: read_switch("ftrace_enabled"),
+        io_uring_disabled: read_switch("io_uring_disabled"),
+        guard: read_guard(host),
+    }
+}
+
+fn said(path: &Path, err: &std::io::Error) -> String {
+    format!("{}: {err}", path.display())
+}
+
+/// The last one counts, as for the kernel.
+fn lsm_option(line: &str) -> Option<String> {
+    let words = line.split_ascii_whitespace().rev();
+    let mut values = words.filter_map(|word| word.strip_prefix("lsm="));
+    values.next().map(str::to_owned)
+}
+
+/// `/sys/kernel/security/lockdown`: the level in brackets. No file beside the list of modules: no such
+/// module.
+fn read_lockdown(security_modules: &Path) -> Fact<Option<String>> {
+    let path = security_modules.with_file_name("lockdown");
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(lockdown_level(&text))),
+        Err(err) if err.kind() == ErrorKind::NotFound && security_modules.exists() => Ok(None),
+        Err(err) if err.kind() == ErrorKind::NotFound => {
+            Err("securityfs is not mounted".to_owned())
+        }
+        Err(err) => Err(said(&path, &err)),
+    }
+}
+
+fn lockdown_level(text: &str) -> String {
+    let level = text
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'));
+    level.map_or("none", |(level, _)| level).to_owned()
+}
+
+fn read_btf(path: &Path) -> Fact<Option<BtfFacts>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let offers = Offers::read(path).map_err(|_| format!("{} cannot be read", path.display()))?;
+    let functions = claims::functions().into_iter();
+    let tracepoints = claims::tracepoints().into_iter();
+    Ok(Some(BtfFacts {
+        functions: functions
+            .filter_map(|name| Some((name, offers.arguments(name)?)))
+            .collect(),
+        tracepoints: tracepoints
+            .filter(|name| offers.has_tracepoint(name))
+            .collect(),
+    }))
+}
+
+fn read_symbols() -> Fact<SymbolFacts> {
+    let path = Path::new("/proc/kallsyms");
+    let file = fs::File::open(path).map_err(|err| said(path, &err))?;
+    let mut found = SymbolFacts {
+        kptr_restrict: read_switch("kptr_restrict").ok().flatten(),
+        ..SymbolFacts::default()
+    };
+    for line in BufReader::new(file).lines() {
+        note_symbol(&mut found, &line.map_err(|err| said(path, &err))?);
+    }
+    Ok(found)
+}
+
+fn note_symbol(found: &mut SymbolFacts, line: &str) {
+    let mut words = line.split_ascii_whitespace();
+    let shown = words
+        .next()
+        .is_some_and(|address| address.bytes().any(|digit| digit != b'0'));
+    found.shown |= shown;
+    let name = words.nth(1).unwrap_or_default();
+    // A module's function of the same name is another one.
+    let ours = PIN_FUNCTIONS.iter().find(|&&function| function == name);
+    if words.next().is_none() {
+        found.pin_functions.extend(ours);
+    }
+}
+
+/// A number below `/proc/sys/kernel`.
+fn read_switch(name: &str) -> Fact<Option<u32>> {
+    let path = Path::new("/proc/sys/kernel").join(name);
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let number = text.trim().parse().map(Some);
+            number.map_err(|_| format!("{}: {}", path.display(), text.trim()))
+        }
+        Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(said(&path, &err)),
+    }
+}
+
+fn read_guard(host: &Host) -> GuardFact {
+    match Running::open(host) {
+        Ok(_) => GuardFact::Running,
+        Err(GuardError::NotRunning) => GuardFact::NotRunning,
+        Err(err @ GuardError::OtherVersion { .. }) => GuardFact::Other(err.to_string()),
+        Err(err) => GuardFact::Unseen(err.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_level_of_lockdown_is_the_one_in_brackets() {
+        assert_eq!(
+            lockdown_level("none [integrity] confidentiality\n"),
+            "integrity"
+        );
+        assert_eq!(lockdown_level("[none] integrity confidentiality\n"), "none");
+        assert_eq!(lockdown_level(""), "none");
+    }
+
+    #[test]
+    fn the_last_lsm_option_counts() {
+        let line = "quiet lsm=a,b root=/dev/vda lsm=c nolsm=d\n";
+        assert_eq!(lsm_option(line).as_deref(), Some("c"));
+        assert_eq!(lsm_option("quiet"), None);
+    }
+
+    #[test]
+    fn a_list_without_addresses_still_names_functions() {
+        let mut found = SymbolFacts::default();
+        note_symbol(&mut found, "0000000000000000 T pin_user_pages_fast");
+        note_symbol(&mut found, "0000000000000000 t pin_user_pages\t[other]");
+        assert_eq!(
+            (found.shown, found.pin_functions.as_slice()),
+            (false, &["pin_user_pages_fast"][..])
+        );
+        note_symbol(&mut found, "ffffffff81000000 T _text");
+        assert!(found.shown);
+    }
+
+    #[test]
+    fn this_host_can_be_read_by_anybody() {
+        let facts = read_host(&Host::default());
+        assert!(!facts.release.is_empty());
+        assert_eq!(facts.machine == "x86_64", cfg!(target_arch = "x86_64"));
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let modules = dir.path().join("lsm");
+        assert!(read_lockdown(&modules).is_err());
+        fs::write(&modules, "yama").unwrap();
+        assert_eq!(read_lockdown(&modules), Ok(None));
+        assert_eq!(read_btf(&dir.path().join("btf")), Ok(None));
+        fs::write(dir.path().join("btf"), "no BTF").unwrap();
+        assert!(read_btf(&dir.path().join("btf")).is_err());
+    }
+}

@@ -1,0 +1,109 @@
+//! What happened: holds begun, ended and broken, operations refused. The guard keeps the last 1,024
+//! events in the kernel, so that one can ask afterwards; whoever asks too late is told how many are gone.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use longpin_bpf::event::MAX_EVENTS;
+pub use longpin_bpf::event::{Event, EventKind, Operation};
+use longpin_bpf::pinned::Pinned;
+use longpin_bpf::shared::FileId;
+use longpin_linux::mounts::{self, Mount};
+use longpin_linux::probe;
+
+use crate::guard::{GuardError, Running};
+use crate::holds::{end_rows, name_file};
+
+/// An event, with what only the user side knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The event.
+    pub event: Event,
+    /// When, since the epoch.
+    pub time: Duration,
+    /// The file as seen from here; its last name where it has gone.
+    pub path: String,
+}
+
+/// Events in their order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The events.
+    pub events: Vec<Told>,
+    /// How many were written over before they could be read.
+    pub lost: u64,
+    /// Number of the first event that is not in here yet.
+    pub next: u64,
+}
+
+/// Number of the next event that will be recorded.
+#[must_use]
+pub fn next_number(running: &Running) -> u64 {
+    running.pinned().state().next_event.load(Ordering::Acquire)
+}
+
+/// Number of the oldest event that is still kept.
+#[must_use]
+pub fn oldest_number(running: &Running) -> u64 {
+    next_number(running).saturating_sub(MAX_EVENTS)
+}
+
+/// Events from this number on. Looks first for holds that have ended, since nothing tells of that.
+///
+/// # Errors
+///
+/// [`GuardError`].
+pub fn read_events(running: &Running, from: u64) -> Result<Batch, GuardError> {
+    let pinned = running.pinned();
+    end_rows(pinned)?;
+    let end = next_number(running);
+    // A guard that was started anew counts from 0 again.
+    let from = if from > end { 0 } else { from };
+    let mounts = mounts::read_mounts().map_err(|source| GuardError::Probe {
+        what: "the mounts".into(),
+        source,
+    })?;
+    let first = from.max(end.saturating_sub(MAX_EVENTS));
+    let mut batch = Batch {
+        lost: first - from,
+        next: first,
+        ..Batch::default()
+    };
+    for number in first..end {
+        match pinned.event(number)? {
+            Some(event) => batch.events.push(tell(pinned, event, &mounts)?),
+            None if next_number(running) > number + MAX_EVENTS => batch.lost += 1,
+            // Being written: the next call has it.
+            None => break,
+        }
+        batch.next = number + 1;
+    }
+    Ok(batch)
+}
+
+/// The kept events of one file.
+///
+/// # Errors
+///
+/// [`GuardError`].
+pub fn read_events_of(running: &Running, file: &FileId) -> Result<Vec<Told>, GuardError> {
+    let mut batch = read_events(running, oldest_number(running))?;
+    batch.events.retain(|told| told.event.file == *file);
+    Ok(batch.events)
+}
+
+fn tell(pinned: &Pinned, event: Event, mounts: &[Mount]) -> Result<Told, GuardError> {
+    let path = match pinned.inspect(&event.file, 0, 0)? {
+        Some(sight) => name_file(&event.file, &sight, mounts),
+        None if event.name.is_empty() => {
+            let (major, minor) = event.file.device();
+            format!("inode {} on {major}:{minor} (gone)", event.file.ino)
+        }
+        None => format!("{} (gone)", event.name),
+    };
+    Ok(Told {
+        time: probe::boot_to_wall_offset() + event.time,
+        event,
+        path,
+    })
+}

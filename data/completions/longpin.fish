@@ -1,0 +1,129 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_longpin_global_optspecs
+    string join \n v/verbose h/help V/version
+end
+
+function __fish_longpin_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_longpin_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_longpin_using_subcommand
+    set -l cmd (__fish_longpin_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c longpin -n "__fish_longpin_needs_command" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
+complete -c longpin -n "__fish_longpin_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c longpin -n "__fish_longpin_needs_command" -s V -l version -d 'Print version'
+complete -c longpin -n "__fish_longpin_needs_command" -f -a "demo" -d 'Show the hazard and the cure on this host: an io_uring buffer on tmpfs, and a truncate'
+complete -c longpin -n "__fish_longpin_needs_command" -f -a "guard" -d 'Start, stop or look at the guard'
+complete -c longpin -n "__fish_longpin_needs_command" -f -a "ls" -d 'List the files that are pinned now: range, pages, process, consumer'
+complete -c longpin -n "__fish_longpin_needs_command" -f -a "why" -d 'Everything the guard knows of one file: who holds it, and what was refused'
+complete -c longpin -n "__fish_longpin_needs_command" -f -a "watch" -d 'Show holds that begin, end or break, and operations that are refused'
+complete -c longpin -n "__fish_longpin_needs_command" -f -a "deny" -d 'Say of one file that nobody may pin it long-term; who does so is killed'
+complete -c longpin -n "__fish_longpin_needs_command" -f -a "allow" -d 'Take that back'
+complete -c longpin -n "__fish_longpin_needs_command" -f -a "release" -d 'Give up the protection of a hold whose pages are still pinned'
+complete -c longpin -n "__fish_longpin_needs_command" -f -a "doctor" -d 'What this host can enforce, claim by claim, and what to change if it cannot'
+complete -c longpin -n "__fish_longpin_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c longpin -n "__fish_longpin_using_subcommand demo" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
+complete -c longpin -n "__fish_longpin_using_subcommand demo" -s h -l help -d 'Print help'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and not __fish_seen_subcommand_from start stop status reload sweep check-config help" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and not __fish_seen_subcommand_from start stop status reload sweep check-config help" -s h -l help -d 'Print help'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and not __fish_seen_subcommand_from start stop status reload sweep check-config help" -f -a "start" -d 'Load the guard into the kernel, prove it, and leave it there; no process stays'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and not __fish_seen_subcommand_from start stop status reload sweep check-config help" -f -a "stop" -d 'Take the guard out of the kernel'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and not __fish_seen_subcommand_from start stop status reload sweep check-config help" -f -a "status" -d 'What the guard enforces, and what it has done. Exit status 1 when it is not running'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and not __fish_seen_subcommand_from start stop status reload sweep check-config help" -f -a "reload" -d 'Put the rules of /etc/longpin/longpin.conf into force anew, in one step'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and not __fish_seen_subcommand_from start stop status reload sweep check-config help" -f -a "sweep" -d 'Look at every page frame for pins that were not seen, so that fewer files need a walk'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and not __fish_seen_subcommand_from start stop status reload sweep check-config help" -f -a "check-config" -d 'Read the rules and say what they mean on this host, without putting them into force'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and not __fish_seen_subcommand_from start stop status reload sweep check-config help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from start" -s m -l max-files -d 'Room for so many pinned files, 65,536 if not said: 16 bytes each, and 400 while it is pinned' -r
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from start" -s a -l audit -d 'Record what would be refused, and refuse nothing'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from start" -s p -l partial -d 'Also where this kernel can enforce a part of the claims only'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from start" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from start" -s h -l help -d 'Print help'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from stop" -s f -l force -d 'Also with live holds: the files lose their protection'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from stop" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from stop" -s h -l help -d 'Print help'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from status" -s J -l json -d 'One JSON object'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from status" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from reload" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from reload" -s h -l help -d 'Print help'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from sweep" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from sweep" -s h -l help -d 'Print help'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from check-config" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from check-config" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from help" -f -a "start" -d 'Load the guard into the kernel, prove it, and leave it there; no process stays'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from help" -f -a "stop" -d 'Take the guard out of the kernel'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from help" -f -a "status" -d 'What the guard enforces, and what it has done. Exit status 1 when it is not running'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from help" -f -a "reload" -d 'Put the rules of /etc/longpin/longpin.conf into force anew, in one step'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from help" -f -a "sweep" -d 'Look at every page frame for pins that were not seen, so that fewer files need a walk'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from help" -f -a "check-config" -d 'Read the rules and say what they mean on this host, without putting them into force'
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c longpin -n "__fish_longpin_using_subcommand ls" -s o -l output -d 'Which columns, in which order' -r -f -a "id\t'Number of the hold, for `release`'
+kind\t'pin, or broken: pages left the file while pinned'
+level\t'What is refused: layout, or none'
+path\t'The file, as seen from here'
+start\t'First pinned byte'
+end\t'First byte after the last pinned one'
+pages\t'Pages pinned now'
+pid\t'Process'
+command\t'Its name'
+consumer\t'Who pinned in the kernel'
+cgroup\t'cgroup v2 path'
+since\t'Time of the first pin'
+uid\t'User'
+broken\t'Pages that left the file while pinned'
+why\t'Why it is a hold, or is none'"
+complete -c longpin -n "__fish_longpin_using_subcommand ls" -s a -l all -d 'Also pins that are no holds, and why'
+complete -c longpin -n "__fish_longpin_using_subcommand ls" -s J -l json -d 'One JSON object: {"version":1,"holds":[...]}; ranges in bytes'
+complete -c longpin -n "__fish_longpin_using_subcommand ls" -s b -l bytes -d 'START and END in bytes, not in human units'
+complete -c longpin -n "__fish_longpin_using_subcommand ls" -s n -l noheadings -d 'No header line'
+complete -c longpin -n "__fish_longpin_using_subcommand ls" -s r -l raw -d 'One blank between columns, blanks within them as \\x20'
+complete -c longpin -n "__fish_longpin_using_subcommand ls" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
+complete -c longpin -n "__fish_longpin_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c longpin -n "__fish_longpin_using_subcommand why" -s J -l json -d 'One JSON object'
+complete -c longpin -n "__fish_longpin_using_subcommand why" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
+complete -c longpin -n "__fish_longpin_using_subcommand why" -s h -l help -d 'Print help'
+complete -c longpin -n "__fish_longpin_using_subcommand watch" -s l -l last -d 'Show the last 1,024 events, and end'
+complete -c longpin -n "__fish_longpin_using_subcommand watch" -s J -l json -d 'One JSON object a line'
+complete -c longpin -n "__fish_longpin_using_subcommand watch" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
+complete -c longpin -n "__fish_longpin_using_subcommand watch" -s h -l help -d 'Print help'
+complete -c longpin -n "__fish_longpin_using_subcommand deny" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
+complete -c longpin -n "__fish_longpin_using_subcommand deny" -s h -l help -d 'Print help'
+complete -c longpin -n "__fish_longpin_using_subcommand allow" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
+complete -c longpin -n "__fish_longpin_using_subcommand allow" -s h -l help -d 'Print help'
+complete -c longpin -n "__fish_longpin_using_subcommand release" -s f -l force -d 'Also while its pages are pinned: the device may lose the file'
+complete -c longpin -n "__fish_longpin_using_subcommand release" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
+complete -c longpin -n "__fish_longpin_using_subcommand release" -s h -l help -d 'Print help'
+complete -c longpin -n "__fish_longpin_using_subcommand doctor" -s J -l json -d 'One JSON object: {"version":1,"verdict":...,"checks":[...],"claims":[...]}'
+complete -c longpin -n "__fish_longpin_using_subcommand doctor" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
+complete -c longpin -n "__fish_longpin_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor help" -f -a "demo" -d 'Show the hazard and the cure on this host: an io_uring buffer on tmpfs, and a truncate'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor help" -f -a "guard" -d 'Start, stop or look at the guard'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor help" -f -a "ls" -d 'List the files that are pinned now: range, pages, process, consumer'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor help" -f -a "why" -d 'Everything the guard knows of one file: who holds it, and what was refused'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor help" -f -a "watch" -d 'Show holds that begin, end or break, and operations that are refused'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor help" -f -a "deny" -d 'Say of one file that nobody may pin it long-term; who does so is killed'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor help" -f -a "allow" -d 'Take that back'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor help" -f -a "release" -d 'Give up the protection of a hold whose pages are still pinned'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor help" -f -a "doctor" -d 'What this host can enforce, claim by claim, and what to change if it cannot'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and __fish_seen_subcommand_from guard" -f -a "start" -d 'Load the guard into the kernel, prove it, and leave it there; no process stays'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and __fish_seen_subcommand_from guard" -f -a "stop" -d 'Take the guard out of the kernel'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and __fish_seen_subcommand_from guard" -f -a "status" -d 'What the guard enforces, and what it has done. Exit status 1 when it is not running'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and __fish_seen_subcommand_from guard" -f -a "reload" -d 'Put the rules of /etc/longpin/longpin.conf into force anew, in one step'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and __fish_seen_subcommand_from guard" -f -a "sweep" -d 'Look at every page frame for pins that were not seen, so that fewer files need a walk'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and __fish_seen_subcommand_from guard" -f -a "check-config" -d 'Read the rules and say what they mean on this host, without putting them into force'
