@@ -25,7 +25,7 @@ mod writes;
 mod xfs;
 mod zlib;
 
-pub use ground::{Ground, Home};
+pub use ground::{Ground, Home, reserve_huge_pages};
 pub use victim::{Build, Donor, Victim};
 
 /// One way to touch a file.

@@ -94,11 +94,27 @@ pub struct Ground {
     other: Vec<u8>,
 }
 
+/// Huge pages for the files of hugetlbfs. Memory is fragmented soon, so ask before anything else is done.
+pub fn reserve_huge_pages() -> Result<()> {
+    const WANTED: u32 = 24;
+    let pool = "/proc/sys/vm/nr_hugepages";
+    for _ in 0..5 {
+        std::fs::write(pool, WANTED.to_string()).context("cannot get huge pages")?;
+        let got: u32 = std::fs::read_to_string(pool)?.trim().parse()?;
+        if got >= WANTED {
+            return Ok(());
+        }
+        std::fs::write("/proc/sys/vm/drop_caches", "3")?;
+        std::fs::write("/proc/sys/vm/compact_memory", "1")?;
+    }
+    anyhow::bail!("memory is too fragmented for {WANTED} huge pages")
+}
+
 impl Ground {
     /// Makes it.
     pub fn new(home: Home) -> Result<Self> {
         if home == Home::Hugetlbfs {
-            std::fs::write("/proc/sys/vm/nr_hugepages", "24").context("cannot get huge pages")?;
+            reserve_huge_pages()?;
         }
         let scratch = match home.kind() {
             None => None,

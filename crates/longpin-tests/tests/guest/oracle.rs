@@ -33,6 +33,7 @@ struct Column {
 
 fn oracle_detachment() -> Result<()> {
     guard::off()?;
+    operations::reserve_huge_pages()?;
     let mut eye = Eye::new().context("no device that pins")?;
     let mut columns = Vec::new();
     for home in Home::ALL.iter().filter(|home| wanted("HOME", home.name())) {

@@ -71,6 +71,9 @@ const DELIBERATE: &[Refusal] = &[
     may("journal its data"),
     // The page would stay, but the device would write to a file system that must not be written.
     must("remount read-only"),
+    // It gives the file other blocks, and keeps the pages.
+    may("fallocate UNSHARE_RANGE"),
+    may("UNSHARE_RANGE of shared"),
     // C04, where the pin may be writable.
     may("FICLONE from"),
     may("FICLONERANGE from"),
