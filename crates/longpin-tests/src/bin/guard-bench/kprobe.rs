@@ -32,17 +32,19 @@ struct Attributes {
     offset: u64,
 }
 
-/// Attach at the entry of the function that the guard's program is named after: old kernels do not say where the link of
-/// a kprobe leads.
+/// The guard's programs on kprobes: the name of the link, the function, and whether it runs when the function returns. Old
+/// kernels do not say where the link of a kprobe leads.
+const PROBES: [(&str, &str, bool); 2] = [
+    ("remote_probe_entry", "pin_user_pages_remote", false),
+    ("remote_probe_exit", "pin_user_pages_remote", true),
+];
+
+/// Attach where the guard's program of this name is.
 pub(crate) fn attach(program: &OwnedFd, name: &str) -> Result<OwnedFd> {
-    let function = name
-        .strip_suffix("_kprobe")
-        .or_else(|| name.strip_suffix("_entry"));
-    let (function, at_return) = match (function, name.strip_suffix("_exit")) {
-        (_, Some(function)) => (function, true),
-        (function, None) => (function.unwrap_or(name), false),
-    };
-    let event = open(function, at_return).with_context(|| format!("no kprobe on {function}"))?;
+    let probe = PROBES.iter().find(|probe| probe.0 == name);
+    let (_, function, at_return) =
+        probe.with_context(|| format!("where is {name}? PROBES in kprobe.rs must say"))?;
+    let event = open(function, *at_return).with_context(|| format!("no kprobe on {function}"))?;
     // SAFETY: both descriptors are open.
     let link = unsafe {
         sys::bpf_link_create(
