@@ -62,7 +62,6 @@ fn all_tests() -> Vec<(Test, bool)> {
         .chain(shutdown::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
-    quick
-        .chain(walk::LONG_TESTS.iter().map(|&test| (test, true)))
-        .collect()
+    let long = walk::LONG_TESTS.iter().chain(hard::LONG_TESTS);
+    quick.chain(long.map(|&test| (test, true))).collect()
 }
