@@ -77,13 +77,24 @@ pub(super) const OPERATIONS: &[Operation] = &[
     }),
     Operation::new("btrfs resize, shrinking", "C05", BTRFS, |v| {
         let mounted = mounted(v)?;
-        let answer = RESIZE.ask(&mounted, &mut volume("-32m")?);
-        RESIZE.ask(&mounted, &mut volume("max")?)?;
+        let answer = resize(&mounted, "-32m")?;
+        resize(&mounted, "max")?.context("make it as large as before")?;
         Ok(answer)
     }),
     Operation::new("btrfs device remove", "C05", BTRFS, remove_device),
     Operation::new("btrfs device replace", "C05", BTRFS, replace_device),
 ];
+
+/// Resizes the only device; its number is 1 until it has been removed and added again.
+fn resize(mounted: &File, size: &str) -> Result<Outcome> {
+    for number in 1..10 {
+        let answer = RESIZE.ask(mounted, &mut volume(&format!("{number}:{size}"))?);
+        if answer != Err(rustix::io::Errno::NODEV) {
+            return Ok(answer);
+        }
+    }
+    anyhow::bail!("no device has a number below 10")
+}
 
 fn mounted(victim: &Victim<'_>) -> Result<File> {
     Ok(File::open(victim.ground.dir()?)?)
