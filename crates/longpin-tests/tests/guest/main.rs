@@ -56,12 +56,14 @@ fn all_tests() -> Vec<(Test, bool)> {
         .chain(oracle::TESTS)
         .chain(admin::TESTS)
         .chain(rules::TESTS)
-        .chain(config::TESTS)
         .chain(consumers::TESTS)
         .chain(hard::TESTS)
-        .chain(shutdown::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
-    let long = walk::LONG_TESTS.iter().chain(hard::LONG_TESTS);
+    let long = walk::LONG_TESTS
+        .iter()
+        .chain(config::TESTS)
+        .chain(shutdown::TESTS)
+        .chain(hard::LONG_TESTS);
     quick.chain(long.map(|&test| (test, true))).collect()
 }
