@@ -57,7 +57,9 @@ static __always_inline bool take_note(u64 target, struct note *out)
 	if (!note || note->target != target)
 		return false;
 	*out = *note;
-	note->target = 0;
+	/* Some file systems ask about one remount twice. */
+	if (note->operation != OP_REMOUNT)
+		note->target = 0;
 	return true;
 }
 
