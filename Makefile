@@ -5,7 +5,7 @@ ROW   ?= latest
 CMD   ?= uname -a
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup kernels demo test test-long bench bench-all vm lint
+.PHONY: help setup kernels demo test test-long test-weakened bench bench-all vm lint
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -27,6 +27,9 @@ test: setup ## Host tests, then guest tests on every kernel
 
 test-long: setup ## The same with the slow tests
 	@LONGPIN_LONG=1 $(XTASK) test
+
+test-weakened: setup ## See that tests fail when the guard is weaker, on kernel ROW
+	@$(XTASK) weakened --kernel $(ROW)
 
 bench: setup ## Count what the guard costs, in instructions, on kernel ROW (emulated: some minutes)
 	@$(XTASK) bench $(ROW)

@@ -3,6 +3,7 @@
 use crate::bench::BenchArgs;
 use crate::kernels::Kernel;
 use crate::vm::{Guest, ScratchFs, parse_memory};
+use crate::weakened::WeakenedArgs;
 use crate::{demo, docs, kernels, lint, rows, setup, test};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Vm(VmArgs),
     /// Run the host tests, then the guest tests on every kernel. LONGPIN_LONG=1: the slow ones, too
     Test,
+    /// Take mechanisms out of the guard, one at a time, and see that a test fails each time
+    Weakened(WeakenedArgs),
     /// Show the hazard and the cure with a real kernel and soft-RoCE
     Demo,
     /// Count in instructions what the guard costs, on kernels that run emulated
@@ -105,6 +108,7 @@ impl Command {
             Self::Kernels(args) => args.run().map(|()| 0),
             Self::Vm(args) => args.run(),
             Self::Test => test::run(),
+            Self::Weakened(args) => args.run(),
             Self::Demo => demo::run(),
             Self::Bench(args) => args.run(),
             Self::Lint => lint::run(),

@@ -19,6 +19,7 @@ mod tally;
 mod test;
 mod ui;
 mod vm;
+mod weakened;
 
 use clap::Parser;
 use std::process::ExitCode;

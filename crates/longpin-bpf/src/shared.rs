@@ -1,7 +1,7 @@
 //! The Rust twins of `bpf/shared.h`: plain bytes in the kernel's tables, typed values here.
 
 /// Layout version of everything pinned; raised with each change of `shared.h`.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 /// Most suspect files, unless a start says otherwise.
 pub const MAX_FILES: u32 = 65_536;
 /// How many programs watch the entries of pin functions, at most.
@@ -17,7 +17,7 @@ pub const ROW_KEY_LEN: usize = 24;
 /// Bytes of `struct row`.
 pub const ROW_LEN: usize = 232;
 /// Bytes of `struct suspect`.
-pub(crate) const SUSPECT_LEN: usize = 56;
+pub(crate) const SUSPECT_LEN: usize = 64;
 /// Bytes of `struct sight` before the names.
 pub const SIGHT_HEAD_LEN: usize = 88;
 /// Bytes of the short name kept in rows and events, terminator included.
@@ -70,6 +70,8 @@ pub struct Suspect {
     pub owner: u32,
     /// Pages that left it while they were pinned.
     pub broken: u64,
+    /// Rows up to this number are of an earlier file with the same inode.
+    pub born: u64,
 }
 
 /// Whether a row is a hold; if not, why.
@@ -247,6 +249,7 @@ pub(crate) fn parse_suspect(key: &[u8], value: &[u8]) -> Option<Suspect> {
         held: u32_at(value, 16) & 1 == 1,
         owner: u32_at(value, 20),
         broken: u64_at(value, 32),
+        born: u64_at(value, 56),
     })
 }
 

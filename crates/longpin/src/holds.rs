@@ -87,8 +87,8 @@ pub(crate) fn read(pinned: &Pinned) -> Result<Vec<Hold>, GuardError> {
     let mut holds = Vec::new();
     let mut explained: HashMap<FileId, Vec<(u64, u64)>> = HashMap::new();
     for row in pinned.rows()? {
-        match pinned.inspect(&row.file, row.first, row.last)? {
-            Some(sight) if sight.pages > 0 => {
+        match look(pinned, &reader.suspects, &row)? {
+            Some(sight) => {
                 explained
                     .entry(row.file)
                     .or_default()
@@ -96,7 +96,7 @@ pub(crate) fn read(pinned: &Pinned) -> Result<Vec<Hold>, GuardError> {
                 let hold = reader.describe_row(&row, &sight);
                 holds.extend(split_runs(pinned, &row, &sight, hold)?);
             }
-            _ => end(pinned, &row)?,
+            None => end(pinned, &row)?,
         }
     }
     for suspect in reader.suspects.values() {
@@ -142,13 +142,33 @@ fn split_runs(
 /// Rows whose pages are no longer pinned are removed, and recorded as ended; how many rows are left.
 pub(crate) fn end_rows(pinned: &Pinned) -> Result<usize, GuardError> {
     let mut left = 0;
+    let suspects = read_suspects(pinned)?;
     for row in pinned.rows()? {
-        match pinned.inspect(&row.file, row.first, row.last)? {
-            Some(sight) if sight.pages > 0 => left += 1,
-            _ => end(pinned, &row)?,
+        match look(pinned, &suspects, &row)? {
+            Some(_) => left += 1,
+            None => end(pinned, &row)?,
         }
     }
     Ok(left)
+}
+
+/// By the address of the inode.
+type Suspects = HashMap<u64, Suspect>;
+
+/// Before the rows: a row that is newer than its suspect is the suspect's.
+fn read_suspects(pinned: &Pinned) -> Result<Suspects, GuardError> {
+    let suspects = pinned.suspects()?.into_iter();
+    Ok(suspects.map(|s| (s.file.inode, s)).collect())
+}
+
+/// What of a row is pinned now; `None`: nothing, or its file has gone and left its inode to another.
+fn look(pinned: &Pinned, suspects: &Suspects, row: &Row) -> Result<Option<Sight>, GuardError> {
+    let known = suspects.get(&row.file.inode);
+    if known.is_some_and(|suspect| row.id <= suspect.born) {
+        return Ok(None);
+    }
+    let sight = pinned.inspect(&row.file, row.first, row.last)?;
+    Ok(sight.filter(|sight| sight.pages > 0))
 }
 
 /// The row's hold is over; the file need not be walked any more if nothing else of it is pinned.
@@ -159,17 +179,17 @@ fn end(pinned: &Pinned, row: &Row) -> Result<(), GuardError> {
 }
 
 /// Files that were held, and of which only pins are left that are no holds, are held no longer.
-fn unhold_readers(
-    pinned: &Pinned,
-    suspects: &HashMap<FileId, Suspect>,
-    holds: &[Hold],
-) -> Result<(), GuardError> {
+fn unhold_readers(pinned: &Pinned, suspects: &Suspects, holds: &[Hold]) -> Result<(), GuardError> {
     let mut held: HashMap<FileId, bool> = HashMap::new();
     for hold in holds {
         *held.entry(hold.file).or_default() |= hold.is_enforced();
     }
     for (file, held) in held {
-        if !held && suspects.get(&file).is_some_and(|suspect| suspect.held) {
+        if !held
+            && suspects
+                .get(&file.inode)
+                .is_some_and(|suspect| suspect.held)
+        {
             pinned.unhold(&file)?;
         }
     }
@@ -178,7 +198,7 @@ fn unhold_readers(
 
 /// What rows and sights are described with.
 struct Reader {
-    suspects: HashMap<FileId, Suspect>,
+    suspects: Suspects,
     mounts: Vec<Mount>,
     symbols: Kallsyms,
     cgroups: HashMap<u64, String>,
@@ -190,10 +210,10 @@ impl Reader {
             let what = what.to_owned();
             move |source| GuardError::Probe { what, source }
         };
-        let suspects = pinned.suspects()?.into_iter();
+        let suspects = read_suspects(pinned)?;
         let mounts = mounts::read_mounts().map_err(probe("the mounts"))?;
         Ok(Self {
-            suspects: suspects.map(|suspect| (suspect.file, suspect)).collect(),
+            suspects,
             symbols: Kallsyms::read().map_err(probe("the kernel's symbols"))?,
             cgroups: cgroups::read_paths(&mounts),
             mounts,
@@ -237,7 +257,7 @@ impl Reader {
             start: first.saturating_mul(PAGE),
             end: last.saturating_add(1).saturating_mul(PAGE),
             pages: sight.pages,
-            broken: self.suspects.get(file).map_or(0, |s| s.broken),
+            broken: self.suspects.get(&file.inode).map_or(0, |s| s.broken),
             owner: None,
             file: *file,
         }

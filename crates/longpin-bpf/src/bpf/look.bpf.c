@@ -32,6 +32,14 @@ static __noinline int read_names(u64 inode, struct sight *sight)
 	return 0;
 }
 
+/* What was an inode, until its memory is used again: it has left the list of its file system. */
+static __always_inline bool is_evicted(u64 inode)
+{
+	u64 link = ADDRESS_OF(inode, struct inode, i_sb_list);
+
+	return load64(link) == link;
+}
+
 /*
  * inspect(inode, ino, dev << 32 | generation, first, last, only_run, nonce): fills `sights`; -ENOENT: the
  * inode is gone
@@ -53,7 +61,7 @@ int inspect(u64 *ctx)
 	u32 zero = 0;
 
 	sight = bpf_map_lookup_elem(&sights, &zero);
-	if (!sight || !same_file(&wanted, &found) || !is_regular(inode))
+	if (!sight || !same_file(&wanted, &found) || !is_regular(inode) || is_evicted(inode))
 		return -ENOENT;
 	sight->nonce = 0;
 	barrier();
@@ -192,31 +200,11 @@ int end_row(u64 *ctx)
 {
 	struct row_key key = { .inode = ctx[0], .caller = ctx[1], .tgid = ctx[2] };
 	struct row *row = bpf_map_lookup_elem(&rows, &key);
-	struct event *event;
-	u64 number;
 
 	if (!row || !row->id || row->pins != ctx[4])
 		return -ENOENT;
-	if (is_recording()) {
-		event = begin_event(&number);
-		if (!event)
-			return -ENOENT;
-		event->kind = ctx[3];
-		event->operation = OP_PIN;
-		event->detail = 0;
-		event->tgid = key.tgid;
-		event->uid = row->uid;
-		event->inode = key.inode;
-		event->file = row->file;
-		event->first = row->first;
-		event->last = row->last;
-		event->page = row->first;
-		event->row = row->id;
-		event->verdict = row->verdict;
-		__builtin_memcpy(event->comm, row->comm, sizeof(event->comm));
-		__builtin_memcpy(event->name, row->name, sizeof(event->name));
-		finish_event(event, number);
-	}
+	if (tell_in_name_of(row, key.inode, key.tgid, ctx[3]))
+		return -ENOENT;
 	if (ctx[3] == EVENT_ENDED)
 		bpf_map_delete_elem(&rows, &key);
 	else

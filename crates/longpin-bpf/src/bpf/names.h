@@ -6,16 +6,22 @@
 #include "kread.h"
 #include "shared.h"
 
-/* The first of the names that an inode has in the dentry cache; 0: none. */
+/*
+ * The first of the names that an inode has in the dentry cache; 0: none. In an inode that is being freed the
+ * place holds something else: a name knows its inode.
+ */
 static __always_inline u64 first_dentry(u64 inode)
 {
 	u64 alias = load64(ADDRESS_OF(inode, struct inode, i_dentry));
+	u64 dentry;
 
 	if (!alias)
 		return 0;
 	if (bpf_core_field_exists(((struct dentry *)0)->d_alias))
-		return alias - bpf_core_field_offset(((struct dentry *)0)->d_alias);
-	return alias - bpf_core_field_offset(((struct dentry___d_u *)0)->d_u.d_alias);
+		dentry = alias - bpf_core_field_offset(((struct dentry *)0)->d_alias);
+	else
+		dentry = alias - bpf_core_field_offset(((struct dentry___d_u *)0)->d_u.d_alias);
+	return FIELD64(dentry, struct dentry, d_inode) == inode ? dentry : 0;
 }
 
 static __always_inline u64 parent_of(u64 dentry)

@@ -113,13 +113,53 @@ static __always_inline struct row_key key_of(const struct claim *claim)
 	return key;
 }
 
+/* Of this very file, and not of one that had its inode's address and number before? */
+static __always_inline bool is_row_of(const struct row *row, u64 inode)
+{
+	struct file_identity file = identify(inode);
+	struct suspect *known;
+
+	if (!same_file(&row->file, &file))
+		return false;
+	known = find_suspect(inode);
+	return !known || row->id > known->born;
+}
+
 static __noinline bool find_row(const struct claim *claim)
 {
 	struct row_key key = key_of(claim);
-	struct file_identity file = identify(claim->inode);
 	struct row *row = bpf_map_lookup_elem(&rows, &key);
 
-	return row && same_file(&row->file, &file);
+	return row && is_row_of(row, claim->inode);
+}
+
+/* An event about a row, in the name of its process. */
+static __noinline int tell_in_name_of(const struct row *row, u64 inode, u32 tgid, u32 kind)
+{
+	struct event *event;
+	u64 number;
+
+	if (!is_recording())
+		return 0;
+	event = begin_event(&number);
+	if (!event)
+		return -ENOENT;
+	event->kind = kind;
+	event->operation = OP_PIN;
+	event->detail = 0;
+	event->tgid = tgid;
+	event->uid = row->uid;
+	event->inode = inode;
+	event->file = row->file;
+	event->first = row->first;
+	event->last = row->last;
+	event->page = row->first;
+	event->row = row->id;
+	event->verdict = row->verdict;
+	__builtin_memcpy(event->comm, row->comm, sizeof(event->comm));
+	__builtin_memcpy(event->name, row->name, sizeof(event->name));
+	finish_event(event, number);
+	return 0;
 }
 
 #define NO_ROW (~0ULL)
@@ -131,13 +171,15 @@ static __noinline bool find_row(const struct claim *claim)
 static __noinline u64 enter_row(const struct claim *claim)
 {
 	struct row_key key = key_of(claim);
-	struct file_identity file = identify(claim->inode);
 	struct row *row = bpf_map_lookup_elem(&rows, &key);
 
-	if (row && same_file(&row->file, &file)) {
+	if (row && is_row_of(row, claim->inode)) {
 		widen_row(row, claim);
 		return 0;
 	}
+	/* Nobody has looked since its file went away. */
+	if (row && row->id)
+		tell_in_name_of(row, key.inode, key.tgid, EVENT_ENDED);
 	if (!bpf_map_update_elem(&rows, &key, &empty_row, BPF_ANY))
 		row = bpf_map_lookup_elem(&rows, &key);
 	if (!row) {

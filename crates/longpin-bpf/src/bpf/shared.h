@@ -8,7 +8,7 @@
 
 #include "kernel.h"
 
-#define GUARD_ABI 2
+#define GUARD_ABI 3
 #define MAX_FILES 65536
 #define MAX_ROWS 65536
 #define MAX_EVENTS 1024
@@ -102,9 +102,10 @@ struct suspect {
 	u64 epoch;
 	u64 broken; /* pages that left it while pinned */
 	u64 broken_time;
-	u64 row; /* the last one entered */
+	u64 row;  /* the last one entered */
+	u64 born; /* the last row of all, when it was entered: older ones are of an earlier file */
 };
-_Static_assert(sizeof(struct suspect) == 56, "suspect");
+_Static_assert(sizeof(struct suspect) == 64, "suspect");
 
 struct row_key {
 	u64 inode;  /* kernel address */

@@ -194,12 +194,28 @@ static __noinline int drop_suspect(u64 inode)
 }
 
 /* An entry of an inode that was at this address before. */
-static __always_inline void drop_stale(u64 inode, const struct file_identity *now)
+static __noinline int drop_stale(u64 inode)
 {
 	struct suspect *old = bpf_map_lookup_elem(&files, &inode);
+	struct file_identity now;
 
-	if (old && !same_file(&old->file, now))
-		drop_suspect(inode);
+	if (!old)
+		return 0;
+	now = identify(inode);
+	return same_file(&old->file, &now) ? 0 : drop_suspect(inode);
+}
+
+/* A function of its own: frames are scarce below a pin's exit. */
+static __noinline bool insert_suspect(u64 inode, u32 flags, u32 owner)
+{
+	struct suspect fresh = {
+		.file = identify(inode),
+		.flags = flags,
+		.owner = owner,
+		.born = state.next_row,
+	};
+
+	return !bpf_map_update_elem(&files, &inode, &fresh, BPF_NOEXIST);
 }
 
 /*
@@ -208,21 +224,18 @@ static __always_inline void drop_stale(u64 inode, const struct file_identity *no
  */
 __noinline int mark_suspect(u64 inode, u32 flags, u32 owner)
 {
-	struct suspect fresh = { .file = identify(inode), .flags = flags, .owner = owner };
-	u32 slot = filter_slot(inode);
-
 	if (mark_known(inode, flags))
 		return 0;
-	drop_stale(inode, &fresh.file);
+	drop_stale(inode);
 	if (!take_share(owner))
 		return 1;
 	/* First the filter: too high costs a lookup, too low a hold. */
-	__sync_fetch_and_add(&filter[slot], 1);
-	if (!bpf_map_update_elem(&files, &inode, &fresh, BPF_NOEXIST)) {
+	__sync_fetch_and_add(&filter[filter_slot(inode)], 1);
+	if (insert_suspect(inode, flags, owner)) {
 		__sync_fetch_and_add(&state.all_files, 1);
 		return 0;
 	}
-	__sync_fetch_and_add(&filter[slot], -1);
+	__sync_fetch_and_add(&filter[filter_slot(inode)], -1);
 	give_share_back(owner);
 	/* Somebody else entered it meanwhile, or the table is full. */
 	if (!mark_known(inode, flags)) {

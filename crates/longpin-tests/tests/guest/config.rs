@@ -2,6 +2,7 @@
 //! number is compared with what the kernel itself says by another way.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -177,12 +178,18 @@ fn config_cgroup_numbers() -> Result<()> {
     procs(Path::new(&mount))?;
     let holds = guard::holds_on(&f.path)?;
     drop(pinned?);
-    let seen = holds.first().and_then(|hold| hold["cgroup"].as_u64());
+    // `ls` finds the name by the number that the program saw.
+    let seen = holds.first().map(|hold| &hold["cgroup"]);
+    ensure!(
+        seen.is_some_and(|seen| seen == "/longpin-test/inner"),
+        "the guard saw {seen:?}"
+    );
     let (said, _) = must_understand("deny cgroup=longpin-test/inner")?;
     let found = number_after(&said, "in cgroup /longpin-test/inner (id ")?;
+    let number = std::fs::metadata(&group)?.ino().to_string();
     ensure!(
-        Some(found.parse()?) == seen,
-        "{found}, the guard saw {seen:?}"
+        found == number,
+        "{found}, the directory's number is {number}"
     );
     ensure!(number_after(&said, "level ")? == "2", "{said}");
     let (said, _) = must_understand("deny cgroup=/")?;

@@ -3,9 +3,10 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::sync::Barrier;
 use std::thread::{Scope, ScopedJoinHandle, sleep};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use longpin_linux::{FixedBuffer, PinnedMemory, RegisterError};
@@ -23,6 +24,8 @@ use crate::pin::{must_allow, must_allow_soon, must_refuse};
 const PAGES: u64 = 8;
 /// The page on which a pin call sleeps.
 const HOLE: u64 = 4;
+/// A page that it has not come to by then.
+const LATER: u64 = 6;
 const LEN: usize = 32_768;
 
 type Pinning<'scope> = ScopedJoinHandle<'scope, Result<PinnedMemory, RegisterError>>;
@@ -91,6 +94,8 @@ fn sleep_half_way<'scope>(scope: &'scope Scope<'scope, '_>) -> Result<()> {
         Err(err) => return cannot_sleep(&err, &f),
     };
     let tried = try_while_asleep(&f);
+    // What was punched meanwhile is a hole like the first: the call would sleep there next.
+    watched.fill(LATER * PAGE)?;
     watched.fill(HOLE * PAGE)?;
     let mut pin = end(pinning)??;
     tried?;
@@ -106,7 +111,10 @@ fn sleep_half_way<'scope>(scope: &'scope Scope<'scope, '_>) -> Result<()> {
 fn try_while_asleep(f: &TestFile) -> Result<()> {
     must_refuse("half way", ftruncate(&f.file, 0))?;
     must_refuse("a page before the hole", punch(&f.file, 0, PAGE))?;
-    must_allow("a page that nobody has yet", punch(&f.file, 6 * PAGE, PAGE))?;
+    must_allow(
+        "a page that nobody has yet",
+        punch(&f.file, LATER * PAGE, PAGE),
+    )?;
     probe_comes_and_goes().context("a probe")?;
     must_refuse("with a probe that came and went", ftruncate(&f.file, 0))?;
     for name in ["pin_user_pages_fast_entry", "pin_user_pages_entry"] {
@@ -136,9 +144,12 @@ fn probe_comes_and_goes() -> Result<()> {
     Ok(write("kprobe_events", "-:longpin_test\n")?)
 }
 
-/// Does the device see the file?
+/// Does the device see the beginning of the file?
 fn is_same(pin: &mut PinnedMemory, f: &TestFile) -> Result<bool> {
-    Ok(pin.read_as_device()? == std::fs::read(&f.path)?)
+    let seen = pin.read_as_device()?;
+    let mut found = vec![0; seen.len()];
+    f.file.read_exact_at(&mut found, 0)?;
+    Ok(seen == found)
 }
 
 fn same_bytes(pin: &mut PinnedMemory, f: &TestFile) -> Result<()> {
@@ -188,9 +199,46 @@ pub(super) fn c13_race() -> Result<()> {
 
 fn late_punch<'scope>(scope: &'scope Scope<'scope, '_>, pin_sleeps: bool) -> Result<bool> {
     let (f, watched) = holed()?;
-    let file = f.file.try_clone()?;
     let unready = Watched::new(Mapping::anonymous(4096)?)?;
-    let source = unready.mapping().addr();
+    let (writing, punching) = punch_behind_write(scope, &f, &unready)?;
+    let end_of_punch = || {
+        unready.fill(0)?;
+        end(writing)??;
+        must_allow("the punch asked before the pin", end(punching)?)
+    };
+    let mut pin = if pin_sleeps {
+        let pinning = match fall_asleep(scope, &watched)? {
+            Ok(pinning) => pinning,
+            Err(err) => {
+                end_of_punch()?;
+                return cannot_sleep(&err, &f).map(|()| false);
+            }
+        };
+        end_of_punch()?;
+        watched.fill(HOLE * PAGE)?;
+        end(pinning)??
+    } else {
+        watched.fill(HOLE * PAGE)?;
+        let pin = FixedBuffer::register_memory(watched.mapping().addr(), LEN)?;
+        end_of_punch()?;
+        pin
+    };
+    let lost = held_or_reported(&mut pin, &f)?;
+    must_refuse("what is left", punch(&f.file, 7 * PAGE, PAGE))?;
+    drop(pin);
+    must_allow_soon("released", || ftruncate(&f.file, 0))?;
+    Ok(lost)
+}
+
+type Acting<'scope, T> = ScopedJoinHandle<'scope, T>;
+
+/// A write that sleeps with the inode's lock, and a punch that has asked and waits for that lock.
+fn punch_behind_write<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    f: &TestFile,
+    unready: &Watched,
+) -> Result<(Acting<'scope, Result<()>>, Acting<'scope, Outcome>)> {
+    let (file, source) = (f.file.try_clone()?, unready.mapping().addr());
     let writing = scope.spawn(move || write_from(&file, source));
     ensure!(
         unready.wait(|| writing.is_finished())?,
@@ -198,43 +246,9 @@ fn late_punch<'scope>(scope: &'scope Scope<'scope, '_>, pin_sleeps: bool) -> Res
     );
     let file = f.file.try_clone()?;
     let punching = scope.spawn(move || punch(&file, 0, 2 * PAGE));
-    // It has asked, and waits for the lock that the write has.
     sleep(Duration::from_secs(2));
     ensure!(!punching.is_finished(), "the punch did not wait");
-    if !pin_sleeps {
-        watched.fill(HOLE * PAGE)?;
-    }
-    let pinning = if pin_sleeps {
-        match fall_asleep(scope, &watched)? {
-            Ok(pinning) => pinning,
-            Err(err) => {
-                unready.fill(0)?;
-                end(writing)??;
-                must_allow("the punch", end(punching)?)?;
-                return cannot_sleep(&err, &f).map(|()| false);
-            }
-        }
-    } else {
-        let (address, len) = (watched.mapping().addr(), watched.mapping().len());
-        let pinning = scope.spawn(move || FixedBuffer::register_memory(address, len));
-        let begin = Instant::now();
-        while !pinning.is_finished() && begin.elapsed() < Duration::from_secs(30) {
-            sleep(Duration::from_millis(10));
-        }
-        pinning
-    };
-    unready.fill(0)?;
-    end(writing)??;
-    must_allow("the punch asked before the pin", end(punching)?)?;
-    if pin_sleeps {
-        watched.fill(HOLE * PAGE)?;
-    }
-    let mut pin = end(pinning)??;
-    let lost = held_or_reported(&mut pin, &f)?;
-    must_refuse("what is left", punch(&f.file, 7 * PAGE, PAGE))?;
-    drop(pin);
-    must_allow_soon("released", || ftruncate(&f.file, 0))?;
-    Ok(lost)
+    Ok((writing, punching))
 }
 
 /// One page at the end of the file, from memory that may not be there yet: sleeps with the inode's lock.
@@ -265,7 +279,7 @@ fn race() -> Result<bool> {
         scope.spawn(|| {
             start.wait();
             let bytes = vec![1; 1 << 18];
-            let _ = std::os::unix::fs::FileExt::write_all_at(&f.file, &bytes, PAGES * PAGE);
+            let _ = f.file.write_all_at(&bytes, PAGES * PAGE);
         });
         start.wait();
         let pin = FixedBuffer::register_memory(address, len)?;

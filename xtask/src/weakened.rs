@@ -1,0 +1,272 @@
+//! `cargo xtask weakened`: do the tests notice when the guard is weaker? Builds the command with one mechanism of the
+//! kernel side taken out at a time, and runs the test that must then fail, for the reason that is expected.
+
+use crate::vm::Guest;
+use crate::{build, env, kernels, rows, ui};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(2 * 3600);
+/// What divides the parts of the guest's output.
+const MARK: &str = "=== weakened: ";
+
+/// A mechanism taken out.
+struct Weakness {
+    name: &'static str,
+    /// The test that must notice.
+    test: &'static str,
+    /// What it must say.
+    says: &'static str,
+    /// Set for the test.
+    environment: &'static str,
+    /// Below `crates/longpin-bpf/src/bpf`; `from` stands in it once, and becomes `to`.
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+}
+
+const WEAKNESSES: &[Weakness] = &[
+    Weakness {
+        name: "older-pins",
+        test: "c09_foreign_flood",
+        says: "not ETXTBSY",
+        environment: "",
+        file: "look.bpf.c",
+        from: "	if (state.sweep_promotes || !find_suspect(inode))\n",
+        to: "	if (0)\n",
+    },
+    Weakness {
+        name: "any-unpin-ends",
+        test: "c09_foreign_flood",
+        says: "not ETXTBSY",
+        environment: "",
+        file: "pins.bpf.c",
+        from: "	if (!is_longterm(ctx, argument(ctx, flags_argument)))\n		return 0;\n",
+        to: "	if (!is_longterm(ctx, argument(ctx, flags_argument))) {\n		\
+             drop_suspect(inode_of(head_of(load64(argument(ctx, pages_argument)))));\n		return 0;\n	}\n",
+    },
+    Weakness {
+        name: "hints-never-lost",
+        test: "c09_oversubscribed",
+        says: "a truncate under a live pin",
+        environment: "",
+        file: "suspects.h",
+        from: "	return count_misses() == state.acked_misses;\n",
+        to: "	return true;\n",
+    },
+    Weakness {
+        name: "removal-in-silence",
+        test: "c09_file_dies_first",
+        says: "lost in silence",
+        environment: "",
+        file: "broken.bpf.c",
+        from: "	return tell_of_loss(known, &loss);\n",
+        to: "	return 0;\n",
+    },
+    Weakness {
+        name: "rows-outlive-files",
+        test: "c09_file_dies_first",
+        says: "holds",
+        environment: "",
+        file: "rows.h",
+        from: "	return !known || row->id > known->born;\n",
+        to: "	return true;\n",
+    },
+    Weakness {
+        name: "ioctls-pass",
+        test: "oracle_detachment",
+        says: "xfs: xfs EXCHANGE_RANGE, called on it",
+        environment: "LONGPIN_ORACLE_HOME=xfs LONGPIN_ORACLE_OPERATION='called on it'",
+        file: "ioctl.bpf.c",
+        from: "	if (!magic || !is_armed())\n",
+        to: "	if (1)\n",
+    },
+    Weakness {
+        name: "balance-not-asked",
+        test: "c13_sleeping_pin",
+        says: "half way",
+        environment: "",
+        file: "suspects.h",
+        from: "	if (state.entered - state.left != state.acked_balance)\n		return false;\n	return count",
+        to: "	return count",
+    },
+    Weakness {
+        name: "unknown-losses",
+        test: "c13_race",
+        says: "lost in silence",
+        environment: "",
+        file: "broken.bpf.c",
+        from: "		return is_somebody_pinning() ? keep_loss(folio, loss.inode) : 0;\n",
+        to: "		return 0;\n",
+    },
+    Weakness {
+        name: "cut-page-passes",
+        test: "random_rounds",
+        says: "not ETXTBSY",
+        environment: "",
+        file: "layout.bpf.c",
+        from: "	act.first = size >> PAGE_SHIFT;\n	return is_refused",
+        to: "	act.first = (size >> PAGE_SHIFT) + 1;\n	return is_refused",
+    },
+];
+
+/// Which row, and which mechanisms.
+#[derive(Debug, Args)]
+pub(crate) struct WeakenedArgs {
+    /// Row of KERNELS
+    #[arg(long, value_name = "ROW", default_value = "latest")]
+    kernel: String,
+    /// Mechanisms to take out. Without names: each of the list
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+}
+
+impl WeakenedArgs {
+    /// Builds, boots one guest for all, and prints a table; 1: a test did not notice.
+    pub(crate) fn run(&self) -> Result<u8> {
+        let chosen = select(&self.names)?;
+        let program = build::guest_tests()?;
+        let mut orders = String::new();
+        for weakness in &chosen {
+            ui::say(&format!("building without: {}", weakness.name));
+            let dir = build_without(weakness)?;
+            orders += &weakness.order(&dir, &program);
+        }
+        let kernel = kernels::ensure(&rows::named(&self.kernel)?)?;
+        let words = ["sh", "-c", &orders].map(Into::into);
+        let mut guest = Guest::new(kernel, words.to_vec());
+        guest.timeout = LIMIT;
+        let run = guest.run()?;
+        println!("\n{:<22} {:<22} noticed", "without", "test");
+        let mut unnoticed = 0;
+        for weakness in chosen {
+            let noticed = weakness.is_noticed(&run.stdout);
+            unnoticed += u8::from(!noticed);
+            let answer = if noticed { "yes" } else { "NO" };
+            println!("{:<22} {:<22} {answer}", weakness.name, weakness.test);
+        }
+        Ok(u8::from(unnoticed > 0))
+    }
+}
+
+fn select(names: &[String]) -> Result<Vec<&'static Weakness>> {
+    for name in names {
+        let known = WEAKNESSES.iter().any(|weakness| weakness.name == name);
+        let all: Vec<_> = WEAKNESSES.iter().map(|weakness| weakness.name).collect();
+        ensure!(known, "{name} is none of {}", all.join(", "));
+    }
+    let chosen =
+        |weakness: &&Weakness| names.is_empty() || names.iter().any(|n| n == weakness.name);
+    Ok(WEAKNESSES.iter().filter(chosen).collect())
+}
+
+impl Weakness {
+    /// What the guest's shell does.
+    fn order(&self, dir: &Path, program: &Path) -> String {
+        let Self {
+            name,
+            test,
+            environment,
+            ..
+        } = self;
+        let (dir, program) = (dir.display(), program.display());
+        format!(
+            "export PATH='{dir}':\"$PATH\"; echo '{MARK}{name}'\n\
+             LONGPIN_LONG= {environment} timeout 900 '{program}' --exact {test}\n\
+             longpin guard stop --force\n"
+        )
+    }
+
+    /// Did its test fail, and say why?
+    fn is_noticed(&self, output: &str) -> bool {
+        let mut parts = output.split(MARK);
+        let part = parts.find(|part| part.lines().next() == Some(self.name));
+        part.is_some_and(|part| part.contains("test result: FAILED") && part.contains(self.says))
+    }
+
+    /// The source without the mechanism.
+    fn apply(&self, source: &str) -> Result<String> {
+        let found = source.matches(self.from).count();
+        ensure!(
+            found == 1,
+            "{}: what is to be taken out of {} stands there {found} times",
+            self.name,
+            self.file
+        );
+        Ok(source.replacen(self.from, self.to, 1))
+    }
+}
+
+/// The command, built from a copy of the sources; the directory that it is in.
+fn build_without(weakness: &Weakness) -> Result<PathBuf> {
+    let home = env::target_dir()?.join("weakened");
+    let (source, target) = (home.join("source"), home.join("target"));
+    copy_sources(&source)?;
+    let changed = source
+        .join("crates/longpin-bpf/src/bpf")
+        .join(weakness.file);
+    let text = fs::read_to_string(&changed)?;
+    fs::write(&changed, weakness.apply(&text)?)?;
+    let mut cargo = build::cargo(&["build", "--release", "-q", "-p", "longpin-cli"])?;
+    cargo.current_dir(&source).env("CARGO_TARGET_DIR", &target);
+    env::run(&mut cargo).with_context(|| format!("building without {}", weakness.name))?;
+    let dir = home.join(weakness.name);
+    fs::create_dir_all(&dir)?;
+    fs::copy(target.join("release/longpin"), dir.join("longpin"))?;
+    Ok(dir)
+}
+
+/// What is equal already is left alone, for cargo's sake.
+fn copy_sources(to: &Path) -> Result<()> {
+    let root = env::workspace()?;
+    let mut git = env::tool("git");
+    git.current_dir(&root);
+    git.args([
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]);
+    let listed = env::output(&mut git)?;
+    for name in listed.split('\0').filter(|name| !name.is_empty()) {
+        let (from, to) = (root.join(name), to.join(name));
+        // Deleted, and not yet committed.
+        let Ok(wanted) = fs::read(from) else { continue };
+        if fs::read(&to).is_ok_and(|there| there == wanted) {
+            continue;
+        }
+        fs::create_dir_all(to.parent().context("no parent")?)?;
+        fs::write(to, wanted)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mechanism_stands_in_the_sources_once() {
+        let bpf = env::workspace().unwrap().join("crates/longpin-bpf/src/bpf");
+        for weakness in WEAKNESSES {
+            let source = fs::read_to_string(bpf.join(weakness.file)).unwrap();
+            let weakened = weakness.apply(&source).unwrap();
+            assert_ne!(weakened, source, "{}", weakness.name);
+        }
+    }
+
+    #[test]
+    fn a_test_notices_when_it_fails_for_the_expected_reason() {
+        let weakness = &WEAKNESSES[0];
+        let said = |words: &str| format!("{MARK}{}\n{words}\n{MARK}other\n", weakness.name);
+        let failed = format!("test result: FAILED\n{}", weakness.says);
+        assert!(weakness.is_noticed(&said(&failed)));
+        assert!(!weakness.is_noticed(&said("test result: FAILED\nno device")));
+        assert!(!weakness.is_noticed(&said("test result: ok")));
+        assert!(!weakness.is_noticed("nothing"));
+    }
+}
