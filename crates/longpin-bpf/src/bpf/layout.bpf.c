@@ -126,18 +126,18 @@ static __always_inline bool can_share_blocks(struct file *file)
 	return file->f_op && file->f_op->remap_file_range;
 }
 
-static __noinline int judge_operation(u64 *ctx, long call)
+static __noinline int judge_access(u64 *ctx)
 {
 	struct file *file = (struct file *)ctx[0];
-	bool writes = ctx[1] & MAY_WRITE;
+	long call = system_call();
 	u64 inode;
 
-	if (!is_armed())
+	if ((is_plain_io(call) && !(file->f_flags & O_DIRECT)) || !is_armed())
 		return 0;
 	inode = inode_of_file(file);
 	if (!inode || !is_regular(inode))
 		return 0;
-	if (!writes)
+	if (!(ctx[1] & MAY_WRITE))
 		return can_share_blocks(file) && is_source_refused(ctx, inode, call) ? -ETXTBSY : 0;
 	if (file->f_flags & O_DIRECT && is_direct_write_refused(inode, call))
 		return -ETXTBSY;
@@ -146,21 +146,10 @@ static __noinline int judge_operation(u64 *ctx, long call)
 	return is_operation_refused(ctx, inode, call) ? -ETXTBSY : 0;
 }
 
-static __noinline int judge_access(u64 *ctx)
-{
-	struct file *file = (struct file *)ctx[0];
-	long call = system_call();
-
-	if (is_plain_io(call) && !(file->f_flags & O_DIRECT))
-		return 0;
-	return judge_operation(ctx, call);
-}
-
 /*
  * int file_permission(struct file *file, int mask): C02, C03, C04, C06
  *
- * Each read and write comes by here: the functions are cut so that a program saves no more registers than its
- * part of the way needs.
+ * Each read and write comes by here: most reads need none of the registers that the other function saves.
  */
 SEC("?lsm/file_permission")
 int file_permission(u64 *ctx)

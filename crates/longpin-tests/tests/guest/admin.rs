@@ -1,7 +1,6 @@
 //! What an administrator sees and decides: who may hold, audit, deny, release, why, watch.
 
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use longpin_tests::act::ftruncate;
@@ -22,8 +21,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("admin_release", admin_release),
     ("admin_ls", admin_ls),
     ("admin_ls_runs", admin_ls_runs),
-    ("admin_watch", admin_watch),
-    ("admin_watch_late", admin_watch_late),
     ("admin_why", admin_why),
 ];
 
@@ -269,67 +266,6 @@ fn admin_ls_runs() -> Result<()> {
         "punch between",
         longpin_tests::act::punch(&f.file, 12_288, 1 << 30),
     )
-}
-
-/// A line for what begins, ends and is refused, while somebody watches.
-fn admin_watch() -> Result<()> {
-    guard::on()?;
-    let f = TestFile::new(FsKind::Tmpfs, LEN)?;
-    let mut watch = std::process::Command::new("longpin")
-        .args(["watch", "--json"])
-        .stdout(Stdio::piped())
-        .spawn()?;
-    std::thread::sleep(std::time::Duration::from_secs(2));
-    let pinned = pin(&f, 0, 4096)?;
-    must_refuse("truncate", ftruncate(&f.file, 0))?;
-    drop(pinned);
-    must_allow_soon("released", || ftruncate(&f.file, 0))?;
-    std::thread::sleep(std::time::Duration::from_secs(2));
-    watch.kill()?;
-    let output = watch.wait_with_output()?;
-    let path = f.path.to_string_lossy();
-    let mut seen = Vec::new();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let event: Value = serde_json::from_str(line)?;
-        if event["path"] == *path {
-            seen.push(event["event"].as_str().unwrap_or_default().to_owned());
-        }
-    }
-    // The kernel may take its time to drop the pin.
-    seen.dedup();
-    ensure!(seen == ["held", "refused", "ended"], "seen: {seen:?}");
-    Ok(())
-}
-
-/// Who watches too slowly is told what is lost; the last 1,024 events are kept.
-fn admin_watch_late() -> Result<()> {
-    guard::on()?;
-    let f = TestFile::new(FsKind::Tmpfs, LEN)?;
-    let watch = std::process::Command::new("longpin")
-        .args(["watch", "--json"])
-        .stdout(Stdio::piped())
-        .spawn()?;
-    std::thread::sleep(std::time::Duration::from_secs(2));
-    let watcher = rustix::process::Pid::from_child(&watch);
-    rustix::process::kill_process(watcher, rustix::process::Signal::STOP)?;
-    let _pinned = pin(&f, 0, 4096)?;
-    for _ in 0..1200 {
-        must_refuse("truncate", ftruncate(&f.file, 0))?;
-    }
-    let kept = guard::events_on(&f.path)?.len();
-    ensure!(kept == 1024, "{kept} events are kept");
-    rustix::process::kill_process(watcher, rustix::process::Signal::CONT)?;
-    std::thread::sleep(std::time::Duration::from_secs(3));
-    rustix::process::kill_process(watcher, rustix::process::Signal::KILL)?;
-    let output = watch.wait_with_output()?;
-    let lost = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|event| event["event"] == "lost")
-        .filter_map(|event| event["count"].as_u64())
-        .sum::<u64>();
-    ensure!(lost >= 170, "{lost} events told as lost");
-    Ok(())
 }
 
 /// Who pinned this file, and what was refused, also afterwards.

@@ -85,14 +85,23 @@ pub(crate) fn holds_on(path: &std::path::Path) -> Result<Vec<Value>> {
     read_list(&["ls", "--json"], path)
 }
 
+/// The holds on all files.
+pub(crate) fn all_holds() -> Result<Vec<Value>> {
+    list(&["ls", "--json"])
+}
+
 fn read_list(arguments: &[&str], path: &std::path::Path) -> Result<Vec<Value>> {
-    let answer: Value = serde_json::from_str(&must(arguments)?)?;
-    ensure!(answer["version"] == 1, "ls --json has no version: {answer}");
-    let holds = answer["holds"].as_array().context("no holds")?;
     let path = path.to_string_lossy();
-    Ok(holds
-        .iter()
-        .filter(|hold| hold["path"] == *path)
-        .cloned()
-        .collect())
+    let mut holds = list(arguments)?;
+    holds.retain(|hold| hold["path"] == *path);
+    Ok(holds)
+}
+
+fn list(arguments: &[&str]) -> Result<Vec<Value>> {
+    let mut answer: Value = serde_json::from_str(&must(arguments)?)?;
+    ensure!(answer["version"] == 1, "ls --json has no version: {answer}");
+    match answer["holds"].take() {
+        Value::Array(holds) => Ok(holds),
+        other => anyhow::bail!("holds are {other}"),
+    }
 }

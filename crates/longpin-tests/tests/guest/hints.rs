@@ -43,21 +43,27 @@ fn c09_foreign_short_pins() -> Result<()> {
 /// Pinned before the guard began: found by the sweep of its start, listed without an owner.
 fn c09_older_pins() -> Result<()> {
     guard::off()?;
-    for kind in [FsKind::Tmpfs, FsKind::TmpfsHuge, FsKind::Ext4, FsKind::Xfs] {
+    let kinds = [FsKind::Tmpfs, FsKind::TmpfsHuge, FsKind::Ext4, FsKind::Xfs];
+    let mut older = Vec::new();
+    for kind in kinds {
         let f = TestFile::new(kind, 4 * MIB)?;
         let pinned = pin(&f, 2 * MIB, 4096)?;
-        guard::on()?;
-        guard::must_know_all()?;
-        must_refuse(kind.name(), ftruncate(&f.file, 4096))?;
+        older.push((f, pinned));
+    }
+    guard::on()?;
+    guard::must_know_all()?;
+    for (f, _) in &older {
+        must_refuse(f.kind.name(), ftruncate(&f.file, 4096))?;
         let holds = guard::holds_on(&f.path)?;
         ensure!(
             holds.len() == 1 && holds[0]["pid"].is_null(),
             "{}: {holds:?}",
-            kind.name()
+            f.kind.name()
         );
+    }
+    for (f, pinned) in older {
         drop(pinned);
         must_allow_soon("truncate", || ftruncate(&f.file, 0))?;
-        guard::off()?;
     }
     Ok(())
 }

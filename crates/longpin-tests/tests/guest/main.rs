@@ -18,6 +18,7 @@ mod pin;
 mod rules;
 mod shutdown;
 mod walk;
+mod watch;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -55,15 +56,14 @@ fn all_tests() -> Vec<(Test, bool)> {
         .chain(hints::TESTS)
         .chain(oracle::TESTS)
         .chain(admin::TESTS)
+        .chain(watch::TESTS)
         .chain(rules::TESTS)
         .chain(consumers::TESTS)
+        .chain(config::TESTS)
+        .chain(shutdown::TESTS)
         .chain(hard::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
-    let long = walk::LONG_TESTS
-        .iter()
-        .chain(config::TESTS)
-        .chain(shutdown::TESTS)
-        .chain(hard::LONG_TESTS);
+    let long = walk::LONG_TESTS.iter();
     quick.chain(long.map(|&test| (test, true))).collect()
 }

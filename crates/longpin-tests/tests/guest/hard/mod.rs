@@ -1,6 +1,6 @@
 //! The adversarial tests: many against one hold, files that die, calls that sleep, chance.
 //!
-//! All but the shortest run with `LONGPIN_LONG` only.
+//! With `LONGPIN_LONG` they go on for longer.
 
 pub(crate) mod actor;
 mod dies;
@@ -16,13 +16,11 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Test;
 
-pub(crate) const TESTS: &[Test] = &[("c13_lazy_umount_of_parent", dies::c13_lazy_umount_of_parent)];
-
-/// Only with LONGPIN_LONG.
-pub(crate) const LONG_TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("c09_foreign_flood", flood::c09_foreign_flood),
     ("c09_oversubscribed", oversubscribed::c09_oversubscribed),
     ("c09_file_dies_first", dies::c09_file_dies_first),
+    ("c13_lazy_umount_of_parent", dies::c13_lazy_umount_of_parent),
     ("c13_sleeping_pin", sleeping::c13_sleeping_pin),
     ("c13_race", sleeping::c13_race),
     ("random_rounds", rounds::random_rounds),

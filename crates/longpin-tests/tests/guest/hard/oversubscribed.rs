@@ -16,7 +16,8 @@ const LEN: u64 = 65_536;
 
 /// Sixteen processes pin and unpin on two CPUs, direct writes beside them; each tries to truncate under its own
 /// live pin, and what it pins is what it reads. Six of them share one file: the others' unpins end nothing.
-/// What the guard then says of its hints is true: if they are complete, every file with a live pin is listed
+/// The kernel lets tasks be preempted in the middle of its own code, the programs' among it: that is how runs of
+/// a program come to be suppressed. What the guard then says of its hints is true: if they are complete, every file with a live pin is listed
 /// with its process.
 ///
 /// Fails when suppressed runs are not counted (`count_misses` answers 0) or the balance is not asked
@@ -24,6 +25,7 @@ const LEN: u64 = 65_536;
 pub(super) fn c09_oversubscribed() -> Result<()> {
     guard::off()?;
     guard::on()?;
+    let _often = Preemption::full()?;
     let log = KernelLog::mark()?;
     let files = (0..=PINNERS - SHARED)
         .map(|_| TestFile::new(FsKind::Tmpfs, LEN))
@@ -62,11 +64,14 @@ pub(super) fn c09_oversubscribed() -> Result<()> {
 /// Each pinner has kept its last pin.
 fn every_live_pin_counts(pinners: &[(Actor, &TestFile)]) -> Result<()> {
     let complete = guard::status()?["hints"] == "complete";
+    let holds = guard::all_holds()?;
     for (pinner, f) in pinners {
         must_refuse("a kept pin", ftruncate(&f.file, 4096))?;
         f.check_all()?;
-        let holds = guard::holds_on(&f.path)?;
-        let listed = holds.iter().any(|hold| hold["pid"] == pinner.pid());
+        let path = f.path.to_string_lossy();
+        let listed = holds
+            .iter()
+            .any(|hold| hold["path"] == *path && hold["pid"] == pinner.pid());
         ensure!(
             listed || !complete,
             "hints are complete, yet {} is not listed: {holds:?}",
@@ -78,4 +83,36 @@ fn every_live_pin_counts(pinners: &[(Actor, &TestFile)]) -> Result<()> {
         must_refuse("after a sweep", ftruncate(&f.file, 4096)).context("a kept pin")?;
     }
     Ok(())
+}
+
+/// How the kernel preempts tasks inside itself; as before on drop.
+struct Preemption {
+    before: String,
+}
+
+impl Preemption {
+    const SWITCH: &str = "/sys/kernel/debug/sched/preempt";
+
+    fn full() -> Result<Self> {
+        if !std::path::Path::new(Self::SWITCH).exists() {
+            let mount = std::process::Command::new("mount")
+                .args(["-t", "debugfs", "none", "/sys/kernel/debug"])
+                .status()?;
+            ensure!(mount.success(), "no debugfs");
+        }
+        // As "none (voluntary) full".
+        let said = std::fs::read_to_string(Self::SWITCH)?;
+        let now = said.split(['(', ')']).nth(1).context("no mode")?;
+        std::fs::write(Self::SWITCH, "full")?;
+        Ok(Self {
+            before: now.to_owned(),
+        })
+    }
+}
+
+impl Drop for Preemption {
+    fn drop(&mut self) {
+        // It was possible a moment ago.
+        let _ = std::fs::write(Self::SWITCH, &self.before);
+    }
 }

@@ -52,15 +52,28 @@ pub(super) fn random_rounds() -> Result<()> {
     let log = KernelLog::mark()?;
     let seed = 20_261;
     let mut world = World::new(seed)?;
-    for round in 0..rounds(60, 1000) {
+    for round in 0..rounds(150, 1000) {
         world
             .play()
             .with_context(|| format!("seed {seed}, round {round}"))?;
     }
-    println!("{} refusals", world.refused);
-    ensure!(world.refused > 5, "only {} refusals", world.refused);
+    let refused = world.refused;
+    println!("{refused} refusals");
     world.end()?;
+    ensure!(refused > 5, "only {refused} refusals");
     log.must_be_clean()
+}
+
+/// Whatever failed, no fork goes on holding what it inherited.
+impl Drop for World {
+    fn drop(&mut self) {
+        let heirs = self.heirs.iter().flat_map(|(forks, _)| forks);
+        let forks = self.players.iter().flat_map(|player| &player.forks);
+        for pid in heirs.chain(forks) {
+            // Already dead is fine.
+            let _ = kill(*pid);
+        }
+    }
 }
 
 impl World {
