@@ -36,7 +36,7 @@ const WEAKNESSES: &[Weakness] = &[
         environment: "",
         file: "look.bpf.c",
         from: "	if (state.sweep_promotes || !find_suspect(inode))\n",
-        to: "	if (0)\n",
+        to: "	if (!inode)\n",
     },
     Weakness {
         name: "any-unpin-ends",
@@ -63,8 +63,8 @@ const WEAKNESSES: &[Weakness] = &[
         says: "lost in silence",
         environment: "",
         file: "broken.bpf.c",
-        from: "	return tell_of_loss(known, &loss);\n",
-        to: "	return 0;\n",
+        from: "	loss.call = system_call();\n	return tell_of_loss(known, &loss);\n",
+        to: "	return loss.call;\n",
     },
     Weakness {
         name: "rows-outlive-files",
@@ -73,7 +73,7 @@ const WEAKNESSES: &[Weakness] = &[
         environment: "",
         file: "rows.h",
         from: "	return !known || row->id > known->born;\n",
-        to: "	return true;\n",
+        to: "	return known || !known;\n",
     },
     Weakness {
         name: "ioctls-pass",
@@ -82,7 +82,7 @@ const WEAKNESSES: &[Weakness] = &[
         environment: "LONGPIN_ORACLE_HOME=xfs LONGPIN_ORACLE_OPERATION='called on it'",
         file: "ioctl.bpf.c",
         from: "	if (!magic || !is_armed())\n",
-        to: "	if (1)\n",
+        to: "	if (magic || !is_armed())\n",
     },
     Weakness {
         name: "balance-not-asked",

@@ -213,7 +213,7 @@ fn fork_sleeper() -> Result<u32> {
 }
 
 /// Pin pages of a file for a moment, over and over, as whoever may read it can: `process_vm_readv` of our own
-/// mapping, and direct writes from it.
+/// mapping, and direct writes from it. So many times, counted from when the sign is there.
 fn flood(path: &str, sink: &str, times: u64) -> Result<String> {
     let file = File::open(path)?;
     ensure!(
@@ -223,16 +223,20 @@ fn flood(path: &str, sink: &str, times: u64) -> Result<String> {
     let len = usize::try_from(file.metadata()?.len())?;
     let mapping = Mapping::shared(&file, 0, len, false)?;
     let pid = std::process::id();
-    let mut done = 0_u64;
-    let mut direct = 0_u64;
+    let (mut before, mut done, mut direct) = (0_u64, 0_u64, 0_u64);
+    let sign = format!("{sink}.sign");
     while done < times {
         read_foreign(pid, &mapping)?;
-        done += 1;
-        if done % 8 == 0 && write_directly(Path::new(sink), &mapping)? {
+        if done > 0 || Path::new(&sign).exists() {
+            done += 1;
+        } else {
+            before += 1;
+        }
+        if (before + done) % 8 == 0 && write_directly(Path::new(sink), &mapping)? {
             direct += 1;
         }
     }
-    Ok(format!("{done} {direct}"))
+    Ok(format!("{before}+{done} {direct}"))
 }
 
 /// O_DIRECT from the mapping: false where the file system takes none.

@@ -33,7 +33,7 @@ pub(super) enum Orphan {
     Region(longpin_tests::rdma::Region),
 }
 
-fn by_ring(file: &File) -> Result<Orphan> {
+pub(super) fn by_ring(file: &File) -> Result<Orphan> {
     let mapping = Mapping::shared(file, 0, LEN, true)?;
     let pin = FixedBuffer::register_memory(mapping.addr(), LEN)?;
     Ok(Orphan::Ring(pin))

@@ -36,6 +36,7 @@ pub(super) fn c09_foreign_flood() -> Result<()> {
         reader.tell(&order)?;
     }
     guard::on()?;
+    std::fs::write(format!("{}.sign", sink.path.display()), "")?;
     let mut tries = 0_u32;
     for reader in &mut readers {
         tries += try_until_done(&f, reader)?;
