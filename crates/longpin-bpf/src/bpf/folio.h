@@ -62,6 +62,14 @@ static __always_inline bool is_regular(u64 inode)
 	return (FIELD32(inode, struct inode, i_mode) & S_IFMT) == S_IFREG;
 }
 
+/* The inode whose pages an open file reads and writes; 0: none. */
+static __always_inline u64 inode_of_file(u64 file)
+{
+	u64 mapping = FIELD64(file, struct file, f_mapping);
+
+	return mapping ? FIELD64(mapping, struct address_space, host) : 0;
+}
+
 /* The regular file a folio caches, by inode address; 0 for anonymous memory and everything else. */
 static __always_inline u64 inode_of(u64 folio)
 {

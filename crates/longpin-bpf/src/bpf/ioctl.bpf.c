@@ -59,8 +59,7 @@ static __always_inline bool is_harmless(u32 command, u64 argument)
 /* The user side asks which inode a descriptor stands for. No file system knows the command. */
 static __noinline int identify_for_asker(u64 file)
 {
-	u64 mapping = FIELD64(file, struct file, f_mapping);
-	u64 inode = FIELD64(mapping, struct address_space, host);
+	u64 inode = inode_of_file(file);
 	struct suspect *answer;
 	u32 zero = 0;
 
@@ -78,14 +77,13 @@ static __always_inline int judge_ioctl(u64 *ctx)
 {
 	u32 command = ctx[1] & 0xffff, magic = knows(command);
 	struct act act = { .operation = OP_IOCTL, .detail = ctx[1], WHOLE_FILE };
-	u64 mapping, sb;
+	u64 sb;
 
 	if ((u32)ctx[1] == IDENTIFY)
 		return identify_for_asker(number(ctx, 0));
 	if (!magic || !is_armed())
 		return 0;
-	mapping = FIELD64(number(ctx, 0), struct file, f_mapping);
-	act.inode = FIELD64(mapping, struct address_space, host);
+	act.inode = inode_of_file(number(ctx, 0));
 	sb = FIELD64(act.inode, struct inode, i_sb);
 	if (FIELD64(sb, struct super_block, s_magic) != magic || !is_regular(act.inode) ||
 	    is_harmless(command, ctx[2]))

@@ -35,8 +35,13 @@ static __always_inline u32 load32(u64 address)
  */
 static __always_inline u64 number(const u64 *ctx, u32 n)
 {
+	struct timespec64 *word;
 	u64 value = 0;
 
+	if (bpf_rdonly_cast) {
+		word = bpf_rdonly_cast(ctx + n, bpf_core_type_id_kernel(struct timespec64));
+		return word->tv_sec;
+	}
 	bpf_probe_read_kernel(&value, sizeof(value), ctx + n);
 	return value;
 }

@@ -7,14 +7,14 @@
  * C01: truncate, ftruncate, O_TRUNC. A page that the new end cuts counts as affected. Growing is
  * allowed, and so is the size that the file has.
  */
-static __always_inline int judge_setattr(struct dentry *dentry, struct iattr *attr)
+static __always_inline int judge_setattr(u64 *ctx, u32 dentry, struct iattr *attr)
 {
 	s64 size = attr->ia_size;
 	struct act act = { .operation = OP_TRUNCATE, .last = ~0ULL, .detail = size };
 
 	if (!(attr->ia_valid & ATTR_SIZE) || !is_armed())
 		return 0;
-	bpf_core_read(&act.inode, sizeof(act.inode), &dentry->d_inode);
+	act.inode = FIELD64(number(ctx, dentry), struct dentry, d_inode);
 	if (!act.inode || size < 0 || size >= (s64)FIELD64(act.inode, struct inode, i_size))
 		return 0;
 	act.first = size >> PAGE_SHIFT;
@@ -25,14 +25,14 @@ static __always_inline int judge_setattr(struct dentry *dentry, struct iattr *at
 SEC("?lsm/inode_setattr")
 int inode_setattr(u64 *ctx)
 {
-	return judge_setattr((struct dentry *)ctx[1], (struct iattr *)ctx[2]);
+	return judge_setattr(ctx, 1, (struct iattr *)ctx[2]);
 }
 
 /* The same on kernels where the hook has no idmap: C01 */
 SEC("?lsm/inode_setattr")
 int inode_setattr_without_idmap(u64 *ctx)
 {
-	return judge_setattr((struct dentry *)ctx[0], (struct iattr *)ctx[1]);
+	return judge_setattr(ctx, 0, (struct iattr *)ctx[1]);
 }
 
 /*
@@ -134,7 +134,7 @@ static __noinline int judge_access(u64 *ctx)
 
 	if ((is_plain_io(call) && !(file->f_flags & O_DIRECT)) || !is_armed())
 		return 0;
-	inode = inode_of_file(file);
+	inode = inode_of_file(number(ctx, 0));
 	if (!inode || !is_regular(inode))
 		return 0;
 	if (!(ctx[1] & MAY_WRITE))

@@ -76,14 +76,6 @@ static __always_inline bool take_source_note(u64 source, struct note *out)
 	return true;
 }
 
-static __always_inline u64 inode_of_file(struct file *file)
-{
-	u64 mapping = 0;
-
-	bpf_core_read(&mapping, sizeof(mapping), &file->f_mapping);
-	return mapping ? FIELD64(mapping, struct address_space, host) : 0;
-}
-
 /* System calls of x86-64. */
 enum call {
 	CALL_UNKNOWN = -1, /* the number says nothing: a kernel thread, a 32-bit program */

@@ -120,8 +120,7 @@ int memfd_pin_folios_exit(u64 *ctx)
 	u64 returned = 0;
 
 	bpf_get_func_ret(ctx, &returned);
-	claim.inode = FIELD64(FIELD64(argument(ctx, 0), struct file, f_mapping),
-			      struct address_space, host);
+	claim.inode = inode_of_file(argument(ctx, 0));
 	if ((s64)returned > 0 && claim.inode) {
 		read_stack(ctx, &claim);
 		enter_claim(&claim);

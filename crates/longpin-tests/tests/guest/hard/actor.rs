@@ -155,43 +155,64 @@ impl Stage {
             }
             ["fork"] => fork_sleeper().map(|pid| pid.to_string()),
             ["flood", path, sink, times] => flood(path, sink, times.parse()?),
-            ["churn", path, keep, seconds] => self.churn(path, keep.parse()?, seconds.parse()?),
+            ["churn", path, keep, seconds] => {
+                self.churn(path, keep.parse()?, seconds.parse()?, false)
+            }
+            ["churn-fresh", path, keep, seconds] => {
+                self.churn(path, keep.parse()?, seconds.parse()?, true)
+            }
             ["direct", path, seconds] => direct_io(path, seconds.parse()?),
             _ => bail!("unknown words {words:?}"),
         }
     }
 
-    /// Pin, try to truncate under the pin, look through it, unpin, for a while; the last pin is kept as `keep`.
-    fn churn(&mut self, path: &str, keep: u64, seconds: u64) -> Result<String> {
+    /// Pin, try to truncate under the pin, and unpin, for a while: this file, or a new one each time. In the end a
+    /// pin of this file is kept as `keep`.
+    fn churn(&mut self, path: &str, keep: u64, seconds: u64, fresh: bool) -> Result<String> {
         let file = File::options().read(true).write(true).open(path)?;
-        let len = usize::try_from(file.metadata()?.len())?;
+        let len = file.metadata()?.len();
         let deadline = Instant::now() + Duration::from_secs(seconds);
         let mut rounds = 0_u32;
-        loop {
-            let mut pin = FixedBuffer::register(&file, 0, len)?;
-            let outcome = ftruncate(&file, 0);
-            if outcome != Err(Errno::TXTBSY) {
-                bail!(
-                    "round {rounds}: a truncate under a live pin: {}",
-                    outcome_name(outcome)
-                );
+        while Instant::now() < deadline {
+            let what = || format!("round {rounds}");
+            if fresh {
+                let name = format!("{path}.{rounds}");
+                let made = create(&name, len)?;
+                let pinned = pin_and_try(&made, len, rounds % 16 == 0);
+                std::fs::remove_file(name)?;
+                pinned.with_context(what)?.unregister()?;
+            } else {
+                let pinned = pin_and_try(&file, len, rounds % 16 == 0);
+                pinned.with_context(what)?.unregister()?;
             }
             rounds += 1;
-            if rounds % 16 == 0 {
-                let mut found = vec![0; len];
-                file.read_exact_at(&mut found, 0)?;
-                ensure!(
-                    pin.read_as_device()? == found,
-                    "round {rounds}: two memories"
-                );
-            }
-            if Instant::now() > deadline {
-                self.pins.insert(keep, pin);
-                return Ok(rounds.to_string());
-            }
-            pin.unregister()?;
         }
+        let pinned = pin_and_try(&file, len, true)?;
+        self.pins.insert(keep, pinned);
+        Ok(rounds.to_string())
     }
+}
+
+fn create(path: &str, len: u64) -> Result<File> {
+    let mut options = File::options();
+    let file = options.read(true).write(true).create_new(true).open(path)?;
+    file.set_len(len)?;
+    Ok(file)
+}
+
+/// A pin under which the file cannot be cut.
+fn pin_and_try(file: &File, len: u64, compare: bool) -> Result<FixedBuffer> {
+    let mut pin = FixedBuffer::register(file, 0, usize::try_from(len)?)?;
+    let outcome = ftruncate(file, 0);
+    if outcome != Err(Errno::TXTBSY) {
+        bail!("a truncate under a live pin: {}", outcome_name(outcome));
+    }
+    if compare {
+        let mut found = vec![0; usize::try_from(len)?];
+        file.read_exact_at(&mut found, 0)?;
+        ensure!(pin.read_as_device()? == found, "two memories");
+    }
+    Ok(pin)
 }
 
 /// A child with all our descriptors, rings among them, which sleeps until it is killed.

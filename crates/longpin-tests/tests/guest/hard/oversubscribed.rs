@@ -15,13 +15,13 @@ const SHARED: usize = 6;
 const LEN: u64 = 65_536;
 
 /// Sixteen processes pin and unpin on two CPUs, direct writes beside them; each tries to truncate under its own
-/// live pin, and what it pins is what it reads. Six of them share one file: the others' unpins end nothing.
-/// The kernel lets tasks be preempted in the middle of its own code, the programs' among it: that is how runs of
-/// a program come to be suppressed. What the guard then says of its hints is true: if they are complete, every file with a live pin is listed
-/// with its process.
+/// live pin, and what it pins is what it reads. Six of them share one file: the others' unpins end nothing. Ten
+/// take a new file each time, which nothing but the hint of this very pin makes a suspect. The kernel lets tasks
+/// be preempted in the middle of its own code, the programs' among it: that is how hints come to be lost. What
+/// the guard then says of its hints is true: if they are complete, every file with a live pin is listed with its
+/// process.
 ///
-/// Fails when suppressed runs are not counted (`count_misses` answers 0) or the balance is not asked
-/// (`hints_complete` answers true) as soon as one hint is lost, and when an unpin ends a hold.
+/// Fails when hints are always taken to be complete (`hints_complete`), and when an unpin ends a hold.
 pub(super) fn c09_oversubscribed() -> Result<()> {
     guard::off()?;
     guard::on()?;
@@ -41,8 +41,13 @@ pub(super) fn c09_oversubscribed() -> Result<()> {
     for writer in &mut writers {
         writer.tell(&format!("direct {} {seconds}", sink.path.display()))?;
     }
-    for (pinner, file) in &mut pinners {
-        pinner.tell(&format!("churn {} 1 {seconds}", file.path.display()))?;
+    for (number, (pinner, file)) in pinners.iter_mut().enumerate() {
+        let how = if number < SHARED {
+            "churn"
+        } else {
+            "churn-fresh"
+        };
+        pinner.tell(&format!("{how} {} 1 {seconds}", file.path.display()))?;
     }
     let mut total = 0_u64;
     for (pinner, _) in &mut pinners {

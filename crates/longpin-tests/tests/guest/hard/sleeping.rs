@@ -95,10 +95,12 @@ fn sleep_half_way<'scope>(scope: &'scope Scope<'scope, '_>) -> Result<()> {
     };
     let tried = try_while_asleep(&f);
     // What was punched meanwhile is a hole like the first: the call would sleep there next.
-    watched.fill(LATER * PAGE)?;
-    watched.fill(HOLE * PAGE)?;
-    let mut pin = end(pinning)??;
+    let filled = watched
+        .fill(LATER * PAGE)
+        .and_then(|()| watched.fill(HOLE * PAGE));
     tried?;
+    filled?;
+    let mut pin = end(pinning)??;
     must_refuse("its exit was not seen", ftruncate(&f.file, 0))?;
     must_refuse("the last page", punch(&f.file, 7 * PAGE, PAGE))?;
     same_bytes(&mut pin, &f).context("held")?;
