@@ -14,10 +14,10 @@ use crate::BpfError;
 /// `FOLL_LONGTERM` where it is a macro, which leaves no trace in BTF (before 6.3).
 const FOLL_LONGTERM_MACRO: u32 = 0x1_0000;
 /// Tracing programs can watch functions of at most this many arguments.
-const MAX_ARGUMENTS: usize = 6;
+pub const MAX_ARGUMENTS: usize = 6;
 
-/// The one that takes seven arguments on older kernels.
-const REMOTE: &str = "pin_user_pages_remote";
+/// The one that takes seven arguments on older kernels, where it is probed instead.
+pub const PROBED: &str = "pin_user_pages_remote";
 
 /// The kernel's entry points for pins, as far as any supported kernel has them.
 pub const PIN_FUNCTIONS: [&str; 5] = [
@@ -104,8 +104,8 @@ impl Facts {
             .into_iter()
             .filter(|name| arguments(name).is_some())
             .partition(|name| arguments(name) <= Some(MAX_ARGUMENTS));
-        let remote_is_probed = unwatched.contains(&REMOTE);
-        unwatched.retain(|name| *name != REMOTE);
+        let remote_is_probed = unwatched.contains(&PROBED);
+        unwatched.retain(|name| *name != PROBED);
         let mut missing: Vec<_> = OPTIONAL
             .into_iter()
             .filter(|name| arguments(name).is_none())

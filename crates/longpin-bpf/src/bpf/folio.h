@@ -57,6 +57,14 @@ static __always_inline bool is_pinned(u64 folio)
 	return FIELD32(folio, struct folio, _refcount) >= PIN_BIAS;
 }
 
+/* How many pages a large folio has. Read from memory that may be in use for something else by now. */
+static __always_inline u32 pages_of_large(u64 folio)
+{
+	if (bpf_core_field_exists(((struct folio *)0)->_nr_pages))
+		return FIELD32(folio, struct folio, _nr_pages);
+	return FIELD32(folio, struct folio___folio_nr_pages, _folio_nr_pages);
+}
+
 static __always_inline bool is_regular(u64 inode)
 {
 	return (FIELD32(inode, struct inode, i_mode) & S_IFMT) == S_IFREG;

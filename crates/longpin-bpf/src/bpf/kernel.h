@@ -189,6 +189,12 @@ struct folio {
 	unsigned long index;
 	atomic_t _refcount;
 	atomic_t _pincount;
+	unsigned int _nr_pages;
+} KERNEL_TYPE;
+
+/* Before 6.14. */
+struct folio___folio_nr_pages {
+	unsigned int _folio_nr_pages;
 } KERNEL_TYPE;
 
 struct page {

@@ -77,6 +77,21 @@ static __always_inline void note_pinned(struct walk *w, u64 from, u64 to)
 }
 
 /*
+ * How many slots after this one belong to the same folio, as far as it says so itself; 0 unless the last of them
+ * is a sibling of this one now: then all between are.
+ */
+static __always_inline u32 siblings_of(const struct walk *w, u32 slot, u64 folio)
+{
+	u32 more = (pages_of_large(folio) >> w->shift) - 1;
+	u64 last;
+
+	if (more >= XA_CHUNK - slot)
+		return 0;
+	last = slot_of(w->node, slot + more);
+	return is_sibling(last) && last >> 2 == slot ? more : 0;
+}
+
+/*
  * Slot `w->slot + i` of the leaf in hand; 1 ends the leaf. What the loop changes is kept apart from what
  * the verifier must follow: it walks a loop once for each state that it can tell apart.
  */
@@ -101,8 +116,12 @@ static long look_at_slot(u32 i, struct walk **in_hand)
 	}
 	if (!is_sibling(entry))
 		w->in_pinned = entry && !(entry & 3) && is_pinned(entry);
-	if (!w->in_pinned)
+	if (!w->in_pinned) {
+		/* Nobody pins a large folio: on to the next one. */
+		if (entry && !(entry & 3) && is_large(entry))
+			w->slot += siblings_of(w, slot, entry);
 		return 0;
+	}
 	if (w->only_run && w->pages && from > w->last_pinned + 1) {
 		w->finished = 1;
 		return 1;

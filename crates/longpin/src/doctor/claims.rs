@@ -1,11 +1,9 @@
 //! What each claim needs beside what all need: functions and tracepoints of the kernel.
 
-use longpin_bpf::facts::PIN_FUNCTIONS;
+use longpin_bpf::facts::{MAX_ARGUMENTS, PIN_FUNCTIONS, PROBED};
 
 use super::{BtfFacts, Check, ClaimVerdict, HostFacts, State, Verdict};
 
-/// Tracing programs can watch functions of at most this many arguments.
-const MAX_ARGUMENTS: usize = 6;
 /// Pages leave the page cache through it.
 const DELETE: &str = "mm_filemap_delete_from_page_cache";
 
@@ -227,7 +225,7 @@ fn judge_pins(btf: &BtfFacts, facts: &HostFacts, watched: bool) -> Judged {
         .iter()
         .copied()
         .filter(|name| match btf.functions.get(name) {
-            Some(arguments) => *arguments > MAX_ARGUMENTS,
+            Some(arguments) => *arguments > MAX_ARGUMENTS && *name != PROBED,
             None => there.contains(name),
         });
     let unwatched: Vec<&str> = unwatched.collect();

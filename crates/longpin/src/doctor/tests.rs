@@ -236,7 +236,7 @@ fn a_pin_function_that_no_kernel_need_have_may_be_absent() {
 #[test]
 fn a_pin_function_that_nobody_can_watch_costs_walks_and_denials() {
     let seven = with(|f| {
-        btf(f).functions.insert("pin_user_pages_remote", 7);
+        btf(f).functions.insert("pin_user_pages_unlocked", 7);
     });
     let untyped = with(|f| {
         btf(f).functions.remove("pin_user_pages_remote");
@@ -246,4 +246,12 @@ fn a_pin_function_that_nobody_can_watch_costs_walks_and_denials() {
         let reason = report.claims[7].reason.clone().unwrap();
         assert!(reason.contains("every file is walked"), "{reason}");
     }
+}
+
+#[test]
+fn the_function_of_seven_arguments_on_older_kernels_is_probed() {
+    let seven = with(|f| {
+        btf(f).functions.insert("pin_user_pages_remote", 7);
+    });
+    assert_eq!(lacking(&seven), []);
 }
