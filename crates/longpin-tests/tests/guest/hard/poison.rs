@@ -1,8 +1,6 @@
 //! C13 when the memory itself fails under a pin.
 #![allow(unsafe_code, reason = "madvise(2) that breaks memory")]
 
-use std::fs::File;
-
 use anyhow::{Result, ensure};
 use longpin_tests::act::{Outcome, punch};
 use longpin_tests::mapping::Mapping;
@@ -10,7 +8,7 @@ use longpin_tests::scratch::FsKind;
 use rustix::io::Errno;
 
 use super::PAGE;
-use super::dies::{Orphan, by_region, by_ring};
+use super::dies::{by_region, by_ring};
 use crate::files::TestFile;
 use crate::guard;
 
@@ -22,9 +20,8 @@ const LEN: usize = 16_384;
 /// Fails when `page_removed` is not attached.
 pub(super) fn c13_memory_failure() -> Result<()> {
     guard::on()?;
-    let pins: [(FsKind, fn(&File) -> Result<Orphan>); 2] =
-        [(FsKind::Tmpfs, by_ring), (FsKind::Ext4, by_region)];
-    for (kind, pin) in pins {
+    for kind in [FsKind::Tmpfs, FsKind::Ext4] {
+        let pin = if kind.is_memory() { by_ring } else { by_region };
         let f = TestFile::new(kind, LEN as u64)?;
         f.file.sync_all()?;
         let _pin = pin(&f.file)?;
