@@ -5,18 +5,23 @@
 
 mod admin;
 mod bad_input;
+mod blocks;
 mod child;
 mod claims;
 mod config;
 mod consumers;
+mod extents;
 mod files;
 mod guard;
 mod hard;
 mod hints;
 mod oracle;
 mod pin;
+mod prepare;
 mod rules;
 mod shutdown;
+mod swap_oracle;
+mod swapon;
 mod walk;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -58,6 +63,10 @@ fn all_tests() -> Vec<(Test, bool)> {
         .chain(rules::TESTS)
         .chain(consumers::TESTS)
         .chain(hard::TESTS)
+        .chain(extents::TESTS)
+        .chain(swap_oracle::TESTS)
+        .chain(prepare::TESTS)
+        .chain(swapon::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
     let long = walk::LONG_TESTS
