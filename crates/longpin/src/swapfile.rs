@@ -146,13 +146,7 @@ pub fn activate(
 ) -> Result<Activated, ActivateError> {
     let label = label_bytes(options)?;
     let found = Found::at(path).map_err(failed("open the file"))?;
-    let report = activation::check(path, Policy::Swap, None).map_err(|err| ActivateError::Io {
-        what: "look at the file",
-        source: err.source,
-    })?;
-    if report.verdict() != Verdict::Yes {
-        return Err(ActivateError::Refused(Box::new(report)));
-    }
+    refuse_unfit(&found, path)?;
     let file = found
         .open(OFlags::RDWR)
         .map_err(failed("open the file for writing"))?;
@@ -180,6 +174,15 @@ pub fn activate(
         made,
         open_to: (status.mode & 0o077 != 0).then_some(status.mode),
     })
+}
+
+fn refuse_unfit(found: &Found, path: &Path) -> Result<(), ActivateError> {
+    let report = activation::check_found(found, path, Policy::Swap, None);
+    let report = report.map_err(failed("look at the file"))?;
+    match report.verdict() {
+        Verdict::Yes => Ok(()),
+        Verdict::Refused | Verdict::CannotTell => Err(ActivateError::Refused(Box::new(report))),
+    }
 }
 
 /// By the user's name, so that `/proc/swaps` shows it, if it still leads to the file that was checked.

@@ -193,43 +193,40 @@ fn prepare_killed() -> Result<()> {
         let scratch = soiled(kind)?;
         let file = scratch.dir().join("file");
         prepare(&file, &["--size", "2M"])?;
-        let data = Pattern::new(9).bytes(2 << 20);
-        longpin_tests::scratch::write_pattern(&file, data.len(), Pattern::new(9))?;
-        let mut killed = 0;
-        for _ in 0..40 {
-            if kill_in_the_middle(&file)? {
-                killed += 1;
-            }
-            let bytes = finished(&file)?;
-            let zeroes = vec![0; bytes.len() - data.len()];
-            same(&format!("{kind}, data"), &bytes[..data.len()], &data)?;
-            same(&format!("{kind}, the rest"), &bytes[data.len()..], &zeroes)?;
-            if killed == 3 || fs::metadata(&file)?.len() == 64 << 20 {
-                break;
-            }
-        }
+        longpin_tests::scratch::write_pattern(&file, 2 << 20, Pattern::new(9))?;
+        let killed = kill_often(&file).with_context(|| kind.name())?;
         println!("  {kind}: killed {killed} times");
-        prepare(&file, &["--size", "64M"])?;
-        is_fit(&file).with_context(|| kind.name())?;
-        let found = device_bytes(&file)?;
-        same(
-            &format!("{kind}, the device's data"),
-            &found[..data.len()],
-            &data,
-        )?;
-        let rest = &found[data.len()..];
-        same(
-            &format!("{kind}, the device's rest"),
-            rest,
-            &vec![0; rest.len()],
-        )?;
         ensure!(
             killed > 0,
             "{kind}: no prepare was killed: the test proves nothing"
         );
+        prepare(&file, &["--size", "64M"])?;
+        is_fit(&file).with_context(|| kind.name())?;
+        let found = device_bytes(&file)?;
+        ensure!(found.len() == 64 << 20, "{kind}: {} bytes", found.len());
+        data_and_zeroes(&found).with_context(|| format!("{kind}, the device"))?;
         scratch.close()?;
     }
     Ok(())
+}
+
+/// How often; each time the file must be what it was, and zeroes.
+fn kill_often(file: &Path) -> Result<usize> {
+    let mut killed = 0;
+    for _ in 0..40 {
+        killed += usize::from(kill_in_the_middle(file)?);
+        data_and_zeroes(&finished(file)?)?;
+        if killed == 3 || fs::metadata(file)?.len() == 64 << 20 {
+            break;
+        }
+    }
+    Ok(killed)
+}
+
+fn data_and_zeroes(bytes: &[u8]) -> Result<()> {
+    let (data, rest) = bytes.split_at_checked(2 << 20).context("too short")?;
+    same("data", data, &Pattern::new(9).bytes(2 << 20))?;
+    same("the rest", rest, &vec![0; rest.len()])
 }
 
 /// What must be zeroes or data by now: on f2fs the last bytes are neither, and it says so.
@@ -265,26 +262,7 @@ fn kill_in_the_middle(file: &Path) -> Result<bool> {
 
 /// What it cannot cure, it refuses with the command that would, and leaves as it was.
 fn prepare_refuses() -> Result<()> {
-    let btrfs = Scratch::new(FsKind::Btrfs, 320 << 20)?;
-    let file = btrfs.dir().join("file");
-    let make = "touch $F; chattr +c $F; dd if=/dev/zero of=$F bs=1M count=4 conv=notrunc,fsync status=none";
-    sh(make, &file)?;
-    refuse(
-        &file,
-        &[],
-        &[
-            "compressed",
-            "copy-on-write",
-            "hint: longpin prepare NEW --size",
-        ],
-    )?;
-    let shared = btrfs.dir().join("shared");
-    sh(
-        "touch $F $F.2; chattr +C $F $F.2; dd if=/dev/urandom of=$F bs=1M count=4 conv=notrunc,fsync status=none; cp --reflink=always $F $F.2; sync",
-        &shared,
-    )?;
-    refuse(&shared, &[], &["shared"])?;
-    btrfs.close()?;
+    refuses_on_btrfs()?;
     let f2fs = Scratch::new(FsKind::F2fs, 128 << 20)?;
     let file = f2fs.file("file", 1 << 20, Pattern::new(1))?;
     refuse(&file, &[], &["not-pinned", "hint: longpin prepare NEW"])?;
@@ -298,11 +276,8 @@ fn prepare_refuses() -> Result<()> {
     )?;
     refuse(&file, &["--size", "4G"], &["allocate"])?;
     let open = fs::File::open(&file)?;
-    refuse(
-        &file,
-        &["--size", "2M"],
-        &["somebody has the file open", "hint: fuser"],
-    )?;
+    let words = ["somebody has the file open", "hint: fuser"];
+    refuse(&file, &["--size", "2M"], &words)?;
     drop(open);
     prepare(&file, &["--size", "2M"])?;
     ext4.close()?;
@@ -312,6 +287,31 @@ fn prepare_refuses() -> Result<()> {
     ensure!(code == 1 && words.contains("no-blocks"), "{code}: {words}");
     ensure!(!file.exists(), "a refused prepare left a file");
     tmpfs.close()
+}
+
+fn refuses_on_btrfs() -> Result<()> {
+    let btrfs = Scratch::new(FsKind::Btrfs, 320 << 20)?;
+    let write = "dd if=/dev/urandom of=$F bs=1M count=4 conv=notrunc,fsync status=none";
+    let file = btrfs.dir().join("file");
+    sh(&format!("touch $F; chattr +c $F; {write}"), &file)?;
+    let words = [
+        "compressed",
+        "copy-on-write",
+        "hint: longpin prepare NEW --size",
+    ];
+    refuse(&file, &[], &words)?;
+    let shared = btrfs.dir().join("shared");
+    let copy = "cp --reflink=always $F $F.2; sync";
+    sh(
+        &format!("touch $F $F.2; chattr +C $F $F.2; {write}; {copy}"),
+        &shared,
+    )?;
+    refuse(
+        &shared,
+        &[],
+        &["shared", "hint: longpin prepare NEW --size"],
+    )?;
+    btrfs.close()
 }
 
 fn refuse(file: &Path, more: &[&str], words: &[&str]) -> Result<()> {

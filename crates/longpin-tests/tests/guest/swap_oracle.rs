@@ -368,6 +368,10 @@ fn swap_oracle_others() -> Result<()> {
     sh("umount $D/o", &file)?;
     agreed?;
     scratch.close()?;
+    dax()
+}
+
+fn dax() -> Result<()> {
     let Ok(device) = std::env::var("LONGPIN_FSDAX") else {
         println!("not tried: no fsdax device");
         return Ok(());

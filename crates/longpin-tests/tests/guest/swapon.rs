@@ -86,51 +86,49 @@ fn listed(file: &Path) -> Result<()> {
 /// Every refusal says why, and what would cure it; the file is as it was.
 fn swapon_explains() -> Result<()> {
     let scratch = Scratch::new(FsKind::Ext4, 128 << 20)?;
+    keeps_data(&scratch)?;
+    let hole = scratch.dir().join("hole");
+    let path = hole.to_string_lossy();
+    sh("truncate -s 4M $F", &hole)?;
+    let first = "hole: 1, 4194304 bytes, the first at 0";
+    refuse(
+        &["swapon", &path],
+        &[first, "hint: longpin swapon --prepare"],
+    )?;
+    ensure!(
+        fs::read(&hole)? == vec![0; 4 << 20],
+        "a header in a refused file"
+    );
+    guard::must(&["swapon", "--prepare", &path])?;
+    guard::must(&["swapoff", &path])?;
+    refuse(&["swapoff", &path], &["not active"])?;
+    refuse(
+        &["swapon", &scratch.dir().to_string_lossy()],
+        &["a directory"],
+    )?;
+    scratch.close()
+}
+
+fn keeps_data(scratch: &Scratch) -> Result<()> {
     let data = scratch.file("data", 1 << 20, Pattern::new(5))?;
     let path = data.to_string_lossy();
     let before = fs::read(&data)?;
-    let refused = status(&["swapon", &path])?;
-    ensure!(
-        refused.0 == 1 && refused.1.contains("it would be lost"),
-        "{refused:?}"
-    );
-    ensure!(
-        refused.1.contains("hint: longpin swapon --force"),
-        "{refused:?}"
-    );
-    let refused = status(&["swapon", "--prepare", &path])?;
-    ensure!(
-        refused.0 == 1 && refused.1.contains("it would be lost"),
-        "{refused:?}"
-    );
+    let words = ["it would be lost", "hint: longpin swapon --force"];
+    refuse(&["swapon", &path], &words)?;
+    refuse(&["swapon", "--prepare", &path], &words)?;
     ensure!(
         fs::read(&data)? == before,
         "a refused swapon changed the file"
     );
     guard::must(&["swapon", "--force", &path])?;
-    guard::must(&["swapoff", &path])?;
+    guard::must(&["swapoff", &path]).map(drop)
+}
 
-    let hole = scratch.dir().join("hole");
-    sh("truncate -s 4M $F", &hole)?;
-    let refused = status(&["swapon", &hole.to_string_lossy()])?;
-    let named = refused.1.contains("hole: 1, 4194304 bytes, the first at 0");
-    let cured = refused.1.contains("hint: longpin swapon --prepare");
-    ensure!(refused.0 == 1 && named && cured, "{refused:?}");
-    ensure!(
-        fs::read(&hole)? == vec![0; 4 << 20],
-        "a header in a refused file"
-    );
-    guard::must(&["swapon", "--prepare", &hole.to_string_lossy()])?;
-    guard::must(&["swapoff", &hole.to_string_lossy()])?;
-    let refused = status(&["swapoff", &hole.to_string_lossy()])?;
-    ensure!(
-        refused.0 == 1 && refused.1.contains("not active"),
-        "{refused:?}"
-    );
-    let refused = status(&["swapon", &scratch.dir().to_string_lossy()])?;
-    ensure!(
-        refused.0 == 1 && refused.1.contains("a directory"),
-        "{refused:?}"
-    );
-    scratch.close()
+fn refuse(arguments: &[&str], words: &[&str]) -> Result<()> {
+    let (code, said) = status(arguments)?;
+    ensure!(code == 1, "{arguments:?}: {code}: {said}");
+    for word in words {
+        ensure!(said.contains(word), "{arguments:?}: no {word:?} in {said}");
+    }
+    Ok(())
 }

@@ -49,7 +49,7 @@ impl Facts {
         let has = |option: &str| options.iter().any(|have| have == option);
         let by_file = flags.is_some_and(|flags| flags.contains(IFlags::JOURNALING));
         Ok(Self {
-            memfd: is_memfd(file),
+            memfd: fs.family == Family::Memory && is_memfd(file),
             active_swap: is_active_swap(file)?,
             busy: busy(file, fs.family),
             log_structured: fs.family == Family::F2fs && has("mode=lfs"),

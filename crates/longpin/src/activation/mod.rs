@@ -154,12 +154,26 @@ pub fn check(path: &Path, policy: Policy, wanted: Option<Wanted>) -> Result<Repo
         source,
     };
     let found = Found::at(path).map_err(failed)?;
-    let kind = found.kind().map_err(failed)?;
+    check_found(&found, path, policy, wanted).map_err(failed)
+}
+
+/// Judge a file that was found; the path is for messages.
+///
+/// # Errors
+///
+/// It cannot be opened or looked at.
+pub fn check_found(
+    found: &Found,
+    path: &Path,
+    policy: Policy,
+    wanted: Option<Wanted>,
+) -> io::Result<Report> {
+    let kind = found.kind()?;
     if kind != Kind::Regular {
         return Ok(not_regular(path, policy, kind));
     }
-    let file = found.open(OFlags::RDONLY).map_err(failed)?;
-    check_file(&file, path, policy, wanted).map_err(failed)
+    let file = found.open(OFlags::RDONLY)?;
+    check_file(&file, path, policy, wanted)
 }
 
 fn not_regular(path: &Path, policy: Policy, kind: Kind) -> Report {

@@ -152,6 +152,13 @@ impl Name {
             Self::Journalled => "its data goes through the journal, which may write it again later",
             Self::FileSystemBusy => "the file system moves blocks right now",
             Self::Interrupted => "a prepare was killed; its last bytes may be somebody's old data",
+            Self::Changed => "the file changed while it was looked at",
+            extents => extents.meaning_in_extents(),
+        }
+    }
+
+    const fn meaning_in_extents(self) -> &'static str {
+        match self {
             Self::Hole => "ranges without blocks",
             Self::Unwritten => "blocks never written: a device would read what was there before",
             Self::Delalloc => "data that has no blocks yet",
@@ -162,7 +169,7 @@ impl Name {
             Self::UnknownLocation => "data at a place that the file system does not tell",
             Self::ForeignDevice => "data on another device than the first of it",
             Self::Profile => "data that lies there more than once, or in stripes (btrfs profile)",
-            Self::Changed => "the file changed while it was looked at",
+            _ => "",
         }
     }
 
@@ -170,46 +177,46 @@ impl Name {
     #[must_use]
     pub fn hint(self, path: &Path, family: Family) -> Option<String> {
         let file = quote(path);
-        let prepare = Some(format!("longpin prepare {file}"));
-        let copy = || {
-            let make = format!("longpin prepare NEW --size $(stat -c %s {file})");
-            let fill = format!("dd if={file} of=NEW bs=1M conv=notrunc,fsync");
-            Some(format!(
-                "{make} && {fill}   # a new file, then its contents"
-            ))
-        };
         match self {
             // What prepare does not cure there.
-            Self::Shared if family == Family::Btrfs => copy(),
-            Self::Hole if family == Family::F2fs => copy(),
-            Self::Hole | Self::Unwritten | Self::Delalloc => prepare,
-            Self::Shared | Self::Interrupted => prepare,
+            Self::Shared if family == Family::Btrfs => Some(copy(&file)),
+            Self::Hole if family == Family::F2fs => Some(copy(&file)),
+            Self::Hole | Self::Unwritten | Self::Delalloc | Self::Shared | Self::Interrupted => {
+                Some(format!("longpin prepare {file}"))
+            }
             Self::Empty | Self::TooSmall => Some(format!("longpin prepare {file} --size SIZE")),
-            Self::CopyOnWrite | Self::Compressed | Self::NotPinned => copy(),
-            Self::Encoded | Self::Inline | Self::Verity => copy(),
+            Self::CopyOnWrite | Self::Compressed | Self::NotPinned => Some(copy(&file)),
+            Self::Encoded | Self::Inline | Self::Verity => Some(copy(&file)),
             Self::Encrypted => Some("copy it to a directory that is not encrypted".into()),
-            Self::ActiveSwap => Some(format!("longpin swapoff {file}")),
-            Self::Immutable => Some(format!("chattr -i {file}")),
-            Self::AppendOnly => Some(format!("chattr -a {file}")),
-            Self::Journalled => Some(format!(
-                "chattr -j {file}   # and no mount option data=journal"
-            )),
-            Self::ReadOnly => Some(format!("mount -o remount,rw $(stat -c %m {file})")),
-            Self::Profile => Some(format!(
-                "btrfs balance start -dconvert=single $(stat -c %m {file})"
-            )),
-            Self::FileSystemBusy => Some(format!(
-                "btrfs balance status $(stat -c %m {file})   # wait for it"
-            )),
-            Self::BeyondEnd => Some(format!("stat -c %s {file}   # its size")),
-            Self::NoBlocks => Some(format!(
-                "longpin check {file}   # for pages: memory can be pinned"
-            )),
-            Self::Overlay => Some("use the path in the upper file system".into()),
-            Self::Changed => Some(format!("fuser -v {file}   # who writes it?")),
-            _ => None,
+            _ => self.hint_of_system(&file),
         }
     }
+
+    /// What is not for longpin to do.
+    fn hint_of_system(self, file: &str) -> Option<String> {
+        let mount = format!("$(stat -c %m {file})");
+        let hint = match self {
+            Self::ActiveSwap => format!("longpin swapoff {file}"),
+            Self::Immutable => format!("chattr -i {file}"),
+            Self::AppendOnly => format!("chattr -a {file}"),
+            Self::Journalled => format!("chattr -j {file}   # and no mount option data=journal"),
+            Self::ReadOnly => format!("mount -o remount,rw {mount}"),
+            Self::Profile => format!("btrfs balance start -dconvert=single {mount}"),
+            Self::FileSystemBusy => format!("btrfs balance status {mount}   # wait for it"),
+            Self::BeyondEnd => format!("stat -c %s {file}   # its size"),
+            Self::NoBlocks => format!("longpin check {file}   # for pages: memory can be pinned"),
+            Self::Overlay => "use the path in the upper file system".into(),
+            Self::Changed => format!("fuser -v {file}   # who writes it?"),
+            _ => return None,
+        };
+        Some(hint)
+    }
+}
+
+/// A new file, made as it has to be, then the contents.
+fn copy(file: &str) -> String {
+    let make = format!("longpin prepare NEW --size $(stat -c %s {file})");
+    format!("{make} && dd if={file} of=NEW bs=1M conv=notrunc,fsync")
 }
 
 /// The path as a shell takes it.

@@ -191,7 +191,7 @@ fn prepare_open(
         return Err(PrepareError::Shrink { size, wanted });
     }
     let mut done = fill(file, &lease, &facts, target, progress).map_err(|err| match err {
-        Failed::Holes(reason) => PrepareError::Refused(Box::new(report(path, &facts, reason))),
+        Failed::Incurable(reason) => PrepareError::Refused(Box::new(report(path, &facts, reason))),
         Failed::Other(err) => err,
     })?;
     file.sync_all().map_err(step("sync", 0..target))?;
@@ -314,7 +314,7 @@ fn report(path: &Path, facts: &Facts, name: Name) -> Report {
 /// Why filling failed.
 enum Failed {
     /// There is something that this file system does not cure.
-    Holes(Name),
+    Incurable(Name),
     Other(PrepareError),
 }
 
@@ -364,12 +364,8 @@ fn fill(
     let map = BlockMap::open(file, &facts.status)?;
     let work = survey(&map, size)?;
     let family = facts.fs.family;
-    // f2fs gives a pinned file blocks with whatever they hold: a hole would turn into that.
-    if family == Family::F2fs && work.holes > 0 {
-        return Err(Failed::Holes(Name::Hole));
-    }
-    if work.shared > 0 && family != Family::Xfs {
-        return Err(Failed::Holes(Name::Shared));
+    if let Some(name) = is_incurable(family, &work) {
+        return Err(Failed::Incurable(name));
     }
     allocate(file, size, target, work.holes > 0)?;
     if work.shared > 0 {
@@ -384,10 +380,9 @@ fn fill(
             zeroer.fill(extent.logical..extent.logical + extent.length)?;
         }
     }
-    if family == Family::F2fs {
-        grow_f2fs(file, &mut zeroer, facts.zeroing.clone(), size..target)?;
-    } else {
-        zeroer.fill(size..target)?;
+    match family {
+        Family::F2fs => grow_f2fs(file, &mut zeroer, facts.zeroing.clone(), size..target)?,
+        _ => zeroer.fill(size..target)?,
     }
     let (zeroed, method) = zeroer.finish();
     file.sync_data().map_err(step("sync", 0..target))?;
@@ -399,6 +394,17 @@ fn fill(
         elapsed: begin.elapsed(),
         changed: zeroed > 0 || work.holes > 0 || work.shared > 0,
     })
+}
+
+/// f2fs gives a pinned file blocks with whatever they hold: a hole would turn into that. And only xfs has
+/// the call that unshares.
+const fn is_incurable(family: Family, work: &Work) -> Option<Name> {
+    match family {
+        Family::F2fs if work.holes > 0 => Some(Name::Hole),
+        Family::Xfs => None,
+        _ if work.shared > 0 => Some(Name::Shared),
+        _ => None,
+    }
 }
 
 /// Bytes by which a file on f2fs grows at once.

@@ -11,6 +11,8 @@
 //! What has no such place is named ([`Unlocated`]), never guessed. The map is streamed: memory does not
 //! grow with the number of extents.
 
+mod stream;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,13 +20,14 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use longpin_linux::btrfs::{self, BtrfsError, Chunks, Profile};
+use longpin_linux::btrfs::{self, BtrfsError, Chunks};
 pub use longpin_linux::fiemap::ExtentFlags;
-use longpin_linux::fiemap::{Fiemap, FiemapError, RawExtent};
+use longpin_linux::fiemap::{Fiemap, FiemapError};
 use longpin_linux::file::{self, Status};
 use longpin_linux::{f2fs, mounts};
 
 use crate::filesystem::{Family, FileSystem};
+use stream::{Joined, PieceIter, Pieces, cut};
 
 /// Major and minor number of a block device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -189,19 +192,23 @@ impl<'file> BlockMap<'file> {
     }
 
     /// The extents that touch this range of bytes, cut to it, in the order of the file; holes have none.
+    /// Extents that go on in the file and on the device are one: where the kernel cuts them depends on what it
+    /// happens to have cached.
     pub fn extents(
         &self,
         range: &Range<u64>,
     ) -> impl Iterator<Item = Result<Extent, MapError>> + use<'_> {
         let range = range.clone();
         let raw = Fiemap::new(self.file, range.start, range.end);
-        raw.flat_map(move |found| {
+        Joined::new(raw.flat_map(move |found| {
             let pieces = match found {
-                Ok(extent) => cut(extent, &range).map(|extent| self.pieces(extent)),
+                Ok(extent) => cut(extent, &range),
                 Err(err) => return Pieces::Failed(Some(err.into())),
             };
-            pieces.map_or(Pieces::Failed(None), Pieces::Of)
-        })
+            pieces.map_or(Pieces::Failed(None), |extent| {
+                Pieces::Of(PieceIter::new(&self.scheme, extent))
+            })
+        }))
     }
 
     /// The same; an extent without a place is an error.
@@ -234,119 +241,6 @@ impl<'file> BlockMap<'file> {
         }
         Ok(hasher.finish())
     }
-
-    fn pieces(&self, extent: RawExtent) -> PieceIter<'_> {
-        PieceIter {
-            scheme: &self.scheme,
-            rest: Some(extent),
-        }
-    }
-}
-
-/// What one raw extent becomes.
-enum Pieces<'map> {
-    Of(PieceIter<'map>),
-    Failed(Option<MapError>),
-}
-
-impl Iterator for Pieces<'_> {
-    type Item = Result<Extent, MapError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self {
-            Self::Of(pieces) => pieces.next().map(Ok),
-            Self::Failed(err) => err.take().map(Err),
-        }
-    }
-}
-
-/// A raw extent, cut where a chunk of btrfs ends.
-struct PieceIter<'map> {
-    scheme: &'map Scheme,
-    rest: Option<RawExtent>,
-}
-
-impl Iterator for PieceIter<'_> {
-    type Item = Extent;
-
-    fn next(&mut self) -> Option<Extent> {
-        let raw = self.rest.take()?;
-        let (place, length) = place(self.scheme, &raw);
-        if length < raw.length {
-            self.rest = Some(RawExtent {
-                logical: raw.logical + length,
-                physical: raw.physical + length,
-                length: raw.length - length,
-                flags: raw.flags,
-            });
-        }
-        Some(Extent {
-            logical: raw.logical,
-            length,
-            flags: raw.flags,
-            place,
-        })
-    }
-}
-
-/// Where the extent begins to lie, and how many of its bytes lie there.
-fn place(scheme: &Scheme, raw: &RawExtent) -> (Place, u64) {
-    if let Some(why) = unlocated(raw) {
-        return (Place::Nowhere(why), raw.length);
-    }
-    let (chunks, devices) = match scheme {
-        Scheme::Linear(device) => {
-            let (device, physical) = (*device, raw.physical);
-            return (Place::On { device, physical }, raw.length);
-        }
-        Scheme::Btrfs { chunks, devices } => (chunks, devices),
-    };
-    let Some(chunk) = chunks.find(raw.physical) else {
-        return (Place::Nowhere(Unlocated::NoChunk), raw.length);
-    };
-    let inside = raw.physical - chunk.start;
-    let length = raw.length.min(chunk.length - inside);
-    let (number, start) = chunk.stripe;
-    let place = match (chunk.profile, devices.get(&number)) {
-        (Profile::Other(name), _) => Place::Nowhere(Unlocated::Profile(name)),
-        (Profile::Single, Some(&device)) => Place::On {
-            device,
-            physical: start.saturating_add(inside),
-        },
-        (Profile::Single, None) => Place::Nowhere(Unlocated::NoChunk),
-    };
-    (place, length)
-}
-
-fn unlocated(raw: &RawExtent) -> Option<Unlocated> {
-    let encoded = ExtentFlags::ENCODED.with(ExtentFlags::DATA_ENCRYPTED);
-    let inline = ExtentFlags::DATA_INLINE.with(ExtentFlags::DATA_TAIL);
-    let flags = raw.flags;
-    if flags.any(ExtentFlags::DELALLOC) {
-        Some(Unlocated::Delalloc)
-    } else if flags.any(inline) {
-        Some(Unlocated::Inline)
-    } else if flags.any(encoded) {
-        Some(Unlocated::Encoded)
-    } else if flags.any(ExtentFlags::UNKNOWN) {
-        Some(Unlocated::Unknown)
-    } else if flags.any(ExtentFlags::UNWRITTEN) && raw.physical == 0 {
-        // f2fs: space is promised, and no block chosen. No file's data lies at address 0.
-        Some(Unlocated::Delalloc)
-    } else {
-        None
-    }
-}
-
-fn cut(extent: RawExtent, range: &Range<u64>) -> Option<RawExtent> {
-    let start = extent.logical.max(range.start);
-    let end = (extent.logical + extent.length).min(range.end);
-    (start < end).then(|| RawExtent {
-        logical: start,
-        physical: extent.physical.saturating_add(start - extent.logical),
-        length: end - start,
-        flags: extent.flags,
-    })
 }
 
 fn ask(what: impl Into<String>) -> impl FnOnce(io::Error) -> MapError {
@@ -397,40 +291,6 @@ fn open_btrfs(file: &File) -> Result<Scheme, MapError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn raw(physical: u64, length: u64, flags: ExtentFlags) -> RawExtent {
-        RawExtent {
-            logical: 0,
-            physical,
-            length,
-            flags,
-        }
-    }
-
-    #[test]
-    fn a_range_cuts_what_it_touches() {
-        let extent = raw(1000, 100, ExtentFlags::default());
-        let found = cut(extent, &(30..50)).unwrap();
-        assert_eq!(
-            (found.logical, found.physical, found.length),
-            (30, 1030, 20)
-        );
-        assert_eq!(cut(extent, &(100..200)), None);
-    }
-
-    #[test]
-    fn what_has_no_place_is_named() {
-        let why = |flags| unlocated(&raw(4096, 4096, flags));
-        assert_eq!(why(ExtentFlags::default()), None);
-        assert_eq!(why(ExtentFlags::UNWRITTEN), None);
-        assert_eq!(why(ExtentFlags::SHARED), None);
-        assert_eq!(why(ExtentFlags::DATA_INLINE), Some(Unlocated::Inline));
-        assert_eq!(why(ExtentFlags::ENCODED), Some(Unlocated::Encoded));
-        let both = ExtentFlags::DELALLOC.with(ExtentFlags::UNKNOWN);
-        assert_eq!(why(both), Some(Unlocated::Delalloc));
-        let promised = raw(0, 4096, ExtentFlags::UNWRITTEN);
-        assert_eq!(unlocated(&promised), Some(Unlocated::Delalloc));
-    }
 
     #[test]
     fn a_file_of_this_host_has_every_byte_in_one_place() {
