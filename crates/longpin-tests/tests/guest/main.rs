@@ -73,6 +73,7 @@ fn all_tests() -> Vec<(Test, bool)> {
         .iter()
         .chain(config::TESTS)
         .chain(shutdown::TESTS)
+        .chain(prepare::LONG_TESTS)
         .chain(hard::LONG_TESTS);
     quick.chain(long.map(|&test| (test, true))).collect()
 }

@@ -18,14 +18,19 @@ use crate::{Test, guard};
 pub(crate) const TESTS: &[Test] = &[
     ("prepare_leaves_nothing_stale", prepare_leaves_nothing_stale),
     ("prepare_keeps_data", prepare_keeps_data),
-    ("prepare_killed", prepare_killed),
+    ("prepare_killed", || {
+        killed_on(&[FsKind::Ext4, FsKind::F2fs])
+    }),
     ("prepare_refuses", prepare_refuses),
+    ("prepare_by_the_device", prepare_by_the_device),
 ];
+
+pub(crate) const LONG_TESTS: &[Test] = &[("prepare_killed_everywhere", || killed_on(&DISKS))];
 
 const DISKS: [FsKind; 4] = [FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs, FsKind::F2fs];
 
 /// Bytes of a prepared file, in units of what f2fs pins.
-const SIZE: usize = 24 << 20;
+const SIZE: usize = 8 << 20;
 
 fn prepare(file: &Path, more: &[&str]) -> Result<String> {
     let path = file.to_string_lossy();
@@ -44,7 +49,7 @@ fn is_fit(file: &Path) -> Result<()> {
 fn soiled(kind: FsKind) -> Result<Scratch> {
     let scratch = Scratch::new(kind, 320 << 20)?;
     let file = scratch.dir().join("soil");
-    let soil = "tr '\\0' '\\252' </dev/zero | dd of=$F bs=1M count=180 iflag=fullblock conv=fsync status=none; rm $F; sync";
+    let soil = "tr '\\0' '\\252' </dev/zero | dd of=$F bs=1M count=100 iflag=fullblock conv=fsync status=none; rm $F; sync";
     sh(soil, &file)?;
     Ok(scratch)
 }
@@ -56,7 +61,7 @@ fn prepare_leaves_nothing_stale() -> Result<()> {
         // What a file without preparation shows to a device.
         let raw = scratch.dir().join("raw");
         sh(
-            "touch $F; chattr +C $F 2>/dev/null || :; fallocate -l 24M $F",
+            "touch $F; chattr +C $F 2>/dev/null || :; fallocate -l 8M $F",
             &raw,
         )?;
         if kind != FsKind::F2fs {
@@ -67,7 +72,7 @@ fn prepare_leaves_nothing_stale() -> Result<()> {
         }
         sh("rm $F", &raw)?;
         let file = scratch.dir().join("file");
-        let said = prepare(&file, &["--size", "24M"])?;
+        let said = prepare(&file, &["--size", "8M"])?;
         ensure!(said.contains("MB/s"), "no speed: {said}");
         println!("  {kind}: {}", said.lines().next().unwrap_or_default());
         is_fit(&file).with_context(|| kind.name())?;
@@ -78,7 +83,7 @@ fn prepare_leaves_nothing_stale() -> Result<()> {
             &fs::read(&file)?,
             &vec![0; SIZE],
         )?;
-        let again = prepare(&file, &["--size", "24M"])?;
+        let again = prepare(&file, &["--size", "8M"])?;
         ensure!(again.contains("nothing done"), "{kind}: {again}");
         in_place(&file, &found).with_context(|| kind.name())?;
         scratch.close()?;
@@ -95,7 +100,7 @@ fn in_place(file: &Path, before: &[u8]) -> Result<()> {
     let map = || guard::must(&["extents", "--noheadings", &file.to_string_lossy()]);
     let old = map()?;
     sh(
-        "dd if=/dev/urandom of=$F bs=1M count=24 conv=notrunc,fsync status=none",
+        "dd if=/dev/urandom of=$F bs=1M count=8 conv=notrunc,fsync status=none",
         file,
     )?;
     ensure!(map()? == old, "a write moved the file: {old} {}", map()?);
@@ -188,8 +193,8 @@ fn immutable() -> Result<()> {
 }
 
 /// kill -9 whenever the file has grown a little more, then once to the end.
-fn prepare_killed() -> Result<()> {
-    for kind in DISKS {
+fn killed_on(kinds: &[FsKind]) -> Result<()> {
+    for &kind in kinds {
         let scratch = soiled(kind)?;
         let file = scratch.dir().join("file");
         prepare(&file, &["--size", "2M"])?;
@@ -259,6 +264,44 @@ fn kill_in_the_middle(file: &Path) -> Result<bool> {
     child.kill()?;
     Ok(!child.wait()?.success())
 }
+
+/// A device that writes zeroes by itself: `FALLOC_FL_WRITE_ZEROES`, Linux 6.17. Elsewhere the same by writes.
+fn prepare_by_the_device() -> Result<()> {
+    let scratch = Scratch::new(FsKind::Tmpfs, 8 << 20)?;
+    let file = scratch.dir().join("x");
+    let make = "modprobe sd_mod; modprobe scsi_debug dev_size_mb=128 lbpu=1 lbpws=1 lbprz=1
+        udevadm settle 2>/dev/null || sleep 1
+        d=$(basename $(ls -d /sys/bus/pseudo/drivers/scsi_debug/adapter0/host*/target*/*/block/*))
+        cat /sys/block/$d/queue/write_zeroes_unmap_max_hw_bytes 2>/dev/null || echo 0
+        mkfs.ext4 -q -F /dev/$d; mkdir $D/mnt; mount /dev/$d $D/mnt";
+    let can = match sh(make, &file) {
+        Ok(said) => said.trim() != "0",
+        Err(err) => {
+            println!("not tried: no scsi_debug here: {err:#}");
+            return Ok(());
+        }
+    };
+    let tried = prepared_by(&scratch.dir().join("mnt/file"), can);
+    sh("umount $D/mnt; modprobe -r scsi_debug", &file)?;
+    tried?;
+    scratch.close()
+}
+
+fn prepared_by(file: &Path, device: bool) -> Result<()> {
+    sh(SOIL_A_LITTLE, file)?;
+    let said = prepare(file, &["--size", "8M"])?;
+    let way = if device {
+        "by the device"
+    } else {
+        "by direct writes"
+    };
+    ensure!(said.contains(way), "not {way}: {said}");
+    is_fit(file)?;
+    same("the device", &device_bytes(file)?, &vec![0; SIZE])
+}
+
+/// Free blocks of a small device, full of somebody's data.
+const SOIL_A_LITTLE: &str = "tr '\\0' '\\252' </dev/zero | dd of=$F bs=1M count=60 iflag=fullblock conv=fsync status=none; rm $F; sync";
 
 /// What it cannot cure, it refuses with the command that would, and leaves as it was.
 fn prepare_refuses() -> Result<()> {
