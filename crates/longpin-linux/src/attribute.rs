@@ -1,7 +1,7 @@
 //! `trusted.longpin.zeroing`: a range that a killed prepare may have left as it was on the device.
 //!
-//! f2fs writes to a pinned file only before its end, so the end has to move first: until the zeroes are there,
-//! the blocks show what they held before. The attribute is set before the end moves, and removed
+//! f2fs writes to a pinned file only before its end, so that has to move first: until the zeroes are there,
+//! the file shows what the blocks held before. The attribute is set before the end moves, and removed
 //! afterwards.
 
 use std::fs::File;

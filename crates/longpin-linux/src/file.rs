@@ -158,11 +158,11 @@ pub struct Attributes {
     pub dax: bool,
 }
 
-/// What is different when a file has changed in between.
+/// What is different when a file has changed in between. Not the number of its blocks: ext4 gives one of its own
+/// tree's back when it likes, and the map says where the file's own are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
     size: u64,
-    blocks: u64,
     ctime: (i64, u32),
     mtime: (i64, u32),
     /// `FS_IOC_GETVERSION`; 0 where there is none.
@@ -202,7 +202,6 @@ pub fn status(file: &File) -> io::Result<Status> {
         mode: u32::from(found.stx_mode) & 0o7777,
         version: Version {
             size: found.stx_size,
-            blocks: found.stx_blocks,
             ctime: time(found.stx_ctime),
             mtime: time(found.stx_mtime),
             generation: generation(file),

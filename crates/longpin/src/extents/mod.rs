@@ -273,6 +273,11 @@ fn device_of(path: &std::path::Path) -> Result<Device, MapError> {
         .map_err(ask(what))
 }
 
+/// Bytes of f2fs's sections, which it allocates for a pinned file as wholes.
+pub(crate) fn section_of(device: Device) -> Result<u64, MapError> {
+    Ok(read_layout(device)?.section)
+}
+
 fn read_layout(device: Device) -> Result<f2fs::Layout, MapError> {
     let path = device.path();
     let opened = File::open(&path).and_then(|device| f2fs::read_layout(&device));

@@ -14,6 +14,7 @@
 //! keeps others from opening the file meanwhile, and a file that somebody has open is refused. Each step
 //! leaves a file whose bytes are what they were, so a prepare that was killed is simply run again.
 
+mod f2fs;
 mod zeroes;
 
 use std::fs::File;
@@ -22,8 +23,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use longpin_linux::f2fs::pin;
 use longpin_linux::file::{self, Found, Kind, Lease};
-use longpin_linux::{attribute, f2fs};
 use rustix::fs::{FallocateFlags, IFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -292,7 +293,7 @@ fn settle(file: &File, path: &Path) -> Result<Facts, PrepareError> {
         set.map_err(step("switch copy on write off", 0..0))?;
     }
     if empty && facts.is_unpinned() {
-        let pinned = f2fs::pin(file).map_err(io::Error::other);
+        let pinned = pin(file).map_err(io::Error::other);
         pinned.map_err(step("pin the f2fs file", 0..0))?;
     }
     read()
@@ -367,7 +368,10 @@ fn fill(
     if let Some(name) = is_incurable(family, &work) {
         return Err(Failed::Incurable(name));
     }
-    allocate(file, size, target, work.holes > 0)?;
+    match family {
+        Family::F2fs => f2fs::check_room(file, size..target)?,
+        _ => allocate(file, size, target, work.holes > 0)?,
+    }
     if work.shared > 0 {
         unshare(file, &map, size)?;
     }
@@ -381,7 +385,7 @@ fn fill(
         }
     }
     match family {
-        Family::F2fs => grow_f2fs(file, &mut zeroer, facts.zeroing.clone(), size..target)?,
+        Family::F2fs => f2fs::grow(file, &mut zeroer, facts, size..target)?,
         _ => zeroer.fill(size..target)?,
     }
     let (zeroed, method) = zeroer.finish();
@@ -405,34 +409,6 @@ const fn is_incurable(family: Family, work: &Work) -> Option<Name> {
         _ if work.shared > 0 => Some(Name::Shared),
         _ => None,
     }
-}
-
-/// Bytes by which a file on f2fs grows at once.
-const GROWTH: u64 = 4 << 20;
-
-/// f2fs writes to a pinned file only before its end. So the end moves before the zeroes, a little at a time,
-/// and an attribute says of which bytes that is true: should this be killed, the next prepare zeroes them.
-fn grow_f2fs(
-    file: &File,
-    zeroer: &mut Zeroer<'_>,
-    left: Option<Range<u64>>,
-    growth: Range<u64>,
-) -> Result<(), PrepareError> {
-    if let Some(left) = left {
-        zeroer.fill(left.start..left.end.min(growth.start))?;
-    }
-    let mut at = growth.start;
-    while at < growth.end {
-        let part = at..growth.end.min(at + GROWTH);
-        let failed = step("move the end of the file", part.clone());
-        let moved = attribute::set_zeroing(file, &part).and_then(|()| file.set_len(part.end));
-        moved.map_err(failed)?;
-        at = part.end;
-        zeroer.fill(part)?;
-    }
-    // Not before the zeroes are there to stay.
-    file.sync_data().map_err(step("sync", growth.clone()))?;
-    attribute::end_zeroing(file).map_err(step("say that all is zeroed", growth))
 }
 
 /// Blocks for holes, and behind the end: the end itself moves with the zeroes, so that nobody can read what
