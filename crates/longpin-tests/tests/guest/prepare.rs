@@ -49,7 +49,7 @@ fn is_fit(file: &Path) -> Result<()> {
 fn soiled(kind: FsKind) -> Result<Scratch> {
     let scratch = Scratch::new(kind, 320 << 20)?;
     let file = scratch.dir().join("soil");
-    let soil = "tr '\\0' '\\252' </dev/zero | dd of=$F bs=1M count=100 iflag=fullblock conv=fsync status=none; rm $F; sync";
+    let soil = "xfs_io -f -c 'pwrite -q -b 4m -S 0xaa 0 100m' -c fsync $F; rm $F; sync";
     sh(soil, &file)?;
     Ok(scratch)
 }
@@ -290,6 +290,7 @@ fn prepare_by_the_device() -> Result<()> {
 fn prepared_by(file: &Path, device: bool) -> Result<()> {
     sh(SOIL_A_LITTLE, file)?;
     let said = prepare(file, &["--size", "8M"])?;
+    println!("  {}", said.trim());
     let way = if device {
         "by the device"
     } else {
@@ -301,7 +302,7 @@ fn prepared_by(file: &Path, device: bool) -> Result<()> {
 }
 
 /// Free blocks of a small device, full of somebody's data.
-const SOIL_A_LITTLE: &str = "tr '\\0' '\\252' </dev/zero | dd of=$F bs=1M count=60 iflag=fullblock conv=fsync status=none; rm $F; sync";
+const SOIL_A_LITTLE: &str = "xfs_io -f -c 'pwrite -q -b 4m -S 0xaa 0 60m' -c fsync $F; rm $F; sync";
 
 /// What it cannot cure, it refuses with the command that would, and leaves as it was.
 fn prepare_refuses() -> Result<()> {
