@@ -31,6 +31,7 @@ pub(super) fn whole_file(policy: Policy, facts: &Facts) -> Vec<Reason> {
     add(swaps && attributes.append, Name::AppendOnly);
     add(swaps && attributes.dax, Name::Dax);
     add(lends && attributes.verity, Name::Verity);
+    // Also for swap where an old kernel would write plain text there.
     add(lends && attributes.encrypted, Name::Encrypted);
     add(lends && attributes.compressed, Name::Compressed);
     add(lends && facts.copies_on_write(), Name::CopyOnWrite);
