@@ -19,6 +19,9 @@ _longpin() {
             longpin,allow)
                 cmd="longpin__subcmd__allow"
                 ;;
+            longpin,check)
+                cmd="longpin__subcmd__check"
+                ;;
             longpin,demo)
                 cmd="longpin__subcmd__demo"
                 ;;
@@ -27,6 +30,9 @@ _longpin() {
                 ;;
             longpin,doctor)
                 cmd="longpin__subcmd__doctor"
+                ;;
+            longpin,extents)
+                cmd="longpin__subcmd__extents"
                 ;;
             longpin,guard)
                 cmd="longpin__subcmd__guard"
@@ -37,8 +43,17 @@ _longpin() {
             longpin,ls)
                 cmd="longpin__subcmd__ls"
                 ;;
+            longpin,prepare)
+                cmd="longpin__subcmd__prepare"
+                ;;
             longpin,release)
                 cmd="longpin__subcmd__release"
+                ;;
+            longpin,swapoff)
+                cmd="longpin__subcmd__swapoff"
+                ;;
+            longpin,swapon)
+                cmd="longpin__subcmd__swapon"
                 ;;
             longpin,watch)
                 cmd="longpin__subcmd__watch"
@@ -91,6 +106,9 @@ _longpin() {
             longpin__subcmd__help,allow)
                 cmd="longpin__subcmd__help__subcmd__allow"
                 ;;
+            longpin__subcmd__help,check)
+                cmd="longpin__subcmd__help__subcmd__check"
+                ;;
             longpin__subcmd__help,demo)
                 cmd="longpin__subcmd__help__subcmd__demo"
                 ;;
@@ -99,6 +117,9 @@ _longpin() {
                 ;;
             longpin__subcmd__help,doctor)
                 cmd="longpin__subcmd__help__subcmd__doctor"
+                ;;
+            longpin__subcmd__help,extents)
+                cmd="longpin__subcmd__help__subcmd__extents"
                 ;;
             longpin__subcmd__help,guard)
                 cmd="longpin__subcmd__help__subcmd__guard"
@@ -109,8 +130,17 @@ _longpin() {
             longpin__subcmd__help,ls)
                 cmd="longpin__subcmd__help__subcmd__ls"
                 ;;
+            longpin__subcmd__help,prepare)
+                cmd="longpin__subcmd__help__subcmd__prepare"
+                ;;
             longpin__subcmd__help,release)
                 cmd="longpin__subcmd__help__subcmd__release"
+                ;;
+            longpin__subcmd__help,swapoff)
+                cmd="longpin__subcmd__help__subcmd__swapoff"
+                ;;
+            longpin__subcmd__help,swapon)
+                cmd="longpin__subcmd__help__subcmd__swapon"
                 ;;
             longpin__subcmd__help,watch)
                 cmd="longpin__subcmd__help__subcmd__watch"
@@ -143,7 +173,7 @@ _longpin() {
 
     case "${cmd}" in
         longpin)
-            opts="-v -h -V --verbose --help --version demo guard ls why watch deny allow release doctor help"
+            opts="-v -h -V --verbose --help --version demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -163,6 +193,28 @@ _longpin() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__check)
+            opts="-J -v -h --for --range --json --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --for)
+                    COMPREPLY=($(compgen -W "pages blocks swap" -- "${cur}"))
+                    return 0
+                    ;;
+                --range)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -200,6 +252,20 @@ _longpin() {
             ;;
         longpin__subcmd__doctor)
             opts="-J -v -h --json --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__extents)
+            opts="-J -n -v -h --json --noheadings --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -431,7 +497,7 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__help)
-            opts="demo guard ls why watch deny allow release doctor help"
+            opts="demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -445,6 +511,20 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__help__subcmd__allow)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__help__subcmd__check)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -487,6 +567,20 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__help__subcmd__doctor)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__help__subcmd__extents)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -626,7 +720,49 @@ _longpin() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        longpin__subcmd__help__subcmd__prepare)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         longpin__subcmd__help__subcmd__release)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__help__subcmd__swapoff)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__help__subcmd__swapon)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -690,6 +826,28 @@ _longpin() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        longpin__subcmd__prepare)
+            opts="-s -i -v -h --size --immutable --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -s)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         longpin__subcmd__release)
             opts="-f -v -h --force --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -697,6 +855,50 @@ _longpin() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__swapoff)
+            opts="-v -h --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__swapon)
+            opts="-p -s -f -L -v -h --prepare --size --force --label --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -s)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --label)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -L)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -4,6 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+#[path = "sizes.rs"]
+mod sizes;
+
+pub(crate) use sizes::Range;
+use sizes::{parse_range, parse_size};
+
 /// Keep files from losing pages that hardware has pinned.
 ///
 /// RDMA, io_uring, VFIO and GPUs pin file pages for hours, and the file system is never told: a
@@ -28,6 +34,9 @@ Examples:
   longpin why FILE            who pinned this file, and why is truncate busy?
   longpin watch               what is held and refused, as it happens
   longpin guard status        what the guard enforces, and what it refused
+  longpin check FILE --for blocks   may a device use this file's blocks? if not, what cures it
+  longpin prepare FILE        make it so
+  longpin extents FILE        where the file's bytes lie on its block device
 
 Exit status: 0 done, 1 refused, 2 cannot tell, 8 system error, 16 usage.";
 
@@ -60,6 +69,97 @@ pub(crate) enum Command {
         #[arg(short = 'J', long)]
         json: bool,
     },
+    /// May this file be pinned, lent to a device or swapped to? If not, why not, and what cures it
+    ///
+    /// Nothing of the file is changed. Exit status 0 yes, 1 refused, 2 when that cannot be told.
+    Check(Check),
+    /// Make a file fit to be lent: all its blocks there, written, in place, and its own
+    ///
+    /// Allocates, writes zeroes where nothing was written, unshares, and syncs. An empty file gets what only
+    /// an empty file can get: no copy on write (btrfs), a pin (f2fs). Existing data is never changed; a
+    /// second run does nothing, and one that was killed is simply run again. What cannot be cured is refused with
+    /// the command that would. While it works, nobody can open the file.
+    Prepare(Prepare),
+    /// Swap to a file: the checks, with `--prepare` the preparation, mkswap's header, swapon(2)
+    ///
+    /// A file that has data is refused, unless it has a swap signature. Every refusal says why.
+    Swapon(Swapon),
+    /// End swapping to a file
+    Swapoff(FileArg),
+    /// Where a file's bytes lie: offsets on its block device, in bytes
+    ///
+    /// The file is written back first. What cannot be translated to a place on a block device (compressed,
+    /// encrypted or inline data, data without blocks, btrfs profiles other than single) is refused by
+    /// name, and nothing is printed. Exit status 0, 1 when there is no such map, 2 when that cannot be told.
+    Extents(Extents),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The file
+    pub(crate) file: PathBuf,
+    /// What it is wanted for
+    #[arg(long = "for", value_enum, default_value_t = For::Pages, value_name = "WHAT")]
+    pub(crate) purpose: For,
+    /// Only these bytes of it; K, M, G and T are powers of 1024
+    #[arg(long, value_name = "OFF+LEN", value_parser = parse_range)]
+    pub(crate) range: Option<Range>,
+    /// One JSON object: {"version":1,"verdict":...,"reasons":[...]}
+    #[arg(short = 'J', long)]
+    pub(crate) json: bool,
+}
+
+/// What a file is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum For {
+    /// A device pins its pages: RDMA, io_uring, VFIO
+    Pages,
+    /// A device reads and writes its blocks, behind the file system's back
+    Blocks,
+    /// The kernel swaps to it
+    Swap,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Prepare {
+    /// The file
+    pub(crate) file: PathBuf,
+    /// Grow it to so many bytes, or create it; K, M, G and T are powers of 1024
+    #[arg(short, long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) size: Option<u64>,
+    /// At the end make it immutable: without a guard, the weakest way to keep it as it is
+    #[arg(short, long)]
+    pub(crate) immutable: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Swapon {
+    /// The file
+    pub(crate) file: PathBuf,
+    /// Prepare it first, as `longpin prepare` does
+    #[arg(short, long)]
+    pub(crate) prepare: bool,
+    /// With --prepare: grow it to so many bytes, or create it
+    #[arg(short, long, value_name = "SIZE", value_parser = parse_size, requires = "prepare")]
+    pub(crate) size: Option<u64>,
+    /// Also when it has data, which is lost
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// The swap area's label, 16 bytes at most
+    #[arg(short = 'L', long, value_name = "LABEL")]
+    pub(crate) label: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Extents {
+    /// The file
+    pub(crate) file: PathBuf,
+    /// One JSON object: {"version":1,"path":...,"devices":[...],"extents":[...]}
+    #[arg(short = 'J', long)]
+    pub(crate) json: bool,
+    /// No header line
+    #[arg(short, long, conflicts_with = "json")]
+    pub(crate) noheadings: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -171,9 +271,9 @@ pub(crate) struct Release {
 pub(crate) enum Column {
     /// Number of the hold, for `release`
     Id,
-    /// pin, or broken: pages left the file while pinned
+    /// pin; broken: pages left the file while pinned; swap: an active swap file
     Kind,
-    /// What is refused: layout, or none
+    /// What is refused: layout, swapfile, or none
     Level,
     /// The file, as seen from here
     Path,

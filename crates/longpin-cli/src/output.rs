@@ -1,8 +1,13 @@
 //! What the user sees: tables that align, errors with the line that mends them, exit codes.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use longpin::activation::{CheckError, Report};
+use longpin::extents::MapError;
 use longpin::guard::GuardError;
+use longpin_linux::btrfs::BtrfsError;
+use longpin_linux::file::Kind;
 
 /// Refused: by the guard, or because the state does not allow it.
 pub(crate) const REFUSED: u8 = 1;
@@ -12,6 +17,47 @@ pub(crate) const CANNOT_TELL: u8 = 2;
 pub(crate) const USAGE: u8 = 16;
 /// The system failed.
 pub(crate) const SYSTEM: u8 = 8;
+
+/// An error whose exit status and hints depend on the file.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct Refusal {
+    /// What, with the file's name.
+    pub(crate) text: String,
+    /// Exit status.
+    pub(crate) status: u8,
+    /// What to do about it.
+    pub(crate) hints: Vec<String>,
+    /// Why.
+    #[source]
+    pub(crate) source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Reasons of a report, as the causes of an error.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub(crate) struct Reasons(pub(crate) Vec<String>);
+
+impl Reasons {
+    pub(crate) fn of(report: &Report) -> Self {
+        let reasons = report.reasons.iter().map(|reason| visible(&reason.text()));
+        let unknown = report
+            .unknown
+            .iter()
+            .map(|text| format!("not known: {text}"));
+        Self(reasons.chain(unknown).collect())
+    }
+}
+
+/// The command is for regular files.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is {}, and this is for regular files", path.display(), kind.name())]
+pub(crate) struct NotRegular {
+    /// Which.
+    pub(crate) path: PathBuf,
+    /// What it is.
+    pub(crate) kind: Kind,
+}
 
 /// Names come from users: what would move the cursor or begin a line is shown as `\\xNN`.
 pub(crate) fn visible(text: &str) -> String {
@@ -125,11 +171,37 @@ pub(crate) fn report(err: &anyhow::Error, verbose: bool) -> ExitCode {
             anstream::eprintln!("  {cause:?}");
         }
     }
-    let guard = err.downcast_ref::<GuardError>();
-    for hint in guard.map(GuardError::hints).unwrap_or_default() {
-        anstream::eprintln!("hint: {hint}");
+    for hint in hints_of(err) {
+        anstream::eprintln!("hint: {}", visible(&hint));
     }
-    ExitCode::from(guard.map_or(SYSTEM, exit_code))
+    ExitCode::from(status_of(err))
+}
+
+/// The exit status for an error.
+fn status_of(err: &anyhow::Error) -> u8 {
+    if let Some(err) = err.downcast_ref::<GuardError>() {
+        exit_code(err)
+    } else if let Some(err) = err.downcast_ref::<MapError>() {
+        match err {
+            MapError::Ask { .. } | MapError::Btrfs(BtrfsError::NoPrivilege) => CANNOT_TELL,
+            _ => REFUSED,
+        }
+    } else if let Some(err) = err.downcast_ref::<Refusal>() {
+        err.status
+    } else if err.is::<NotRegular>() {
+        REFUSED
+    } else if err.is::<CheckError>() {
+        CANNOT_TELL
+    } else {
+        SYSTEM
+    }
+}
+
+/// What to do about it: lines to paste or to think about.
+fn hints_of(err: &anyhow::Error) -> Vec<String> {
+    let guard = err.downcast_ref::<GuardError>().map(GuardError::hints);
+    let refusal = || err.downcast_ref::<Refusal>().map(|err| err.hints.clone());
+    guard.or_else(refusal).unwrap_or_default()
 }
 
 fn exit_code(err: &GuardError) -> u8 {

@@ -1,13 +1,19 @@
 //! Linux interfaces that rustix lacks, as safe wrappers: a descriptor goes in, a typed value comes out,
 //! and errno becomes a named variant here, once.
 
+pub mod attribute;
+pub mod btrfs;
 pub mod cgroups;
 pub mod code;
+pub mod f2fs;
+pub mod fiemap;
+pub mod file;
 pub mod fixed_buffer;
 pub mod identity;
 pub mod kallsyms;
 pub mod mounts;
 pub mod probe;
+pub mod swap;
 pub mod tasks;
 pub mod users;
 

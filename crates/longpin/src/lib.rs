@@ -5,13 +5,18 @@
 //! reads the administrator's rules.
 #![forbid(unsafe_code)]
 
+pub mod activation;
 pub mod admin;
 mod claim;
 pub mod config;
 mod consumer;
 pub mod doctor;
 pub mod events;
+pub mod extents;
+pub mod filesystem;
 pub mod guard;
 pub mod holds;
+pub mod preparation;
+pub mod swapfile;
 
 pub use claim::{Claim, Enforcement};

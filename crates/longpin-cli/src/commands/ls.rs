@@ -3,10 +3,13 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use longpin::guard::{self, Hints, Host, Running};
+use anyhow::Context;
+use longpin::guard::{self, GuardError, Hints, Host, Running};
 use longpin::holds::{self, Hold, Verdict};
+use longpin::swapfile::{self, ActiveSwap};
 
 use super::progress::SweepBar;
+use super::swap;
 use crate::cli::{Column, Ls};
 use crate::output::{human, print_raw, print_table};
 
@@ -26,6 +29,27 @@ const DEFAULT: [Column; 12] = [
 ];
 
 pub(crate) fn run(options: &Ls) -> anyhow::Result<ExitCode> {
+    // The kernel itself holds these, whether a guard runs or not.
+    let swaps = swapfile::read_active().context("cannot read /proc/swaps")?;
+    let holds = match read_holds(options) {
+        Err(err) if is_not_running(&err) && !swaps.is_empty() => {
+            anstream::eprintln!("longpin: no guard runs: only swap files are held");
+            Vec::new()
+        }
+        read => read?,
+    };
+    if options.json {
+        let swaps = swaps.iter().map(swap::to_json);
+        let holds: Vec<_> = holds.iter().map(to_json).chain(swaps).collect();
+        anstream::println!("{}", serde_json::json!({ "version": 1, "holds": holds }));
+    } else if !holds.is_empty() || !swaps.is_empty() {
+        print(&holds, &swaps, options);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the guard knows.
+fn read_holds(options: &Ls) -> anyhow::Result<Vec<Hold>> {
     let running = Running::open(&Host::default())?;
     let status = guard::read_status(&running)?;
     if status.hints != Hints::Complete {
@@ -33,18 +57,15 @@ pub(crate) fn run(options: &Ls) -> anyhow::Result<ExitCode> {
         guard::sweep(&running, &mut |done, all| bar.show(done, all))?;
     }
     let mut holds = holds::read_holds(&running)?;
-    drop(running);
     holds.retain(|hold| options.all || hold.is_enforced());
-    if options.json {
-        let holds: Vec<_> = holds.iter().map(to_json).collect();
-        anstream::println!("{}", serde_json::json!({ "version": 1, "holds": holds }));
-    } else if !holds.is_empty() {
-        print(&holds, options);
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(holds)
 }
 
-fn print(holds: &[Hold], options: &Ls) {
+fn is_not_running(err: &anyhow::Error) -> bool {
+    matches!(err.downcast_ref(), Some(GuardError::NotRunning))
+}
+
+fn print(holds: &[Hold], swaps: &[ActiveSwap], options: &Ls) {
     let mut columns = options.output.clone();
     if columns.is_empty() {
         columns.extend(DEFAULT);
@@ -57,7 +78,12 @@ fn print(holds: &[Hold], options: &Ls) {
             .iter()
             .map(move |column| cell(hold, *column, options.bytes))
     };
-    let rows: Vec<Vec<String>> = holds.iter().map(|hold| cells(hold).collect()).collect();
+    let mut rows: Vec<Vec<String>> = holds.iter().map(|hold| cells(hold).collect()).collect();
+    rows.extend(swaps.iter().map(|file| {
+        let cells = columns.iter();
+        let cells = cells.map(|column| swap::cell(file, *column, options.bytes));
+        cells.collect()
+    }));
     let names: Vec<&str> = columns.iter().map(|column| column.heading()).collect();
     let headings = (!options.noheadings).then_some(&names[..]);
     if options.raw {

@@ -1,12 +1,16 @@
 //! One module a command.
 
+mod check;
 mod check_config;
 mod demo;
 mod doctor;
+mod extents;
 mod files;
 mod guard;
 mod ls;
+mod prepare;
 mod progress;
+mod swap;
 mod watch;
 
 use std::process::ExitCode;
@@ -25,5 +29,10 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Allow(file) => files::set_rule(file, false),
         Command::Release(options) => files::release(options),
         Command::Doctor { json } => doctor::run(*json),
+        Command::Check(options) => check::run(options),
+        Command::Prepare(options) => prepare::run(options),
+        Command::Swapon(options) => swap::on(options),
+        Command::Swapoff(file) => swap::off(file),
+        Command::Extents(options) => extents::run(options),
     }
 }

@@ -5,18 +5,23 @@
 
 mod admin;
 mod bad_input;
+mod blocks;
 mod child;
 mod claims;
 mod config;
 mod consumers;
+mod extents;
 mod files;
 mod guard;
 mod hard;
 mod hints;
 mod oracle;
 mod pin;
+mod prepare;
 mod rules;
 mod shutdown;
+mod swap_oracle;
+mod swapon;
 mod walk;
 mod watch;
 
@@ -64,6 +69,13 @@ fn all_tests() -> Vec<(Test, bool)> {
         .chain(hard::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
-    let long = walk::LONG_TESTS.iter();
+    // The block maps run with the slow ones until all of level swapfile does.
+    let long = walk::LONG_TESTS
+        .iter()
+        .chain(extents::TESTS)
+        .chain(swap_oracle::TESTS)
+        .chain(prepare::TESTS)
+        .chain(prepare::LONG_TESTS)
+        .chain(swapon::TESTS);
     quick.chain(long.map(|&test| (test, true))).collect()
 }

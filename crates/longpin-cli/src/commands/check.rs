@@ -1,0 +1,92 @@
+//! `longpin check`: may this file be held, lent or swapped to?
+
+use std::process::ExitCode;
+
+use longpin::activation::{self, Policy, Reason, Report, Verdict, Wanted};
+
+use crate::cli::{Check, For};
+use crate::output::{CANNOT_TELL, REFUSED, visible};
+
+pub(crate) fn run(options: &Check) -> anyhow::Result<ExitCode> {
+    let policy = match options.purpose {
+        For::Pages => Policy::Pages,
+        For::Blocks => Policy::Blocks,
+        For::Swap => Policy::Swap,
+    };
+    let wanted = options.range.map(|range| Wanted {
+        offset: range.offset,
+        len: range.len,
+    });
+    let report = activation::check(&options.file, policy, wanted)?;
+    if options.json {
+        anstream::println!("{}", to_json(&report));
+    } else {
+        print(&report);
+    }
+    Ok(exit_code(&report))
+}
+
+pub(crate) fn exit_code(report: &Report) -> ExitCode {
+    match report.verdict() {
+        Verdict::Yes => ExitCode::SUCCESS,
+        Verdict::Refused => ExitCode::from(REFUSED),
+        Verdict::CannotTell => ExitCode::from(CANNOT_TELL),
+    }
+}
+
+/// The verdict first, then each reason, then what cures it.
+pub(crate) fn print(report: &Report) {
+    let path = visible(&report.path.display().to_string());
+    let policy = report.policy.as_str();
+    let verdict = match report.verdict() {
+        Verdict::Yes => "yes",
+        Verdict::Refused => "refused",
+        Verdict::CannotTell => "cannot tell",
+    };
+    let looked = match (report.verdict(), report.extents) {
+        (Verdict::Yes, 1) => ", 1 extent".to_owned(),
+        (Verdict::Yes, n) if n > 0 => format!(", {n} extents"),
+        _ => String::new(),
+    };
+    anstream::println!("{path}: for {policy}: {verdict} ({}{looked})", report.fs);
+    for reason in &report.reasons {
+        anstream::println!("  {}", visible(&reason.text()));
+    }
+    if let Some(unknown) = &report.unknown {
+        anstream::println!("  not known: {}", visible(unknown));
+    }
+    for hint in report.hints() {
+        anstream::println!("hint: {}", visible(&hint));
+    }
+}
+
+fn to_json(report: &Report) -> serde_json::Value {
+    let reason = |reason: &Reason| {
+        serde_json::json!({
+            "name": reason.name.as_str(),
+            "count": reason.count,
+            "bytes": reason.bytes,
+            "first": reason.first,
+            "meaning": reason.name.meaning(),
+            "detail": reason.detail,
+            "hint": reason.name.hint(&report.path, report.family),
+        })
+    };
+    let verdict = match report.verdict() {
+        Verdict::Yes => "yes",
+        Verdict::Refused => "refused",
+        Verdict::CannotTell => "unknown",
+    };
+    serde_json::json!({
+        "version": 1,
+        "path": report.path.display().to_string(),
+        "for": report.policy.as_str(),
+        "file-system": report.fs,
+        "start": report.range.start,
+        "end": report.range.end,
+        "extents": report.extents,
+        "verdict": verdict,
+        "unknown": report.unknown,
+        "reasons": report.reasons.iter().map(reason).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,81 @@
+//! `longpin prepare`: make a file fit to be lent.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use longpin::activation::Verdict;
+use longpin::preparation::{self, Done, PrepareError, Request};
+
+use super::progress::ByteBar;
+use crate::cli::Prepare;
+use crate::output::{CANNOT_TELL, REFUSED, Reasons, Refusal, SYSTEM, human, visible};
+
+pub(crate) fn run(options: &Prepare) -> anyhow::Result<ExitCode> {
+    let request = Request {
+        size: options.size,
+        immutable: options.immutable,
+    };
+    let done = prepare(&options.file, &request)?;
+    print(&options.file, &done, options.immutable);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// With a progress bar; failures as the user sees them.
+pub(super) fn prepare(path: &Path, request: &Request) -> Result<Done, Refusal> {
+    let bar = ByteBar::new("writing zeroes");
+    let done = preparation::prepare(path, request, &mut |done, all| bar.show(done, all));
+    drop(bar);
+    done.map_err(|err| refusal(path, err))
+}
+
+fn refusal(path: &Path, err: PrepareError) -> Refusal {
+    use PrepareError::{InUse, Map, Missing, NotRegular, Opened, Refused, Shrink};
+    let hints = err.hints(path);
+    let status = match &err {
+        Refused(report) if report.verdict() == Verdict::CannotTell => CANNOT_TELL,
+        Refused(_) | InUse | Opened { .. } | Shrink { .. } => REFUSED,
+        Missing { .. } | NotRegular { .. } => REFUSED,
+        Map(_) => CANNOT_TELL,
+        _ => SYSTEM,
+    };
+    let text = format!("cannot prepare {}", visible(&path.display().to_string()));
+    let source = match err {
+        Refused(report) => Reasons::of(&report).into(),
+        other => other.into(),
+    };
+    Refusal {
+        text,
+        status,
+        hints,
+        source,
+    }
+}
+
+pub(super) fn print(path: &Path, done: &Done, immutable: bool) {
+    let path = visible(&path.display().to_string());
+    let size = human(done.size);
+    if !done.changed {
+        anstream::println!("{path}: {size}, fit as it was; nothing done");
+        return;
+    }
+    if done.unshared > 0 {
+        anstream::println!("{path}: {} unshared", human(done.unshared));
+    }
+    if done.zeroed > 0 {
+        anstream::println!(
+            "{path}: {} of zeroes written {} in {:.1} s, {}",
+            human(done.zeroed),
+            done.method.as_str(),
+            done.elapsed.as_secs_f64(),
+            speed(done)
+        );
+    }
+    let kept = if immutable { ", immutable" } else { "" };
+    anstream::println!("{path}: {size}, fit to be lent{kept}");
+}
+
+fn speed(done: &Done) -> String {
+    let micros = done.elapsed.as_micros().max(1);
+    let per_second = u128::from(done.zeroed) * 1_000_000 / micros;
+    format!("{} MB/s", per_second / 1_000_000)
+}

@@ -1,0 +1,330 @@
+//! btrfs: its chunk tree, which says on which device a logical address lies, and its devices.
+#![allow(
+    unsafe_code,
+    reason = "BTRFS_IOC_TREE_SEARCH_V2, _DEV_INFO and _FS_INFO fill raw memory"
+)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+/// `_IOWR(0x94, 17, struct btrfs_ioctl_search_args_v2)`.
+const TREE_SEARCH_V2: libc::c_ulong = 0xc070_9411;
+/// `_IOWR(0x94, 30, struct btrfs_ioctl_dev_info_args)`.
+const DEV_INFO: libc::c_ulong = 0xd000_941e;
+/// `_IOR(0x94, 31, struct btrfs_ioctl_fs_info_args)`.
+const FS_INFO: libc::c_ulong = 0x8400_941f;
+/// `BTRFS_CHUNK_TREE_OBJECTID`.
+const CHUNK_TREE: u64 = 3;
+/// `BTRFS_FIRST_CHUNK_TREE_OBJECTID`.
+const FIRST_CHUNK: u64 = 256;
+/// `BTRFS_CHUNK_ITEM_KEY`.
+const CHUNK_ITEM: u32 = 228;
+/// Bytes for the answers of one search.
+const ROOM: usize = 16 << 10;
+
+/// Why btrfs did not answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BtrfsError {
+    /// `EPERM`: reading the trees needs CAP_SYS_ADMIN.
+    #[error("reading btrfs's chunk tree needs CAP_SYS_ADMIN")]
+    NoPrivilege,
+    /// An item of the chunk tree is not what it should be.
+    #[error("the chunk tree's item at logical address {at} cannot be read")]
+    Malformed {
+        /// Logical address.
+        at: u64,
+    },
+    /// Anything else.
+    #[error("{what} failed")]
+    Other {
+        /// The call.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// How a chunk's bytes are spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Once, on one device.
+    Single,
+    /// Any other, by btrfs's name for it.
+    Other(&'static str),
+}
+
+/// A chunk: a run of logical addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// First logical address.
+    pub start: u64,
+    /// Bytes.
+    pub length: u64,
+    /// How it is spread.
+    pub profile: Profile,
+    /// Device number and first physical address of its first stripe.
+    pub stripe: (u64, u64),
+}
+
+/// All chunks of a file system, by address. Some 60 bytes for each, which is one for about each GiB.
+#[derive(Debug, Clone, Default)]
+pub struct Chunks(Vec<Chunk>);
+
+impl Chunks {
+    /// `BTRFS_IOC_TREE_SEARCH_V2` over the chunk tree. Linux 3.16, CAP_SYS_ADMIN.
+    ///
+    /// # Errors
+    ///
+    /// [`BtrfsError`].
+    pub fn read(file: &File) -> Result<Self, BtrfsError> {
+        let mut chunks = Vec::new();
+        let mut from = 0;
+        loop {
+            let before = chunks.len();
+            search(file, from, &mut chunks)?;
+            let Some(last) = chunks.last().filter(|_| chunks.len() > before) else {
+                return Ok(Self(chunks));
+            };
+            let last: &Chunk = last;
+            let Some(next) = last.start.checked_add(1) else {
+                return Ok(Self(chunks));
+            };
+            from = next;
+        }
+    }
+
+    /// The numbers of the devices that chunks begin on, each once.
+    #[must_use]
+    pub fn device_numbers(&self) -> std::collections::BTreeSet<u64> {
+        self.0.iter().map(|chunk| chunk.stripe.0).collect()
+    }
+
+    /// The chunk of a logical address.
+    #[must_use]
+    pub fn find(&self, logical: u64) -> Option<&Chunk> {
+        let behind = self.0.partition_point(|chunk| chunk.start <= logical);
+        let chunk = self.0.get(behind.checked_sub(1)?)?;
+        (logical - chunk.start < chunk.length).then_some(chunk)
+    }
+}
+
+/// `struct btrfs_ioctl_search_args_v2`, with room for what is found.
+#[repr(C)]
+struct Search {
+    tree: u64,
+    objectid: [u64; 2],
+    offset: [u64; 2],
+    transid: [u64; 2],
+    kind: [u32; 2],
+    items: u32,
+    unused: u32,
+    unused64: [u64; 4],
+    size: u64,
+    found: [u8; ROOM],
+}
+
+const _: () = assert!(size_of::<Search>() == 112 + ROOM);
+
+/// One buffer full of chunks, from this address on.
+fn search(file: &File, from: u64, chunks: &mut Vec<Chunk>) -> Result<(), BtrfsError> {
+    let mut search = Box::new(Search {
+        tree: CHUNK_TREE,
+        objectid: [FIRST_CHUNK; 2],
+        offset: [from, u64::MAX],
+        transid: [0, u64::MAX],
+        kind: [CHUNK_ITEM; 2],
+        items: u32::MAX,
+        unused: 0,
+        unused64: [0; 4],
+        size: ROOM as u64,
+        found: [0; ROOM],
+    });
+    let pointer = std::ptr::from_mut(&mut *search);
+    // SAFETY: a whole argument; `size` says how much room follows its head.
+    let answer = unsafe { libc::ioctl(file.as_raw_fd(), TREE_SEARCH_V2, pointer) };
+    if answer != 0 {
+        return Err(last_error("BTRFS_IOC_TREE_SEARCH_V2"));
+    }
+    let mut rest = &search.found[..];
+    for _ in 0..search.items {
+        // `struct btrfs_ioctl_search_header`: transid, objectid, offset, type, len.
+        let malformed = BtrfsError::Malformed { at: from };
+        let Some((start, len)) = number(rest, 16).zip(half(rest, 28)) else {
+            return Err(malformed);
+        };
+        let item = rest.get(32..32 + len as usize).ok_or(malformed)?;
+        chunks.push(parse_chunk(start, item).ok_or(BtrfsError::Malformed { at: start })?);
+        rest = &rest[32 + len as usize..];
+    }
+    Ok(())
+}
+
+/// `struct btrfs_chunk` and its first stripe.
+fn parse_chunk(start: u64, item: &[u8]) -> Option<Chunk> {
+    Some(Chunk {
+        start,
+        length: number(item, 0)?,
+        profile: profile_of(number(item, 24)?),
+        stripe: (number(item, 48)?, number(item, 56)?),
+    })
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u64> {
+    let bytes = bytes.get(at..at + 8)?.try_into().ok()?;
+    Some(u64::from_le_bytes(bytes))
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<u32> {
+    let bytes = bytes.get(at..at + 4)?.try_into().ok()?;
+    Some(u32::from_le_bytes(bytes))
+}
+
+/// `BTRFS_BLOCK_GROUP_PROFILE_MASK`, and whatever comes after it: single has none of these bits.
+fn profile_of(kind: u64) -> Profile {
+    const NAMES: [(u64, &str); 8] = [
+        (1 << 3, "raid0"),
+        (1 << 4, "raid1"),
+        (1 << 5, "dup"),
+        (1 << 6, "raid10"),
+        (1 << 7, "raid5"),
+        (1 << 8, "raid6"),
+        (1 << 9, "raid1c3"),
+        (1 << 10, "raid1c4"),
+    ];
+    // DATA, SYSTEM, METADATA.
+    if kind & !0b111 == 0 {
+        return Profile::Single;
+    }
+    let name = NAMES.iter().find(|(bit, _)| kind & bit != 0);
+    Profile::Other(name.map_or("unknown", |(_, name)| name))
+}
+
+/// `struct btrfs_ioctl_dev_info_args`.
+#[repr(C)]
+struct DevInfo {
+    number: u64,
+    rest: [u8; 4088],
+}
+
+/// `BTRFS_IOC_DEV_INFO`: the block device that has this number. Linux 3.0.
+///
+/// # Errors
+///
+/// [`BtrfsError`].
+pub fn device_path(file: &File, number: u64) -> Result<PathBuf, BtrfsError> {
+    use std::os::unix::ffi::OsStringExt;
+    /// Where the path begins, behind the number.
+    const PATH: usize = 4096 - 1024 - 8;
+    let mut info = Box::new(DevInfo {
+        number,
+        rest: [0; 4088],
+    });
+    let pointer = std::ptr::from_mut(&mut *info);
+    // SAFETY: a whole argument of the size that the request's number says.
+    let answer = unsafe { libc::ioctl(file.as_raw_fd(), DEV_INFO, pointer) };
+    if answer != 0 {
+        return Err(last_error("BTRFS_IOC_DEV_INFO"));
+    }
+    let path = info.rest[PATH..].iter().copied();
+    let path: Vec<u8> = path.take_while(|&byte| byte != 0).collect();
+    Ok(std::ffi::OsString::from_vec(path).into())
+}
+
+/// `BTRFS_IOC_FS_INFO`, and `exclusive_operation` in sysfs: what keeps the file system's chunks moving
+/// now, for example `balance`; `None` when nothing does. Linux 5.10.
+///
+/// # Errors
+///
+/// [`BtrfsError`].
+pub fn exclusive_operation(file: &File) -> Result<Option<String>, BtrfsError> {
+    let mut info = Box::new([0_u64; 128]);
+    let pointer = std::ptr::from_mut(&mut *info);
+    // SAFETY: a whole argument of the size that the request's number says.
+    let answer = unsafe { libc::ioctl(file.as_raw_fd(), FS_INFO, pointer) };
+    if answer != 0 {
+        return Err(last_error("BTRFS_IOC_FS_INFO"));
+    }
+    let id: Vec<u8> = info[2..4].iter().flat_map(|n| n.to_ne_bytes()).collect();
+    let path = format!("/sys/fs/btrfs/{}/exclusive_operation", uuid_text(&id));
+    let text = std::fs::read_to_string(path).map_err(|source| BtrfsError::Other {
+        what: "reading exclusive_operation",
+        source,
+    })?;
+    let text = text.trim();
+    Ok((text != "none").then(|| text.to_owned()))
+}
+
+/// A UUID's 16 bytes in the usual form.
+#[must_use]
+pub fn uuid_text(bytes: &[u8]) -> String {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let cuts = [0..8, 8..12, 12..16, 16..20, 20..32];
+    let parts = cuts.map(|cut| hex.get(cut).unwrap_or_default());
+    parts.join("-")
+}
+
+fn last_error(what: &'static str) -> BtrfsError {
+    let source = io::Error::last_os_error();
+    match Errno::from_io_error(&source) {
+        Some(Errno::PERM) => BtrfsError::NoPrivilege,
+        _ => BtrfsError::Other { what, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(start: u64, length: u64) -> Chunk {
+        Chunk {
+            start,
+            length,
+            profile: Profile::Single,
+            stripe: (1, start + 1000),
+        }
+    }
+
+    #[test]
+    fn an_address_belongs_to_the_chunk_around_it() {
+        let chunks = Chunks(vec![chunk(100, 10), chunk(200, 20)]);
+        let start = |at| chunks.find(at).map(|chunk| chunk.start);
+        assert_eq!(start(99), None);
+        assert_eq!(start(100), Some(100));
+        assert_eq!(start(109), Some(100));
+        assert_eq!(start(110), None);
+        assert_eq!(start(219), Some(200));
+        assert_eq!(start(220), None);
+    }
+
+    #[test]
+    fn profiles_are_told_apart() {
+        assert_eq!(profile_of(1), Profile::Single);
+        assert_eq!(profile_of(1 | 1 << 5), Profile::Other("dup"));
+        assert_eq!(profile_of(1 | 1 << 40), Profile::Other("unknown"));
+    }
+
+    #[test]
+    fn a_chunk_item_is_read_where_the_kernel_writes_it() {
+        let mut item = vec![0; 80];
+        item[0..8].copy_from_slice(&(1_u64 << 30).to_le_bytes());
+        item[24..32].copy_from_slice(&1_u64.to_le_bytes());
+        item[48..56].copy_from_slice(&2_u64.to_le_bytes());
+        item[56..64].copy_from_slice(&4096_u64.to_le_bytes());
+        let found = parse_chunk(7, &item).unwrap();
+        assert_eq!((found.start, found.length), (7, 1 << 30));
+        assert_eq!(found.stripe, (2, 4096));
+        assert_eq!(parse_chunk(7, &item[..50]), None);
+    }
+
+    #[test]
+    fn a_uuid_has_its_hyphens() {
+        let bytes: Vec<u8> = (0..16).collect();
+        assert_eq!(uuid_text(&bytes), "00010203-0405-0607-0809-0a0b0c0d0e0f");
+    }
+}

@@ -1,0 +1,232 @@
+//! The judgement: facts and a stream of extents go in, reasons come out. It asks nobody.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::reason::{Name, Reason};
+use super::{Facts, Policy};
+use crate::extents::{Device, Extent, ExtentFlags, MapError, Place, Unlocated};
+use crate::filesystem::Family;
+
+/// Bytes of a page.
+pub(super) const PAGE: u64 = 4096;
+/// Bytes of the smallest block that a device has.
+const SECTOR: u64 = 512;
+
+/// What is true of the whole file and speaks against it, under this policy.
+pub(super) fn whole_file(policy: Policy, facts: &Facts) -> Vec<Reason> {
+    let mut reasons: Vec<Reason> = file_system(policy, facts).into_iter().collect();
+    let lends = policy != Policy::Pages;
+    let swaps = policy == Policy::Swap;
+    let attributes = facts.status.attributes;
+    let mut add = |applies: bool, name: Name| {
+        if applies {
+            reasons.push(Reason::whole(name));
+        }
+    };
+    add(facts.status.links == 0 && !facts.memfd, Name::Deleted);
+    add(facts.active_swap, Name::ActiveSwap);
+    add(lends && facts.status.read_only, Name::ReadOnly);
+    add(swaps && attributes.immutable, Name::Immutable);
+    add(swaps && attributes.append, Name::AppendOnly);
+    add(swaps && attributes.dax, Name::Dax);
+    add(lends && attributes.verity, Name::Verity);
+    // Also for swap where an old kernel would write plain text there.
+    add(lends && attributes.encrypted, Name::Encrypted);
+    add(lends && attributes.compressed, Name::Compressed);
+    add(lends && facts.copies_on_write(), Name::CopyOnWrite);
+    add(lends && !swaps && facts.is_unpinned(), Name::NotPinned);
+    add(lends && facts.log_structured, Name::LogStructured);
+    add(lends && !swaps && facts.journalled, Name::Journalled);
+    add(
+        lends && !swaps && facts.zeroing.is_some(),
+        Name::Interrupted,
+    );
+    if let Some(what) = facts.busy.as_ref().filter(|_| lends) {
+        reasons.push(Reason::whole(Name::FileSystemBusy).with(what));
+    }
+    reasons
+}
+
+fn file_system(policy: Policy, facts: &Facts) -> Option<Reason> {
+    let name = match facts.fs.family {
+        Family::Mover => Name::MovesData,
+        Family::Remote => Name::NotLocal,
+        Family::Overlay => Name::Overlay,
+        Family::Memory if policy != Policy::Pages => Name::NoBlocks,
+        _ => return None,
+    };
+    Some(Reason::whole(name).with(facts.fs.to_string()))
+}
+
+/// Goes over the extents of a range, in the order of the file.
+#[derive(Debug)]
+pub(super) struct Walk<'facts> {
+    policy: Policy,
+    facts: &'facts Facts,
+    range: Range<u64>,
+    reasons: BTreeMap<Name, Reason>,
+    /// First byte that no extent has covered yet.
+    next: u64,
+    extents: u64,
+    device: Option<Device>,
+    run: Run,
+    usable_pages: u64,
+}
+
+/// Extents that follow each other in the file and on the device: swap takes whole pages of these.
+#[derive(Debug, Default)]
+struct Run {
+    physical: u64,
+    length: u64,
+}
+
+impl Run {
+    /// As the kernel counts them: from the first page boundary on the device to the last.
+    const fn pages(&self) -> u64 {
+        let first = self.physical.div_ceil(PAGE);
+        let end = (self.physical + self.length) / PAGE;
+        end.saturating_sub(first)
+    }
+}
+
+impl<'facts> Walk<'facts> {
+    pub(super) fn new(policy: Policy, facts: &'facts Facts, range: Range<u64>) -> Self {
+        Self {
+            policy,
+            facts,
+            next: range.start,
+            range,
+            reasons: BTreeMap::new(),
+            extents: 0,
+            device: None,
+            run: Run::default(),
+            usable_pages: 0,
+        }
+    }
+
+    /// All of a stream.
+    pub(super) fn over(
+        mut self,
+        extents: impl Iterator<Item = Result<Extent, MapError>>,
+    ) -> Result<(Vec<Reason>, u64), MapError> {
+        for extent in extents {
+            self.look(&extent?);
+        }
+        Ok(self.finish())
+    }
+
+    fn look(&mut self, extent: &Extent) {
+        self.extents += 1;
+        self.cover(extent);
+        match extent.place {
+            Place::Nowhere(why) => self.nowhere(extent, why),
+            Place::On { device, physical } => self.on(extent, device, physical),
+        }
+        if self.refuses_unwritten(extent) {
+            self.add(Name::Unwritten, extent);
+        }
+        if extent.flags.any(ExtentFlags::SHARED) {
+            self.add(Name::Shared, extent);
+        }
+    }
+
+    /// A gap before the extent is a hole.
+    fn cover(&mut self, extent: &Extent) {
+        if extent.logical > self.next {
+            self.add_hole(self.next, extent.logical);
+        }
+        self.next = self.next.max(extent.logical.saturating_add(extent.length));
+    }
+
+    fn nowhere(&mut self, extent: &Extent, why: Unlocated) {
+        let name = match why {
+            // f2fs chooses the blocks when it activates.
+            Unlocated::Delalloc if self.is_swap_on_f2fs() => return,
+            // Counted as unwritten.
+            Unlocated::Delalloc if self.refuses_unwritten(extent) => return,
+            Unlocated::Inline => Name::Inline,
+            Unlocated::Encoded => Name::Encoded,
+            Unlocated::Delalloc => Name::Delalloc,
+            Unlocated::Unknown | Unlocated::NoChunk => Name::UnknownLocation,
+            Unlocated::Profile(profile) => {
+                self.add(Name::Profile, extent);
+                self.detail(Name::Profile, profile);
+                return;
+            }
+        };
+        self.add(name, extent);
+    }
+
+    fn refuses_unwritten(&self, extent: &Extent) -> bool {
+        self.policy != Policy::Swap && extent.flags.any(ExtentFlags::UNWRITTEN)
+    }
+
+    fn is_swap_on_f2fs(&self) -> bool {
+        self.policy == Policy::Swap && self.facts.fs.family == Family::F2fs
+    }
+
+    fn on(&mut self, extent: &Extent, device: Device, physical: u64) {
+        if *self.device.get_or_insert(device) != device {
+            self.add(Name::ForeignDevice, extent);
+            self.detail(Name::ForeignDevice, &device.to_string());
+        }
+        if self.policy == Policy::Swap {
+            self.count_pages(extent, physical);
+        } else if extent.flags.any(ExtentFlags::NOT_ALIGNED) || physical % SECTOR != 0 {
+            self.add(Name::Unaligned, extent);
+        }
+    }
+
+    fn count_pages(&mut self, extent: &Extent, physical: u64) {
+        if self.run.physical + self.run.length == physical && self.run.length > 0 {
+            self.run.length += extent.length;
+            return;
+        }
+        self.usable_pages += self.run.pages();
+        self.run = Run {
+            physical,
+            length: extent.length,
+        };
+    }
+
+    fn add(&mut self, name: Name, extent: &Extent) {
+        let entry = self.reasons.entry(name).or_insert_with(|| Reason {
+            count: 0,
+            first: Some(extent.logical),
+            ..Reason::whole(name)
+        });
+        entry.count += 1;
+        entry.bytes = entry.bytes.saturating_add(extent.length);
+    }
+
+    fn detail(&mut self, name: Name, detail: &str) {
+        if let Some(reason) = self.reasons.get_mut(&name) {
+            reason.detail.get_or_insert_with(|| detail.to_owned());
+        }
+    }
+
+    fn add_hole(&mut self, start: u64, end: u64) {
+        let hole = Extent {
+            logical: start,
+            length: end - start,
+            flags: ExtentFlags::default(),
+            place: Place::Nowhere(Unlocated::Unknown),
+        };
+        self.add(Name::Hole, &hole);
+    }
+
+    fn finish(mut self) -> (Vec<Reason>, u64) {
+        if self.next < self.range.end {
+            self.add_hole(self.next, self.range.end);
+        }
+        self.usable_pages += self.run.pages();
+        let few = self.policy == Policy::Swap && self.usable_pages < 2 && self.reasons.is_empty();
+        let mut reasons: Vec<Reason> = self.reasons.into_values().collect();
+        if few && self.facts.fs.family != Family::F2fs {
+            let pages = format!("{} whole pages on the device", self.usable_pages);
+            reasons.push(Reason::whole(Name::TooSmall).with(pages));
+        }
+        (reasons, self.extents)
+    }
+}

@@ -1,0 +1,347 @@
+//! May this file be held, lent or swapped to? The checks that swap activation makes, as one judgement
+//! with several policies.
+//!
+//! | | pages | swap | blocks, dax |
+//! |---|---|---|---|
+//! | directories, devices, other people's and self-moving file systems, deleted files | no | no | no |
+//! | tmpfs, hugetlbfs | yes | no | no |
+//! | read-only | yes | no | no |
+//! | immutable, append-only | yes | no | yes |
+//! | holes, shared, inline, encoded extents, a second device | yes | no | no |
+//! | unwritten extents | yes | yes | no |
+//! | btrfs: copy on write | yes | no | no |
+//! | f2fs: not pinned | yes | yes: activation pins it | no |
+//!
+//! For `pages`, a file of the page cache gets a yes; a DAX file has no page cache, and is judged by
+//! policy `dax`. The kernel's swapon(2) is the oracle of policy `swap`.
+
+mod facts;
+mod judge;
+mod reason;
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use longpin_linux::btrfs::BtrfsError;
+use longpin_linux::fiemap::FiemapError;
+use longpin_linux::file::{self, Found, Kind};
+use rustix::fs::OFlags;
+
+pub use facts::Facts;
+pub(crate) use reason::quote;
+pub use reason::{Name, Reason};
+
+use crate::extents::{BlockMap, MapError};
+use crate::filesystem::Family;
+use judge::{PAGE, Walk, whole_file};
+
+/// How often a file that changes is looked at anew.
+const ATTEMPTS: usize = 3;
+
+/// What the file is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// Its pages stay pinned.
+    Pages,
+    /// The kernel swaps to it.
+    Swap,
+    /// A device reads and writes its blocks.
+    Blocks,
+    /// A device reads and writes its DAX memory, which is its blocks.
+    Dax,
+}
+
+impl Policy {
+    /// The name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pages => "pages",
+            Self::Swap => "swap",
+            Self::Blocks => "blocks",
+            Self::Dax => "dax",
+        }
+    }
+}
+
+/// A range as a user asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// The judgement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The file.
+    pub path: PathBuf,
+    /// The policy that was applied.
+    pub policy: Policy,
+    /// What was judged, in bytes.
+    pub range: Range<u64>,
+    /// Its file system.
+    pub fs: String,
+    /// Its file system's family.
+    pub family: Family,
+    /// What speaks against it; empty for a yes.
+    pub reasons: Vec<Reason>,
+    /// What could not be found out; then an empty list of reasons is no yes.
+    pub unknown: Option<String>,
+    /// Extents that were looked at; 0 where the blocks do not matter.
+    pub extents: u64,
+}
+
+/// Yes, no, or neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The file is fit.
+    Yes,
+    /// It is not.
+    Refused,
+    /// That could not be found out.
+    CannotTell,
+}
+
+impl Report {
+    /// The verdict.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        match (self.reasons.is_empty(), &self.unknown) {
+            (false, _) => Verdict::Refused,
+            (true, Some(_)) => Verdict::CannotTell,
+            (true, None) => Verdict::Yes,
+        }
+    }
+
+    /// Commands that cure what speaks against it, each once.
+    #[must_use]
+    pub fn hints(&self) -> Vec<String> {
+        let mut hints = Vec::new();
+        let hint = |reason: &Reason| reason.name.hint(&self.path, self.family);
+        for hint in self.reasons.iter().filter_map(hint) {
+            if !hints.contains(&hint) {
+                hints.push(hint);
+            }
+        }
+        hints
+    }
+}
+
+/// Why nothing could be said at all.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot look at {}", path.display())]
+pub struct CheckError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Judge a file by name. It is not opened unless it is a regular file.
+///
+/// # Errors
+///
+/// The file cannot be found, opened or looked at.
+pub fn check(path: &Path, policy: Policy, wanted: Option<Wanted>) -> Result<Report, CheckError> {
+    let failed = |source| CheckError {
+        path: path.to_owned(),
+        source,
+    };
+    let found = Found::at(path).map_err(failed)?;
+    check_found(&found, path, policy, wanted).map_err(failed)
+}
+
+/// Judge a file that was found; the path is for messages.
+///
+/// # Errors
+///
+/// It cannot be opened or looked at.
+pub fn check_found(
+    found: &Found,
+    path: &Path,
+    policy: Policy,
+    wanted: Option<Wanted>,
+) -> io::Result<Report> {
+    let kind = found.kind()?;
+    if kind != Kind::Regular {
+        return Ok(not_regular(path, policy, kind));
+    }
+    let file = found.open(OFlags::RDONLY)?;
+    check_file(&file, path, policy, wanted)
+}
+
+fn not_regular(path: &Path, policy: Policy, kind: Kind) -> Report {
+    Report {
+        path: path.to_owned(),
+        policy,
+        range: 0..0,
+        fs: "-".to_owned(),
+        family: Family::Unknown,
+        reasons: vec![Reason::whole(Name::NotRegular).with(kind.name())],
+        unknown: None,
+        extents: 0,
+    }
+}
+
+/// Judge an open regular file; the path is for messages. Nothing of the file is changed; what of it is
+/// only in memory is written back, except for policy pages.
+///
+/// # Errors
+///
+/// What the system says when it cannot be asked.
+pub fn check_file(
+    file: &File,
+    path: &Path,
+    policy: Policy,
+    wanted: Option<Wanted>,
+) -> io::Result<Report> {
+    attempt(file, path, policy, wanted, &mut || {})
+}
+
+/// `meanwhile` is what others do between the two looks.
+fn attempt(
+    file: &File,
+    path: &Path,
+    policy: Policy,
+    wanted: Option<Wanted>,
+    meanwhile: &mut dyn FnMut(),
+) -> io::Result<Report> {
+    let mut changed = None;
+    for _ in 0..ATTEMPTS {
+        if policy != Policy::Pages {
+            // What is written back later would look like a change.
+            file.sync_data()?;
+        }
+        let facts = Facts::read(file)?;
+        let policy = match policy {
+            Policy::Pages if facts.status.attributes.dax => Policy::Dax,
+            other => other,
+        };
+        let report = judge(file, path, policy, &facts, wanted);
+        meanwhile();
+        if policy == Policy::Pages || file::status(file)?.version == facts.status.version {
+            return Ok(report);
+        }
+        changed = Some(report);
+    }
+    let mut report = changed.ok_or_else(|| io::Error::other("no attempt was made"))?;
+    report.reasons.push(Reason::whole(Name::Changed));
+    Ok(report)
+}
+
+fn judge(
+    file: &File,
+    path: &Path,
+    policy: Policy,
+    facts: &Facts,
+    wanted: Option<Wanted>,
+) -> Report {
+    let mut report = Report {
+        path: path.to_owned(),
+        policy,
+        range: 0..facts.status.size,
+        fs: facts.fs.to_string(),
+        family: facts.fs.family,
+        reasons: whole_file(policy, facts),
+        unknown: None,
+        extents: 0,
+    };
+    match range_of(wanted, facts.status.size) {
+        Ok(range) => report.range = range,
+        Err(name) => report.reasons.push(Reason::whole(name)),
+    }
+    if report.range.is_empty() && policy != Policy::Swap {
+        report.reasons.push(Reason::whole(Name::Empty));
+    }
+    if policy == Policy::Swap && facts.status.size < 2 * PAGE {
+        report.reasons.push(Reason::whole(Name::TooSmall));
+    }
+    if facts.fs.family == Family::Unknown {
+        report.unknown = Some(format!("{} is not known to longpin", facts.fs));
+    } else if policy != Policy::Pages && has_blocks(facts.fs.family) && !report.range.is_empty() {
+        walk(file, facts, &mut report);
+    }
+    report
+}
+
+const fn has_blocks(family: Family) -> bool {
+    use Family::{Btrfs, Ext, F2fs, Fat, Xfs};
+    matches!(family, Ext | Xfs | Btrfs | F2fs | Fat)
+}
+
+fn range_of(wanted: Option<Wanted>, size: u64) -> Result<Range<u64>, Name> {
+    let Some(Wanted { offset, len }) = wanted else {
+        return Ok(0..size);
+    };
+    let end = offset.checked_add(len).ok_or(Name::Overflow)?;
+    // Offsets in a file are signed.
+    i64::try_from(end).map_err(|_| Name::Overflow)?;
+    if end > size {
+        return Err(Name::BeyondEnd);
+    }
+    Ok(offset..end)
+}
+
+/// What is true of the whole file and speaks against it.
+pub(crate) fn reasons_of_file(policy: Policy, facts: &Facts) -> Vec<Reason> {
+    whole_file(policy, facts)
+}
+
+/// Goes over the map twice: another map at the second time is a change.
+fn walk(file: &File, facts: &Facts, report: &mut Report) {
+    let mut range = report.range.clone();
+    if report.policy == Policy::Swap {
+        // The kernel swaps to whole pages; what is behind the last one does not matter.
+        range.end -= range.end % PAGE;
+    }
+    let walked = BlockMap::open(file, &facts.status).and_then(|map| {
+        let before = map.digest(&range)?;
+        let extents = map.extents(&range);
+        let found = Walk::new(report.policy, facts, range.clone()).over(extents)?;
+        Ok((found, before != map.digest(&range)?))
+    });
+    match walked {
+        Ok(((reasons, extents), changed)) => {
+            report.extents = extents;
+            report.reasons.extend(reasons);
+            if changed {
+                report.reasons.push(Reason::whole(Name::Changed));
+            }
+        }
+        Err(err) => explain(&err, report),
+    }
+}
+
+/// No map: refused for a reason of the file system's, or not known.
+fn explain(err: &MapError, report: &mut Report) {
+    let refused = match err {
+        MapError::ManyDevices => Some(Name::ForeignDevice),
+        MapError::Fiemap(FiemapError::Unsupported) => None,
+        MapError::Btrfs(BtrfsError::Malformed { .. }) => Some(Name::UnknownLocation),
+        _ => None,
+    };
+    let text = with_causes(err);
+    match refused {
+        Some(name) => report.reasons.push(Reason::whole(name).with(text)),
+        None => report.unknown = Some(text),
+    }
+}
+
+fn with_causes(err: &dyn std::error::Error) -> String {
+    let mut text = err.to_string();
+    let mut cause = err.source();
+    while let Some(err) = cause {
+        text += &format!(": {err}");
+        cause = err.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

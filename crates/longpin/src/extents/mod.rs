@@ -1,0 +1,319 @@
+//! The block map of a file: which bytes lie where on which block device.
+//!
+//! | file system | addresses | device |
+//! |---|---|---|
+//! | ext4 | FIEMAP's, as they are | the super block's |
+//! | xfs | FIEMAP's | the super block's, or the real-time device of a real-time file |
+//! | f2fs | FIEMAP's, with one device | the super block's |
+//! | btrfs | FIEMAP's through the chunk tree, profile single only | by `BTRFS_IOC_DEV_INFO` |
+//! | vfat, exfat | FIEMAP's, where the kernel gives it | the super block's |
+//!
+//! What has no such place is named ([`Unlocated`]), never guessed. The map is streamed: memory does not
+//! grow with the number of extents.
+
+mod stream;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use longpin_linux::btrfs::{self, BtrfsError, Chunks};
+pub use longpin_linux::fiemap::ExtentFlags;
+use longpin_linux::fiemap::{Fiemap, FiemapError};
+use longpin_linux::file::{self, Status};
+use longpin_linux::{f2fs, mounts};
+
+use crate::filesystem::{Family, FileSystem};
+use stream::{Joined, PieceIter, Pieces, cut};
+
+/// Major and minor number of a block device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Device(pub u32, pub u32);
+
+impl Device {
+    /// Its device file.
+    #[must_use]
+    pub fn path(self) -> PathBuf {
+        file::block_device_path((self.0, self.1))
+    }
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.0, self.1)
+    }
+}
+
+/// A run of a file's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// Offset in the file, in bytes.
+    pub logical: u64,
+    /// Bytes.
+    pub length: u64,
+    /// What the file system says of it, as FIEMAP has it.
+    pub flags: ExtentFlags,
+    /// Where it lies.
+    pub place: Place,
+}
+
+/// Where an extent lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// On a block device.
+    On {
+        /// Which.
+        device: Device,
+        /// Offset on it, in bytes.
+        physical: u64,
+    },
+    /// At no place that a device could be told.
+    Nowhere(Unlocated),
+}
+
+/// Why an extent has no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unlocated {
+    /// Its bytes lie among metadata.
+    Inline,
+    /// What lies on the device is not the bytes, but a code for them.
+    Encoded,
+    /// It has no blocks yet.
+    Delalloc,
+    /// The file system does not tell.
+    Unknown,
+    /// It lies on the device several times, or in stripes: btrfs's name for that.
+    Profile(&'static str),
+    /// btrfs has no chunk for its address.
+    NoChunk,
+}
+
+impl Unlocated {
+    /// In words.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Inline => "lies among metadata (inline)",
+            Self::Encoded => "is compressed or encrypted on the device",
+            Self::Delalloc => "has no blocks yet",
+            Self::Unknown => "has no place that the file system tells",
+            Self::Profile(_) => "lies on the device more than once, or in stripes",
+            Self::NoChunk => "has an address that btrfs's chunk tree does not know",
+        }
+    }
+}
+
+/// Why a file has no block map.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MapError {
+    /// No file system whose addresses this version understands.
+    #[error("{fs} gives no block map that longpin understands")]
+    FileSystem {
+        /// Which.
+        fs: FileSystem,
+    },
+    /// f2fs over several devices: its addresses are none of a device.
+    #[error("this f2fs spans several devices; its addresses cannot be translated")]
+    ManyDevices,
+    /// A real-time file, and no mount names the real-time device.
+    #[error("the file lies on xfs's real-time device, which no mount's options name")]
+    NoRealtimeDevice,
+    /// A question to the system.
+    #[error("cannot tell {what}")]
+    Ask {
+        /// Which.
+        what: String,
+        /// The answer.
+        #[source]
+        source: io::Error,
+    },
+    /// FIEMAP.
+    #[error(transparent)]
+    Fiemap(#[from] FiemapError),
+    /// The chunk tree.
+    #[error(transparent)]
+    Btrfs(#[from] BtrfsError),
+    /// An extent has no place; only where a map of places was asked for.
+    #[error("{length} bytes at offset {at}: the extent {}", why.text())]
+    Unlocated {
+        /// Offset in the file.
+        at: u64,
+        /// Bytes.
+        length: u64,
+        /// Why.
+        why: Unlocated,
+    },
+    /// The file was changed while its map was read.
+    #[error("the file changes while its map is read")]
+    Changed,
+}
+
+/// How addresses become places.
+#[derive(Debug)]
+enum Scheme {
+    Linear(Device),
+    Btrfs {
+        chunks: Chunks,
+        devices: HashMap<u64, Device>,
+    },
+}
+
+/// A file's block map, to be read as often as wanted.
+#[derive(Debug)]
+pub struct BlockMap<'file> {
+    file: &'file File,
+    scheme: Scheme,
+}
+
+impl<'file> BlockMap<'file> {
+    /// Finds out how the file's addresses are meant. f2fs and btrfs need privilege: CAP_SYS_ADMIN, and
+    /// f2fs a readable block device.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`].
+    pub fn open(file: &'file File, status: &Status) -> Result<Self, MapError> {
+        let fs = FileSystem::of_magic(status.magic);
+        let own = Device(status.device.0, status.device.1);
+        let scheme = match fs.family {
+            Family::Ext | Family::Fat => Scheme::Linear(own),
+            Family::Xfs if is_realtime(file)? => Scheme::Linear(realtime_device(status)?),
+            Family::Xfs => Scheme::Linear(own),
+            Family::F2fs if read_layout(own)?.many_devices => return Err(MapError::ManyDevices),
+            Family::F2fs => Scheme::Linear(own),
+            Family::Btrfs => open_btrfs(file)?,
+            _ => return Err(MapError::FileSystem { fs }),
+        };
+        Ok(Self { file, scheme })
+    }
+
+    /// The extents that touch this range of bytes, cut to it, in the order of the file; holes have none.
+    /// Extents that go on in the file and on the device are one: where the kernel cuts them depends on what it
+    /// happens to have cached.
+    pub fn extents(
+        &self,
+        range: &Range<u64>,
+    ) -> impl Iterator<Item = Result<Extent, MapError>> + use<'_> {
+        let range = range.clone();
+        let raw = Fiemap::new(self.file, range.start, range.end);
+        Joined::new(raw.flat_map(move |found| {
+            let pieces = match found {
+                Ok(extent) => cut(extent, &range),
+                Err(err) => return Pieces::Failed(Some(err.into())),
+            };
+            pieces.map_or(Pieces::Failed(None), |extent| {
+                Pieces::Of(PieceIter::new(&self.scheme, extent))
+            })
+        }))
+    }
+
+    /// The same; an extent without a place is an error.
+    pub fn located(
+        &self,
+        range: &Range<u64>,
+    ) -> impl Iterator<Item = Result<Extent, MapError>> + use<'_> {
+        self.extents(range).map(|found| match found {
+            Ok(extent) => match extent.place {
+                Place::On { .. } => Ok(extent),
+                Place::Nowhere(why) => Err(MapError::Unlocated {
+                    at: extent.logical,
+                    length: extent.length,
+                    why,
+                }),
+            },
+            failed => failed,
+        })
+    }
+
+    /// A number that is another one when the map is another one.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`].
+    pub fn digest(&self, range: &Range<u64>) -> Result<u64, MapError> {
+        let mut hasher = DefaultHasher::new();
+        for extent in self.extents(range) {
+            extent?.hash(&mut hasher);
+        }
+        Ok(hasher.finish())
+    }
+}
+
+fn ask(what: impl Into<String>) -> impl FnOnce(io::Error) -> MapError {
+    let what = what.into();
+    move |source| MapError::Ask { what, source }
+}
+
+fn is_realtime(file: &File) -> Result<bool, MapError> {
+    file::is_realtime(file).map_err(ask("whether the file is a real-time file"))
+}
+
+/// xfs's mount option `rtdev=` of the file's super block.
+fn realtime_device(status: &Status) -> Result<Device, MapError> {
+    let mounts = mounts::read_mounts().map_err(ask("the mounts"))?;
+    let options = mounts
+        .iter()
+        .filter(|mount| mount.device == status.device)
+        .flat_map(|mount| mount.options.split(','));
+    let path = options.filter_map(|option| option.strip_prefix("rtdev="));
+    let path = path.map(PathBuf::from).next();
+    let path = path.ok_or(MapError::NoRealtimeDevice)?;
+    device_of(&path)
+}
+
+fn device_of(path: &std::path::Path) -> Result<Device, MapError> {
+    let number = file::device_number(path);
+    let what = format!("the number of the device {}", path.display());
+    number
+        .map(|(major, minor)| Device(major, minor))
+        .map_err(ask(what))
+}
+
+/// Bytes of f2fs's sections, which it allocates for a pinned file as wholes.
+pub(crate) fn section_of(device: Device) -> Result<u64, MapError> {
+    Ok(read_layout(device)?.section)
+}
+
+fn read_layout(device: Device) -> Result<f2fs::Layout, MapError> {
+    let path = device.path();
+    let opened = File::open(&path).and_then(|device| f2fs::read_layout(&device));
+    opened.map_err(ask(format!("f2fs's layout from {}", path.display())))
+}
+
+fn open_btrfs(file: &File) -> Result<Scheme, MapError> {
+    let chunks = Chunks::read(file)?;
+    let mut devices = HashMap::new();
+    for number in chunks.device_numbers() {
+        devices.insert(number, device_of(&btrfs::device_path(file, number)?)?);
+    }
+    Ok(Scheme::Btrfs { chunks, devices })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_this_host_has_every_byte_in_one_place() {
+        use std::os::unix::fs::FileExt;
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&[7; 100_000], 0).unwrap();
+        let status = file::status(&file).unwrap();
+        let map = match BlockMap::open(&file, &status) {
+            Ok(map) => map,
+            Err(err) => return println!("not tried: {err}"),
+        };
+        let found: Result<Vec<_>, _> = map.located(&(0..status.size)).collect();
+        let found = found.unwrap();
+        let lengths: u64 = found.iter().map(|extent| extent.length).sum();
+        assert_eq!(lengths, 100_000);
+        let digest = map.digest(&(0..status.size)).unwrap();
+        file.write_all_at(&[7; 4096], 1 << 20).unwrap();
+        assert_eq!(map.digest(&(0..status.size)).unwrap(), digest);
+        assert_ne!(map.digest(&(0..2 << 20)).unwrap(), digest);
+    }
+}

@@ -1,0 +1,68 @@
+//! Growing a pinned file on f2fs.
+//!
+//! f2fs writes to a pinned file only before its end, moves that end only by allocating, and allocates blocks
+//! with whatever they hold. So the end moves before the zeroes, a little at a time, and an attribute says
+//! of which bytes that is true: should this be killed, the next prepare zeroes them.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+
+use longpin_linux::attribute;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+use super::zeroes::Zeroer;
+use super::{PrepareError, step};
+use crate::activation::Facts;
+use crate::extents::{Device, MapError, section_of};
+
+/// Bytes by which a file grows at once, at least.
+const GROWTH: u64 = 4 << 20;
+
+/// What is left of a prepare that was killed, then the growth.
+pub(super) fn grow(
+    file: &File,
+    zeroer: &mut Zeroer<'_>,
+    facts: &Facts,
+    growth: Range<u64>,
+) -> Result<(), PrepareError> {
+    if let Some(left) = &facts.zeroing {
+        zeroer.fill(left.start..left.end.min(growth.start).max(left.start))?;
+    }
+    let part = growth_at_once(facts)?;
+    let mut at = growth.start;
+    while at < growth.end {
+        // From one boundary to the next: f2fs allocates whole sections.
+        let end = growth.end.min((at / part + 1) * part);
+        move_end(file, at..end).map_err(step("allocate blocks", at..end))?;
+        zeroer.fill(at..end)?;
+        at = end;
+    }
+    // Not before the zeroes are there to stay.
+    file.sync_data().map_err(step("sync", growth.clone()))?;
+    attribute::end_zeroing(file).map_err(step("say that all is zeroed", growth))
+}
+
+fn growth_at_once(facts: &Facts) -> Result<u64, MapError> {
+    let (major, minor) = facts.status.device;
+    let section = section_of(Device(major, minor))?.max(4096);
+    Ok(GROWTH.next_multiple_of(section))
+}
+
+fn move_end(file: &File, part: Range<u64>) -> io::Result<()> {
+    attribute::set_zeroing(file, &part)?;
+    let len = part.end - part.start;
+    rustix::fs::fallocate(file, FallocateFlags::empty(), part.start, len)?;
+    Ok(())
+}
+
+/// A file that has grown cannot be made smaller again, so that it fits is asked before.
+pub(super) fn check_room(file: &File, growth: Range<u64>) -> Result<(), PrepareError> {
+    let room = rustix::fs::fstatvfs(file).map_err(io::Error::from);
+    let room = room.map_err(step("ask for free blocks", growth.clone()))?;
+    if room.f_bavail.saturating_mul(room.f_frsize) < growth.end - growth.start {
+        return Err(step("allocate blocks", growth)(Errno::NOSPC.into()));
+    }
+    Ok(())
+}

@@ -1,0 +1,458 @@
+//! Make a file fit to be lent: every byte of it on blocks of its own, written, in place.
+//!
+//! | found | done |
+//! |---|---|
+//! | no file, with a size | created, mode 0600 |
+//! | empty, btrfs | no copy on write (chattr +C) |
+//! | empty, f2fs | pinned |
+//! | smaller than the size | blocks behind the end, then zeroes, and the end moves with them |
+//! | holes | blocks; f2fs: refused |
+//! | shared blocks | unshared (xfs); elsewhere refused |
+//! | unwritten blocks | zeroes |
+//!
+//! Existing data is never written: zeroes go only where the block map says that nothing was. A lease
+//! keeps others from opening the file meanwhile, and a file that somebody has open is refused. Each step
+//! leaves a file whose bytes are what they were, so a prepare that was killed is simply run again.
+
+mod f2fs;
+mod zeroes;
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use longpin_linux::f2fs::pin;
+use longpin_linux::file::{self, Found, Kind, Lease};
+use rustix::fs::{FallocateFlags, IFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::activation::{self, Facts, Name, Policy, Report, Verdict};
+use crate::extents::{BlockMap, ExtentFlags, MapError};
+use crate::filesystem::Family;
+pub use zeroes::Method;
+use zeroes::Zeroer;
+
+/// What is wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Request {
+    /// Grow the file to so many bytes; create it if there is none.
+    pub size: Option<u64>,
+    /// Set `FS_IMMUTABLE_FL` at the end.
+    pub immutable: bool,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// Bytes of the file.
+    pub size: u64,
+    /// Bytes of zeroes that were written.
+    pub zeroed: u64,
+    /// Bytes that were unshared.
+    pub unshared: u64,
+    /// How the zeroes were written.
+    pub method: Method,
+    /// How long that took.
+    pub elapsed: Duration,
+    /// False when there was nothing to do.
+    pub changed: bool,
+}
+
+/// Why a file could not be prepared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrepareError {
+    /// The file cannot be opened or created.
+    #[error("cannot open {}", path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// There is none, and no size to create it with.
+    #[error("{} is not there, and no size was given to create it with", path.display())]
+    Missing {
+        /// Which.
+        path: PathBuf,
+    },
+    /// It is no regular file.
+    #[error("{} is {}, and only regular files can be prepared", path.display(), kind.name())]
+    NotRegular {
+        /// Which.
+        path: PathBuf,
+        /// What it is.
+        kind: Kind,
+    },
+    /// Something that prepare cannot cure.
+    #[error("{} cannot be prepared", .0.path.display())]
+    Refused(Box<Report>),
+    /// The file is larger already.
+    #[error("the file has {size} bytes, and prepare does not shrink it to {wanted}")]
+    Shrink {
+        /// Bytes that it has.
+        size: u64,
+        /// Bytes asked for.
+        wanted: u64,
+    },
+    /// Somebody has the file open, and might write to it.
+    #[error("somebody has the file open: zeroes could overwrite what is written meanwhile")]
+    InUse,
+    /// Somebody opened the file while it was being prepared.
+    #[error("somebody opens the file; prepare stopped at offset {at}")]
+    Opened {
+        /// Where.
+        at: u64,
+    },
+    /// A step failed.
+    #[error("cannot {what}, {len} bytes at offset {at}")]
+    Step {
+        /// Which.
+        what: &'static str,
+        /// First byte.
+        at: u64,
+        /// Bytes.
+        len: u64,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The block map cannot be read.
+    #[error(transparent)]
+    Map(#[from] MapError),
+}
+
+impl PrepareError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hints(&self, path: &Path) -> Vec<String> {
+        let file = activation::quote(path);
+        match self {
+            Self::Refused(report) => report.hints(),
+            Self::InUse | Self::Opened { .. } => vec![
+                format!("fuser -v {file}   # who has it open?"),
+                format!(
+                    "longpin prepare {file}   # again, when it is closed; it goes on where it stopped"
+                ),
+            ],
+            Self::Missing { .. } => vec![format!("longpin prepare {file} --size SIZE")],
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn step(what: &'static str, range: Range<u64>) -> impl FnOnce(io::Error) -> PrepareError {
+    move |source| PrepareError::Step {
+        what,
+        at: range.start,
+        len: range.end - range.start,
+        source,
+    }
+}
+
+/// Make the file fit for policy blocks. `progress` is told bytes done and bytes in all.
+///
+/// # Errors
+///
+/// [`PrepareError`]; the file's bytes are then what they were, and prepare can be run again.
+pub fn prepare(
+    path: &Path,
+    request: &Request,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Done, PrepareError> {
+    if let Some(done) = is_done(path, request)? {
+        return Ok(done);
+    }
+    let (file, created) = open(path, request)?;
+    let done = prepare_open(&file, path, request, progress);
+    let empty = || file.metadata().is_ok_and(|data| data.len() == 0);
+    if done.is_err() && created && empty() {
+        // A refusal leaves nothing behind; the refusal is what there is to tell.
+        let _ = std::fs::remove_file(path);
+    }
+    done
+}
+
+fn prepare_open(
+    file: &File,
+    path: &Path,
+    request: &Request,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Done, PrepareError> {
+    let lease = Lease::take(file).map_err(step("take a lease on the file", 0..0))?;
+    let lease = lease.ok_or(PrepareError::InUse)?;
+    let facts = settle(file, path)?;
+    let size = facts.status.size;
+    let target = request.size.unwrap_or(size);
+    if target < size {
+        let wanted = target;
+        return Err(PrepareError::Shrink { size, wanted });
+    }
+    let mut done = fill(file, &lease, &facts, target, progress).map_err(|err| match err {
+        Failed::Incurable(reason) => PrepareError::Refused(Box::new(report(path, &facts, reason))),
+        Failed::Other(err) => err,
+    })?;
+    file.sync_all().map_err(step("sync", 0..target))?;
+    verify(file, path)?;
+    if request.immutable {
+        make_immutable(file, target)?;
+        done.changed = true;
+    }
+    Ok(done)
+}
+
+fn make_immutable(file: &File, size: u64) -> Result<(), PrepareError> {
+    let flags = file::flags(file).map_err(step("read the flags", 0..size))?;
+    let flags = flags.unwrap_or(IFlags::empty()) | IFlags::IMMUTABLE;
+    file::set_flags(file, flags).map_err(step("make the file immutable", 0..size))?;
+    file.sync_all().map_err(step("sync", 0..size))
+}
+
+/// Nothing to do: then the file is not even opened for writing.
+fn is_done(path: &Path, request: &Request) -> Result<Option<Done>, PrepareError> {
+    let failed = |source| PrepareError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    let found = match Found::at(path) {
+        Ok(found) => found,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(err) => return Err(failed(err)),
+    };
+    let kind = found.kind().map_err(failed)?;
+    if kind != Kind::Regular {
+        let path = path.to_owned();
+        return Err(PrepareError::NotRegular { path, kind });
+    }
+    let file = found.open(OFlags::RDONLY).map_err(failed)?;
+    let status = file::status(&file).map_err(failed)?;
+    let wanted = request.size.unwrap_or(status.size) == status.size
+        && (!request.immutable || status.attributes.immutable);
+    let report = activation::check_file(&file, path, Policy::Blocks, None).map_err(failed)?;
+    Ok(
+        (wanted && report.verdict() == Verdict::Yes).then_some(Done {
+            size: status.size,
+            zeroed: 0,
+            unshared: 0,
+            method: Method::WriteZeroes,
+            elapsed: Duration::ZERO,
+            changed: false,
+        }),
+    )
+}
+
+/// One descriptor for everything: a second one of ours would break the lease. And whether the file is new.
+fn open(path: &Path, request: &Request) -> Result<(File, bool), PrepareError> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let existing = rustix::fs::open(path, flags, mode);
+    let (opened, created) = match (existing, request.size) {
+        (Err(Errno::NOENT), Some(_)) => {
+            let flags = flags | OFlags::CREATE | OFlags::EXCL;
+            (rustix::fs::open(path, flags, mode), true)
+        }
+        (opened, _) => (opened, false),
+    };
+    match opened {
+        Ok(opened) => Ok((File::from(opened), created)),
+        Err(Errno::NOENT) if request.size.is_none() => Err(PrepareError::Missing {
+            path: path.to_owned(),
+        }),
+        // Somebody else's lease; what else this could mean is no regular file, and was refused before.
+        Err(Errno::AGAIN) => Err(PrepareError::InUse),
+        Err(errno) => Err(PrepareError::Open {
+            path: path.to_owned(),
+            source: errno.into(),
+        }),
+    }
+}
+
+/// What has to be set while the file is empty is set; what cannot be cured is refused.
+fn settle(file: &File, path: &Path) -> Result<Facts, PrepareError> {
+    let read = || Facts::read(file).map_err(step("look at the file", 0..0));
+    let facts = read()?;
+    let found = activation::reasons_of_file(Policy::Blocks, &facts);
+    let empty = facts.status.size == 0;
+    let incurable = |name: Name| match name {
+        Name::CopyOnWrite | Name::Compressed | Name::NotPinned => !empty,
+        Name::Interrupted => false,
+        _ => true,
+    };
+    let reasons: Vec<_> = found.into_iter().filter(|r| incurable(r.name)).collect();
+    if !reasons.is_empty() {
+        let mut refused = report(path, &facts, Name::Changed);
+        refused.reasons = reasons;
+        return Err(PrepareError::Refused(Box::new(refused)));
+    }
+    if empty && facts.copies_on_write() {
+        let flags = facts.flags.unwrap_or(IFlags::empty()) - IFlags::COMPRESSED;
+        let set = file::set_flags(file, flags | IFlags::NOCOW);
+        set.map_err(step("switch copy on write off", 0..0))?;
+    }
+    if empty && facts.is_unpinned() {
+        let pinned = pin(file).map_err(io::Error::other);
+        pinned.map_err(step("pin the f2fs file", 0..0))?;
+    }
+    read()
+}
+
+fn report(path: &Path, facts: &Facts, name: Name) -> Report {
+    Report {
+        path: path.to_owned(),
+        policy: Policy::Blocks,
+        range: 0..facts.status.size,
+        fs: facts.fs.to_string(),
+        family: facts.fs.family,
+        reasons: vec![activation::Reason::whole(name)],
+        unknown: None,
+        extents: 0,
+    }
+}
+
+/// Why filling failed.
+enum Failed {
+    /// There is something that this file system does not cure.
+    Incurable(Name),
+    Other(PrepareError),
+}
+
+impl<E: Into<PrepareError>> From<E> for Failed {
+    fn from(err: E) -> Self {
+        Self::Other(err.into())
+    }
+}
+
+/// What the map says is to be done.
+#[derive(Debug, Default)]
+struct Work {
+    holes: u64,
+    unwritten: u64,
+    shared: u64,
+    covered: u64,
+}
+
+fn survey(map: &BlockMap<'_>, size: u64) -> Result<Work, MapError> {
+    let mut work = Work::default();
+    for extent in map.extents(&(0..size)) {
+        let extent = extent?;
+        work.covered += extent.length;
+        if is_unwritten(extent.flags) {
+            work.unwritten += extent.length;
+        }
+        if extent.flags.any(ExtentFlags::SHARED) {
+            work.shared += extent.length;
+        }
+    }
+    work.holes = size.saturating_sub(work.covered);
+    Ok(work)
+}
+
+const fn is_unwritten(flags: ExtentFlags) -> bool {
+    flags.any(ExtentFlags::UNWRITTEN)
+}
+
+fn fill(
+    file: &File,
+    lease: &Lease<'_>,
+    facts: &Facts,
+    target: u64,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Done, Failed> {
+    let size = facts.status.size;
+    let map = BlockMap::open(file, &facts.status)?;
+    let work = survey(&map, size)?;
+    let family = facts.fs.family;
+    if let Some(name) = is_incurable(family, &work) {
+        return Err(Failed::Incurable(name));
+    }
+    match family {
+        Family::F2fs => f2fs::check_room(file, size..target)?,
+        _ => allocate(file, size, target, work.holes > 0)?,
+    }
+    if work.shared > 0 {
+        unshare(file, &map, size)?;
+    }
+    let begin = Instant::now();
+    let all = work.holes + work.unwritten + (target - size);
+    let mut zeroer = Zeroer::new(file, lease, all, progress);
+    for extent in map.extents(&(0..size)) {
+        let extent = extent?;
+        if is_unwritten(extent.flags) {
+            zeroer.fill(extent.logical..extent.logical + extent.length)?;
+        }
+    }
+    match family {
+        Family::F2fs => f2fs::grow(file, &mut zeroer, facts, size..target)?,
+        _ => zeroer.fill(size..target)?,
+    }
+    let (zeroed, method) = zeroer.finish();
+    file.sync_data().map_err(step("sync", 0..target))?;
+    Ok(Done {
+        size: target,
+        zeroed,
+        unshared: work.shared,
+        method,
+        elapsed: begin.elapsed(),
+        changed: zeroed > 0 || work.holes > 0 || work.shared > 0,
+    })
+}
+
+/// f2fs gives a pinned file blocks with whatever they hold: a hole would turn into that. And only xfs has
+/// the call that unshares.
+const fn is_incurable(family: Family, work: &Work) -> Option<Name> {
+    match family {
+        Family::F2fs if work.holes > 0 => Some(Name::Hole),
+        Family::Xfs => None,
+        _ if work.shared > 0 => Some(Name::Shared),
+        _ => None,
+    }
+}
+
+/// Blocks for holes, and behind the end: the end itself moves with the zeroes, so that nobody can read what
+/// the blocks held before, also after a kill.
+fn allocate(file: &File, size: u64, target: u64, holes: bool) -> Result<(), PrepareError> {
+    if holes {
+        let allocated = rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size);
+        allocated.map_err(|errno| step("allocate blocks", 0..size)(errno.into()))?;
+    }
+    if target > size {
+        let behind = target - size;
+        let allocated = rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, size, behind);
+        allocated.map_err(|errno| {
+            // What was allocated of it goes back; if that fails, too, the first failure is the one to tell.
+            let _ = file.set_len(size);
+            step("allocate blocks", size..target)(errno.into())
+        })?;
+    }
+    Ok(())
+}
+
+/// `FALLOC_FL_UNSHARE_RANGE`: the file system copies what is shared, under its own locks.
+fn unshare(file: &File, map: &BlockMap<'_>, size: u64) -> Result<(), PrepareError> {
+    for extent in map.extents(&(0..size)) {
+        let extent = extent?;
+        if extent.flags.any(ExtentFlags::SHARED) {
+            let (at, len) = (extent.logical, extent.length);
+            let flags = FallocateFlags::UNSHARE_RANGE;
+            let unshared = rustix::fs::fallocate(file, flags, at, len);
+            unshared.map_err(|errno| step("unshare blocks", at..at + len)(errno.into()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The check that a lender would make must say yes.
+fn verify(file: &File, path: &Path) -> Result<(), PrepareError> {
+    let report = activation::check_file(file, path, Policy::Blocks, None);
+    let report = report.map_err(step("check the file", 0..0))?;
+    match report.verdict() {
+        Verdict::Yes => Ok(()),
+        Verdict::Refused | Verdict::CannotTell => Err(PrepareError::Refused(Box::new(report))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

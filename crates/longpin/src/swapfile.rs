@@ -1,0 +1,395 @@
+//! Swap files: the header that mkswap(8) writes, activation after the checks, and the list of active ones.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use longpin_linux::btrfs::uuid_text;
+use longpin_linux::fiemap::ExtentFlags;
+use longpin_linux::file::{self, Found};
+use longpin_linux::swap::{self, SwapError};
+pub use longpin_linux::swap::{SwapFile, read_swap_files};
+use rustix::fs::OFlags;
+
+use crate::activation::{self, Policy, Report, Verdict};
+use crate::extents::{BlockMap, MapError};
+
+/// Bytes of a page, and of the header.
+const PAGE: usize = 4096;
+/// Where the label lies.
+const LABEL: Range<usize> = 1052..1068;
+/// Where the UUID lies.
+const UUID: Range<usize> = 1036..1052;
+/// `SWAPSPACE2`, at the end of the first page.
+const MAGIC: &[u8; 10] = b"SWAPSPACE2";
+/// Bytes read at once when the file is looked through.
+const CHUNK: u64 = 4 << 20;
+
+/// Options of activation.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Overwrite data.
+    pub force: bool,
+    /// The label in a new header.
+    pub label: Option<String>,
+}
+
+/// What was activated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activated {
+    /// Bytes of the file that are used, header included.
+    pub size: u64,
+    /// The swap area's UUID.
+    pub uuid: String,
+    /// A new header was written.
+    pub made: bool,
+    /// Others than the owner may read or write the file.
+    pub open_to: Option<u32>,
+}
+
+/// Why a file was not activated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ActivateError {
+    /// The checks of swap activation.
+    #[error("{} cannot be swapped to", .0.path.display())]
+    Refused(Box<Report>),
+    /// There is data in the file.
+    #[error("the file has data, the first byte that is not 0 at offset {at}: it would be lost")]
+    Data {
+        /// Where.
+        at: u64,
+    },
+    /// The label does not fit.
+    #[error("a label has 16 bytes at most, and this one has {len}")]
+    Label {
+        /// Bytes that it has.
+        len: usize,
+    },
+    /// The map, by which data is looked for.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// Reading or writing failed.
+    #[error("cannot {what}")]
+    Io {
+        /// What.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// swapon(2) or swapoff(2).
+    #[error("{call} failed")]
+    Kernel {
+        /// Which.
+        call: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: SwapError,
+    },
+}
+
+impl ActivateError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hints(&self, path: &Path) -> Vec<String> {
+        let file = activation::quote(path);
+        match self {
+            Self::Refused(report) => {
+                let mut hints = report.hints();
+                let prepare = format!("longpin prepare {file}");
+                if let Some(at) = hints.iter().position(|hint| *hint == prepare) {
+                    hints[at] = format!("longpin swapon --prepare {file}");
+                }
+                hints
+            }
+            Self::Data { .. } => {
+                vec![format!(
+                    "longpin swapon --force {file}   # its data is lost"
+                )]
+            }
+            Self::Kernel { call, source } => kernel_hints(call, source, &file),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn kernel_hints(call: &str, source: &SwapError, file: &str) -> Vec<String> {
+    match source {
+        SwapError::NotPermitted => vec!["run it as root; `swapon --show` lists the areas".into()],
+        SwapError::Invalid if call == "swapon(2)" => {
+            vec!["dmesg | tail   # the kernel says there what it misses".into()]
+        }
+        SwapError::Invalid => vec![format!("swapon --show   # {file} is not in the list")],
+        SwapError::Busy => vec!["swapon --show".into()],
+        SwapError::NoMemory => vec!["free -m   # what is swapped out must fit into memory".into()],
+        _ => Vec::new(),
+    }
+}
+
+fn failed(what: &'static str) -> impl FnOnce(io::Error) -> ActivateError {
+    move |source| ActivateError::Io { what, source }
+}
+
+/// Checks (policy swap), header, `swapon(2)`. A file with data and without a swap signature is refused. The
+/// UUID and label of an existing header are kept. `progress` is told bytes looked through, and in all.
+///
+/// # Errors
+///
+/// [`ActivateError`]; the file is as it was, unless only the last step failed: then it has a header.
+pub fn activate(
+    path: &Path,
+    options: &Options,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Activated, ActivateError> {
+    let label = label_bytes(options)?;
+    let found = Found::at(path).map_err(failed("open the file"))?;
+    refuse_unfit(&found, path)?;
+    let file = found
+        .open(OFlags::RDWR)
+        .map_err(failed("open the file for writing"))?;
+    let status = file::status(&file).map_err(failed("look at the file"))?;
+    let pages = status.size / PAGE as u64;
+    let mut header = vec![0; PAGE];
+    file.read_exact_at(&mut header, 0)
+        .map_err(failed("read the header"))?;
+    let old = has_signature(&header);
+    if !old && !options.force {
+        refuse_data(&file, &status, progress)?;
+    }
+    let made = label.is_some() || !is_current(&header, pages);
+    if made {
+        header = make_header(pages, old.then_some(&header[..]), label)?;
+        file.write_all_at(&header, 0)
+            .map_err(failed("write the header"))?;
+        file.sync_all().map_err(failed("sync the header"))?;
+    }
+    // swapon(2) takes a name; the descriptor's leads to this very file. Kept open until then.
+    swap_on(path, &found)?;
+    Ok(Activated {
+        size: pages * PAGE as u64,
+        uuid: uuid_text(&header[UUID]),
+        made,
+        open_to: (status.mode & 0o077 != 0).then_some(status.mode),
+    })
+}
+
+fn refuse_unfit(found: &Found, path: &Path) -> Result<(), ActivateError> {
+    let report = activation::check_found(found, path, Policy::Swap, None);
+    let report = report.map_err(failed("look at the file"))?;
+    match report.verdict() {
+        Verdict::Yes => Ok(()),
+        Verdict::Refused | Verdict::CannotTell => Err(ActivateError::Refused(Box::new(report))),
+    }
+}
+
+/// By the user's name, so that `/proc/swaps` shows it, if it still leads to the file that was checked.
+fn swap_on(path: &Path, checked: &Found) -> Result<(), ActivateError> {
+    let now = Found::at(path).map_err(failed("open the file"))?;
+    let same = now.is_same(checked).map_err(failed("look at the file"))?;
+    if !same {
+        let source = io::Error::other("its name leads to another file now");
+        return Err(failed("activate the file")(source));
+    }
+    swap::swap_on(path).map_err(|source| ActivateError::Kernel {
+        call: "swapon(2)",
+        source,
+    })
+}
+
+/// `swapoff(2)`.
+///
+/// # Errors
+///
+/// [`ActivateError::Kernel`].
+pub fn deactivate(path: &Path) -> Result<(), ActivateError> {
+    swap::swap_off(path).map_err(|source| ActivateError::Kernel {
+        call: "swapoff(2)",
+        source,
+    })
+}
+
+/// Looks through what was written of the file.
+fn refuse_data(
+    file: &File,
+    status: &file::Status,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), ActivateError> {
+    let map = BlockMap::open(file, status)?;
+    for extent in map.extents(&(0..status.size)) {
+        let extent = extent?;
+        // These read as zeroes.
+        if extent.flags.any(ExtentFlags::UNWRITTEN) {
+            continue;
+        }
+        let mut at = extent.logical;
+        let end = extent.logical + extent.length;
+        while at < end {
+            let len = usize::try_from((end - at).min(CHUNK)).unwrap_or(PAGE);
+            let mut bytes = vec![0; len];
+            file.read_exact_at(&mut bytes, at)
+                .map_err(failed("read the file"))?;
+            if let Some(inside) = bytes.iter().position(|&byte| byte != 0) {
+                let at = at + inside as u64;
+                return Err(ActivateError::Data { at });
+            }
+            at += len as u64;
+            progress(at, status.size);
+        }
+    }
+    Ok(())
+}
+
+fn label_bytes(options: &Options) -> Result<Option<[u8; 16]>, ActivateError> {
+    let Some(label) = &options.label else {
+        return Ok(None);
+    };
+    let mut bytes = [0; 16];
+    let len = label.len();
+    let room = bytes.get_mut(..len).ok_or(ActivateError::Label { len })?;
+    room.copy_from_slice(label.as_bytes());
+    Ok(Some(bytes))
+}
+
+/// Either version of the magic number.
+fn has_signature(header: &[u8]) -> bool {
+    let magic = &header[PAGE - MAGIC.len()..];
+    magic == MAGIC || magic == b"SWAP-SPACE"
+}
+
+/// A header that needs no change: version 1, all pages, none bad.
+fn is_current(header: &[u8], pages: u64) -> bool {
+    let word = |at: usize| {
+        let bytes = header.get(at..at + 4)?.try_into().ok()?;
+        Some(u32::from_ne_bytes(bytes))
+    };
+    let last = u32::try_from(pages - 1).ok();
+    header.ends_with(MAGIC) && word(1024) == Some(1) && word(1028) == last && word(1032) == Some(0)
+}
+
+/// `union swap_header`, version 1, in this machine's byte order, as the kernel reads it.
+fn make_header(
+    pages: u64,
+    old: Option<&[u8]>,
+    label: Option<[u8; 16]>,
+) -> Result<Vec<u8>, ActivateError> {
+    let mut header = vec![0; PAGE];
+    // A larger file is used as far as the number goes.
+    let last = u32::try_from(pages - 1).unwrap_or(u32::MAX);
+    header[1024..1028].copy_from_slice(&1_u32.to_ne_bytes());
+    header[1028..1032].copy_from_slice(&last.to_ne_bytes());
+    match old.filter(|old| old.ends_with(MAGIC)) {
+        Some(old) => header[UUID.start..LABEL.end].copy_from_slice(&old[UUID.start..LABEL.end]),
+        None => header[UUID].copy_from_slice(&random_uuid()?),
+    }
+    if let Some(label) = label {
+        header[LABEL].copy_from_slice(&label);
+    }
+    header[PAGE - MAGIC.len()..].copy_from_slice(MAGIC);
+    Ok(header)
+}
+
+/// A UUID from the kernel.
+fn random_uuid() -> Result<[u8; 16], ActivateError> {
+    let path = "/proc/sys/kernel/random/uuid";
+    let text = std::fs::read_to_string(path).map_err(failed("get a UUID from the kernel"))?;
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let mut bytes = [0; 16];
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        let pair = digits.get(2 * at..2 * at + 2).unwrap_or_default();
+        *byte = u8::from_str_radix(pair, 16)
+            .map_err(|err| failed("get a UUID from the kernel")(io::Error::other(err)))?;
+    }
+    Ok(bytes)
+}
+
+/// An active swap file, as `longpin ls` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveSwap {
+    /// Its path, as it was activated.
+    pub path: PathBuf,
+    /// Nothing has this name any more, or something else.
+    pub deleted: bool,
+    /// Bytes held, the header included.
+    pub end: u64,
+}
+
+/// The active swap files, from `/proc/swaps`.
+///
+/// # Errors
+///
+/// It cannot be read.
+pub fn read_active() -> io::Result<Vec<ActiveSwap>> {
+    let files = read_swap_files()?.into_iter();
+    Ok(files.map(|file| describe(&file)).collect())
+}
+
+fn describe(file: &SwapFile) -> ActiveSwap {
+    let whole = file.size + PAGE as u64;
+    let data = std::fs::metadata(&file.path);
+    // The whole file is held, also what the header leaves out.
+    let size = data.as_ref().map(std::fs::Metadata::len).unwrap_or(whole);
+    ActiveSwap {
+        path: file.path.clone(),
+        deleted: data.is_err(),
+        end: size.max(whole),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_is_what_the_kernel_reads() {
+        let header = make_header(1000, None, Some(*b"swap\0\0\0\0\0\0\0\0\0\0\0\0")).unwrap();
+        assert_eq!(header.len(), PAGE);
+        assert!(header[..1024].iter().all(|&byte| byte == 0));
+        assert_eq!(header[1024..1036], [1, 0, 0, 0, 0xe7, 3, 0, 0, 0, 0, 0, 0]);
+        assert!(header[UUID].iter().any(|&byte| byte != 0));
+        assert_eq!(&header[LABEL][..5], b"swap\0");
+        assert!(header[1068..PAGE - 10].iter().all(|&byte| byte == 0));
+        assert_eq!(&header[PAGE - 10..], b"SWAPSPACE2");
+        assert!(has_signature(&header) && is_current(&header, 1000));
+        assert!(!is_current(&header, 1001));
+    }
+
+    #[test]
+    fn a_file_that_grew_keeps_its_name() {
+        let old = make_header(1000, None, Some([b'x'; 16])).unwrap();
+        let new = make_header(2000, Some(&old), None).unwrap();
+        assert_eq!(new[UUID.start..LABEL.end], old[UUID.start..LABEL.end]);
+        assert!(is_current(&new, 2000));
+    }
+
+    #[test]
+    fn a_label_fits_or_is_refused() {
+        let options = |label: &str| Options {
+            label: Some(label.into()),
+            ..Options::default()
+        };
+        assert!(label_bytes(&options("0123456789abcdef")).is_ok());
+        let refused = label_bytes(&options("0123456789abcdefg"));
+        assert!(matches!(refused, Err(ActivateError::Label { len: 17 })));
+    }
+
+    #[test]
+    fn data_is_found_wherever_it_is() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&vec![0; 2 << 20], 0).unwrap();
+        file.sync_all().unwrap();
+        let look = || {
+            let status = file::status(&file).unwrap();
+            refuse_data(&file, &status, &mut |_, _| {})
+        };
+        match look() {
+            Err(ActivateError::Map(err)) => return println!("not tried: {err}"),
+            other => other.unwrap(),
+        }
+        file.write_all_at(&[1], (1 << 20) + 17).unwrap();
+        let found = look();
+        assert!(matches!(found, Err(ActivateError::Data { at }) if at == (1 << 20) + 17));
+    }
+}
