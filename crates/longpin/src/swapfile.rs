@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use longpin_linux::btrfs::uuid_text;
 use longpin_linux::fiemap::ExtentFlags;
-use longpin_linux::file::{self, Found};
+use longpin_linux::file::{self, Found, Lease};
 use longpin_linux::swap::{self, SwapError};
 pub use longpin_linux::swap::{SwapFile, read_swap_files};
 use rustix::fs::OFlags;
@@ -62,6 +62,15 @@ pub enum ActivateError {
         /// Where.
         at: u64,
     },
+    /// The old header names pages that must not be used.
+    #[error("the header in the file names {count} bad pages, which a new one would forget")]
+    BadPages {
+        /// How many.
+        count: u32,
+    },
+    /// Somebody has the file open, and might write to it.
+    #[error("somebody has the file open: what is written meanwhile could be lost")]
+    InUse,
     /// The label does not fit.
     #[error("a label has 16 bytes at most, and this one has {len}")]
     Label {
@@ -110,6 +119,8 @@ impl ActivateError {
                     "longpin swapon --force {file}   # its data is lost"
                 )]
             }
+            Self::BadPages { .. } => vec![format!("swapon {file}   # as it is")],
+            Self::InUse => vec![format!("fuser -v {file}   # who has it open?")],
             Self::Kernel { call, source } => kernel_hints(call, source, &file),
             _ => Vec::new(),
         }
@@ -152,16 +163,20 @@ pub fn activate(
         .map_err(failed("open the file for writing"))?;
     let status = file::status(&file).map_err(failed("look at the file"))?;
     let pages = status.size / PAGE as u64;
-    let mut header = vec![0; PAGE];
-    file.read_exact_at(&mut header, 0)
-        .map_err(failed("read the header"))?;
-    let old = has_signature(&header);
-    if !old && !options.force {
-        refuse_data(&file, &status, progress)?;
-    }
+    let mut header = read_header(&file)?;
     let made = label.is_some() || !is_current(&header, pages);
     if made {
-        header = make_header(pages, old.then_some(&header[..]), label)?;
+        let lease = Lease::take(&file).map_err(failed("take a lease on the file"))?;
+        let lease = lease.ok_or(ActivateError::InUse)?;
+        // Again, now that nobody else can write.
+        let old = Some(read_header(&file)?).filter(|header| has_signature(header));
+        if !options.force {
+            refuse_loss(&file, &status, old.as_deref(), progress)?;
+        }
+        header = make_header(pages, old.as_deref(), label)?;
+        if !lease.is_whole().map_err(failed("ask for the lease"))? {
+            return Err(ActivateError::InUse);
+        }
         file.write_all_at(&header, 0)
             .map_err(failed("write the header"))?;
         file.sync_all().map_err(failed("sync the header"))?;
@@ -211,14 +226,50 @@ pub fn deactivate(path: &Path) -> Result<(), ActivateError> {
     })
 }
 
-/// Looks through what was written of the file.
+fn read_header(file: &File) -> Result<Vec<u8>, ActivateError> {
+    let mut header = vec![0; PAGE];
+    file.read_exact_at(&mut header, 0)
+        .map_err(failed("read the header"))?;
+    Ok(header)
+}
+
+/// A new header must not give the kernel more of the file than an old one did, unless that is empty: behind a
+/// header for a part of the file there may be data.
+fn refuse_loss(
+    file: &File,
+    status: &file::Status,
+    old: Option<&[u8]>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), ActivateError> {
+    let Some(old) = old else {
+        return refuse_data(file, status, 0..status.size, progress);
+    };
+    match word(old, 1032) {
+        Some(0) => {}
+        bad => {
+            let count = bad.unwrap_or(u32::MAX);
+            return Err(ActivateError::BadPages { count });
+        }
+    }
+    let last = word(old, 1028).unwrap_or(0);
+    let covered = (u64::from(last) + 1).saturating_mul(PAGE as u64);
+    refuse_data(
+        file,
+        status,
+        covered.min(status.size)..status.size,
+        progress,
+    )
+}
+
+/// Looks through what was written of this part of the file.
 fn refuse_data(
     file: &File,
     status: &file::Status,
+    range: Range<u64>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), ActivateError> {
     let map = BlockMap::open(file, status)?;
-    for extent in map.extents(&(0..status.size)) {
+    for extent in map.extents(&range) {
         let extent = extent?;
         // These read as zeroes.
         if extent.flags.any(ExtentFlags::UNWRITTEN) {
@@ -253,20 +304,20 @@ fn label_bytes(options: &Options) -> Result<Option<[u8; 16]>, ActivateError> {
     Ok(Some(bytes))
 }
 
-/// Either version of the magic number.
+/// A header as the kernel takes it: version 1. What looks like an older one counts as data.
 fn has_signature(header: &[u8]) -> bool {
-    let magic = &header[PAGE - MAGIC.len()..];
-    magic == MAGIC || magic == b"SWAP-SPACE"
+    header.ends_with(MAGIC) && word(header, 1024) == Some(1)
+}
+
+fn word(header: &[u8], at: usize) -> Option<u32> {
+    let bytes = header.get(at..at + 4)?.try_into().ok()?;
+    Some(u32::from_ne_bytes(bytes))
 }
 
 /// A header that needs no change: version 1, all pages, none bad.
 fn is_current(header: &[u8], pages: u64) -> bool {
-    let word = |at: usize| {
-        let bytes = header.get(at..at + 4)?.try_into().ok()?;
-        Some(u32::from_ne_bytes(bytes))
-    };
     let last = u32::try_from(pages - 1).ok();
-    header.ends_with(MAGIC) && word(1024) == Some(1) && word(1028) == last && word(1032) == Some(0)
+    has_signature(header) && word(header, 1028) == last && word(header, 1032) == Some(0)
 }
 
 /// `union swap_header`, version 1, in this machine's byte order, as the kernel reads it.
@@ -280,7 +331,7 @@ fn make_header(
     let last = u32::try_from(pages - 1).unwrap_or(u32::MAX);
     header[1024..1028].copy_from_slice(&1_u32.to_ne_bytes());
     header[1028..1032].copy_from_slice(&last.to_ne_bytes());
-    match old.filter(|old| old.ends_with(MAGIC)) {
+    match old {
         Some(old) => header[UUID.start..LABEL.end].copy_from_slice(&old[UUID.start..LABEL.end]),
         None => header[UUID].copy_from_slice(&random_uuid()?),
     }
@@ -365,6 +416,32 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_behind_a_smaller_swap_area_is_data() {
+        let file = tempfile::tempfile().unwrap();
+        let pages = 256;
+        let small = make_header(2, None, None).unwrap();
+        file.write_all_at(&vec![0; pages * PAGE], 0).unwrap();
+        file.write_all_at(&small, 0).unwrap();
+        file.sync_all().unwrap();
+        let look = |old: &[u8]| {
+            let status = file::status(&file).unwrap();
+            refuse_loss(&file, &status, Some(old), &mut |_, _| {})
+        };
+        match look(&small) {
+            Err(ActivateError::Map(err)) => return println!("not tried: {err}"),
+            other => other.unwrap(),
+        }
+        file.write_all_at(&[1], 5 * PAGE as u64).unwrap();
+        let found = look(&small);
+        assert!(matches!(found, Err(ActivateError::Data { at }) if at == 5 * PAGE as u64));
+        let mut bad = small.clone();
+        bad[1032] = 3;
+        let found = look(&bad);
+        assert!(matches!(found, Err(ActivateError::BadPages { count: 3 })));
+        assert!(look(&make_header(pages as u64, None, None).unwrap()).is_ok());
+    }
+
+    #[test]
     fn a_label_fits_or_is_refused() {
         let options = |label: &str| Options {
             label: Some(label.into()),
@@ -382,7 +459,7 @@ mod tests {
         file.sync_all().unwrap();
         let look = || {
             let status = file::status(&file).unwrap();
-            refuse_data(&file, &status, &mut |_, _| {})
+            refuse_data(&file, &status, 0..status.size, &mut |_, _| {})
         };
         match look() {
             Err(ActivateError::Map(err)) => return println!("not tried: {err}"),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use longpin::activation::{self, Policy, Reason, Report, Verdict, Wanted};
 
 use crate::cli::{Check, For};
-use crate::output::{CANNOT_TELL, REFUSED, visible};
+use crate::output::{CANNOT_TELL, REFUSED, USAGE, visible};
 
 pub(crate) fn run(options: &Check) -> anyhow::Result<ExitCode> {
     let policy = match options.purpose {
@@ -13,6 +13,10 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<ExitCode> {
         For::Blocks => Policy::Blocks,
         For::Swap => Policy::Swap,
     };
+    if policy == Policy::Swap && options.range.is_some() {
+        anstream::eprintln!("longpin: swap takes whole files: --range does not go with --for swap");
+        return Ok(ExitCode::from(USAGE));
+    }
     let wanted = options.range.map(|range| Wanted {
         offset: range.offset,
         len: range.len,

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use longpin::activation::Facts;
 use longpin::extents::{BlockMap, Device, Extent, MapError, Place};
 use longpin_linux::file::{self, Found, Kind};
 use rustix::fs::OFlags;
@@ -21,6 +22,7 @@ pub(crate) fn run(options: &Extents) -> anyhow::Result<ExitCode> {
     let status =
         file::status(&file).with_context(|| format!("cannot look at {}", path.display()))?;
     let refused = || format!("{} has no block map", path.display());
+    refuse_other_bytes(&file).with_context(refused)?;
     let map = BlockMap::open(&file, &status).with_context(refused)?;
     let range = 0..status.size;
     // Read once before anything is printed: a map that ends in an error is not printed by half.
@@ -38,6 +40,22 @@ pub(crate) fn run(options: &Extents) -> anyhow::Result<ExitCode> {
         return Err(MapError::Changed).with_context(refused);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where FIEMAP gives places that do not hold what the file says, and does not say so.
+fn refuse_other_bytes(file: &File) -> Result<(), MapError> {
+    let facts = Facts::read(file).map_err(|source| MapError::Ask {
+        what: "what the file is".into(),
+        source,
+    })?;
+    let what = if facts.status.attributes.encrypted {
+        "they are encrypted"
+    } else if facts.journalled {
+        "its data lies in the journal first (data=journal)"
+    } else {
+        return Ok(());
+    };
+    Err(MapError::OtherBytes { what })
 }
 
 /// Open for reading, if it is a regular file: nothing else is touched.

@@ -147,6 +147,12 @@ pub enum MapError {
         /// Why.
         why: Unlocated,
     },
+    /// The blocks hold something else than the file's bytes; only where a map of places was asked for.
+    #[error("the blocks hold something else than the file's bytes: {what}")]
+    OtherBytes {
+        /// Why.
+        what: &'static str,
+    },
     /// The file was changed while its map was read.
     #[error("the file changes while its map is read")]
     Changed,

@@ -28,7 +28,7 @@ pub(super) fn grow(
     growth: Range<u64>,
 ) -> Result<(), PrepareError> {
     if let Some(left) = &facts.zeroing {
-        zeroer.fill(left.start..left.end.min(growth.start).max(left.start))?;
+        finish_interrupted(zeroer, left, growth.start)?;
     }
     let part = growth_at_once(facts)?;
     let mut at = growth.start;
@@ -36,12 +36,35 @@ pub(super) fn grow(
         // From one boundary to the next: f2fs allocates whole sections.
         let end = growth.end.min((at / part + 1) * part);
         move_end(file, at..end).map_err(step("allocate blocks", at..end))?;
-        zeroer.fill(at..end)?;
+        // Whoever waits to open the file must not see, or write to, what the next prepare would zero.
+        let zeroed = zeroer.fill(at..end).or_else(|err| {
+            zeroer.fill_with_waiter(at..end)?;
+            file.sync_data().map_err(step("sync", at..end))?;
+            attribute::end_zeroing(file).map_err(step("say that all is zeroed", at..end))?;
+            Err(err)
+        });
+        zeroed?;
         at = end;
     }
     // Not before the zeroes are there to stay.
     file.sync_data().map_err(step("sync", growth.clone()))?;
     attribute::end_zeroing(file).map_err(step("say that all is zeroed", growth))
+}
+
+/// Only the file that was interrupted is finished: one that did not grow yet, or by just this part.
+fn finish_interrupted(
+    zeroer: &mut Zeroer<'_>,
+    left: &Range<u64>,
+    size: u64,
+) -> Result<(), PrepareError> {
+    if size == left.end {
+        return zeroer.fill(left.clone());
+    }
+    if size == left.start {
+        return Ok(());
+    }
+    let Range { start, end } = *left;
+    Err(PrepareError::ChangedSince { start, end, size })
 }
 
 fn growth_at_once(facts: &Facts) -> Result<u64, MapError> {
@@ -53,8 +76,11 @@ fn growth_at_once(facts: &Facts) -> Result<u64, MapError> {
 fn move_end(file: &File, part: Range<u64>) -> io::Result<()> {
     attribute::set_zeroing(file, &part)?;
     let len = part.end - part.start;
-    rustix::fs::fallocate(file, FallocateFlags::empty(), part.start, len)?;
-    Ok(())
+    let moved = rustix::fs::fallocate(file, FallocateFlags::empty(), part.start, len);
+    if moved.is_err() && file.metadata()?.len() == part.start {
+        attribute::end_zeroing(file)?;
+    }
+    Ok(moved?)
 }
 
 /// A file that has grown cannot be made smaller again, so that it fits is asked before.

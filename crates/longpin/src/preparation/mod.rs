@@ -14,13 +14,14 @@
 //! keeps others from opening the file meanwhile, and a file that somebody has open is refused. Each step
 //! leaves a file whose bytes are what they were, so a prepare that was killed is simply run again.
 
+mod error;
 mod f2fs;
 mod zeroes;
 
 use std::fs::File;
 use std::io;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use longpin_linux::f2fs::pin;
@@ -31,6 +32,8 @@ use rustix::io::Errno;
 use crate::activation::{self, Facts, Name, Policy, Report, Verdict};
 use crate::extents::{BlockMap, ExtentFlags, MapError};
 use crate::filesystem::Family;
+pub use error::PrepareError;
+use error::step;
 pub use zeroes::Method;
 use zeroes::Zeroer;
 
@@ -60,99 +63,6 @@ pub struct Done {
     pub changed: bool,
 }
 
-/// Why a file could not be prepared.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PrepareError {
-    /// The file cannot be opened or created.
-    #[error("cannot open {}", path.display())]
-    Open {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// There is none, and no size to create it with.
-    #[error("{} is not there, and no size was given to create it with", path.display())]
-    Missing {
-        /// Which.
-        path: PathBuf,
-    },
-    /// It is no regular file.
-    #[error("{} is {}, and only regular files can be prepared", path.display(), kind.name())]
-    NotRegular {
-        /// Which.
-        path: PathBuf,
-        /// What it is.
-        kind: Kind,
-    },
-    /// Something that prepare cannot cure.
-    #[error("{} cannot be prepared", .0.path.display())]
-    Refused(Box<Report>),
-    /// The file is larger already.
-    #[error("the file has {size} bytes, and prepare does not shrink it to {wanted}")]
-    Shrink {
-        /// Bytes that it has.
-        size: u64,
-        /// Bytes asked for.
-        wanted: u64,
-    },
-    /// Somebody has the file open, and might write to it.
-    #[error("somebody has the file open: zeroes could overwrite what is written meanwhile")]
-    InUse,
-    /// Somebody opened the file while it was being prepared.
-    #[error("somebody opens the file; prepare stopped at offset {at}")]
-    Opened {
-        /// Where.
-        at: u64,
-    },
-    /// A step failed.
-    #[error("cannot {what}, {len} bytes at offset {at}")]
-    Step {
-        /// Which.
-        what: &'static str,
-        /// First byte.
-        at: u64,
-        /// Bytes.
-        len: u64,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The block map cannot be read.
-    #[error(transparent)]
-    Map(#[from] MapError),
-}
-
-impl PrepareError {
-    /// What to do about it.
-    #[must_use]
-    pub fn hints(&self, path: &Path) -> Vec<String> {
-        let file = activation::quote(path);
-        match self {
-            Self::Refused(report) => report.hints(),
-            Self::InUse | Self::Opened { .. } => vec![
-                format!("fuser -v {file}   # who has it open?"),
-                format!(
-                    "longpin prepare {file}   # again, when it is closed; it goes on where it stopped"
-                ),
-            ],
-            Self::Missing { .. } => vec![format!("longpin prepare {file} --size SIZE")],
-            _ => Vec::new(),
-        }
-    }
-}
-
-fn step(what: &'static str, range: Range<u64>) -> impl FnOnce(io::Error) -> PrepareError {
-    move |source| PrepareError::Step {
-        what,
-        at: range.start,
-        len: range.end - range.start,
-        source,
-    }
-}
-
 /// Make the file fit for policy blocks. `progress` is told bytes done and bytes in all.
 ///
 /// # Errors
@@ -167,31 +77,54 @@ pub fn prepare(
         return Ok(done);
     }
     let (file, created) = open(path, request)?;
-    let done = prepare_open(&file, path, request, progress);
-    let empty = || file.metadata().is_ok_and(|data| data.len() == 0);
-    if done.is_err() && created && empty() {
+    let lease = Lease::take(&file).map_err(step("take a lease on the file", 0..0))?;
+    let lease = lease.ok_or(PrepareError::InUse)?;
+    let before = file::flags(&file).map_err(step("read the flags", 0..0))?;
+    let done = prepare_leased(&file, &lease, path, request, progress);
+    if done.is_err() && is_ours_and_empty(&file, &lease) {
         // A refusal leaves nothing behind; the refusal is what there is to tell.
-        let _ = std::fs::remove_file(path);
+        if created && leads_to(path, &file) {
+            let _ = std::fs::remove_file(path);
+        } else {
+            restore_flags(&file, before);
+        }
     }
     done
 }
 
-fn prepare_open(
+/// If that fails, too, the first failure is the one to tell.
+fn restore_flags(file: &File, before: Option<IFlags>) {
+    let now = file::flags(file).ok().flatten();
+    if let Some(flags) = before.filter(|_| now != before) {
+        let _ = file::set_flags(file, flags);
+    }
+}
+
+/// Nobody waits to open it, and there is nothing in it.
+fn is_ours_and_empty(file: &File, lease: &Lease<'_>) -> bool {
+    let empty = file.metadata().is_ok_and(|data| data.len() == 0);
+    empty && lease.is_whole().is_ok_and(|whole| whole)
+}
+
+fn leads_to(path: &Path, file: &File) -> bool {
+    let named = std::fs::symlink_metadata(path);
+    let own = file.metadata();
+    let (Ok(named), Ok(own)) = (named, own) else {
+        return false;
+    };
+    (named.dev(), named.ino()) == (own.dev(), own.ino())
+}
+
+fn prepare_leased(
     file: &File,
+    lease: &Lease<'_>,
     path: &Path,
     request: &Request,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Done, PrepareError> {
-    let lease = Lease::take(file).map_err(step("take a lease on the file", 0..0))?;
-    let lease = lease.ok_or(PrepareError::InUse)?;
-    let facts = settle(file, path)?;
-    let size = facts.status.size;
-    let target = request.size.unwrap_or(size);
-    if target < size {
-        let wanted = target;
-        return Err(PrepareError::Shrink { size, wanted });
-    }
-    let mut done = fill(file, &lease, &facts, target, progress).map_err(|err| match err {
+    let facts = settle(file, path, request)?;
+    let target = request.size.unwrap_or(facts.status.size);
+    let mut done = fill(file, lease, &facts, target, progress).map_err(|err| match err {
         Failed::Incurable(reason) => PrepareError::Refused(Box::new(report(path, &facts, reason))),
         Failed::Other(err) => err,
     })?;
@@ -206,9 +139,14 @@ fn prepare_open(
 
 fn make_immutable(file: &File, size: u64) -> Result<(), PrepareError> {
     let flags = file::flags(file).map_err(step("read the flags", 0..size))?;
-    let flags = flags.unwrap_or(IFlags::empty()) | IFlags::IMMUTABLE;
-    file::set_flags(file, flags).map_err(step("make the file immutable", 0..size))?;
-    file.sync_all().map_err(step("sync", 0..size))
+    let flags = flags.unwrap_or(IFlags::empty());
+    file::set_flags(file, flags | IFlags::IMMUTABLE)
+        .map_err(step("make the file immutable", 0..size))?;
+    file.sync_all().map_err(|err| {
+        // If that fails, too, the first failure is the one to tell.
+        let _ = file::set_flags(file, flags);
+        step("sync", 0..size)(err)
+    })
 }
 
 /// Nothing to do: then the file is not even opened for writing.
@@ -270,10 +208,19 @@ fn open(path: &Path, request: &Request) -> Result<(File, bool), PrepareError> {
     }
 }
 
-/// What has to be set while the file is empty is set; what cannot be cured is refused.
-fn settle(file: &File, path: &Path) -> Result<Facts, PrepareError> {
+/// What has to be set while the file is empty is set; what cannot be cured is refused before that.
+fn settle(file: &File, path: &Path, request: &Request) -> Result<Facts, PrepareError> {
     let read = || Facts::read(file).map_err(step("look at the file", 0..0));
     let facts = read()?;
+    let size = facts.status.size;
+    let wanted = request.size.unwrap_or(size);
+    if wanted < size {
+        return Err(PrepareError::Shrink { size, wanted });
+    }
+    if wanted == 0 {
+        let refused = report(path, &facts, Name::Empty);
+        return Err(PrepareError::Refused(Box::new(refused)));
+    }
     let found = activation::reasons_of_file(Policy::Blocks, &facts);
     let empty = facts.status.size == 0;
     let incurable = |name: Name| match name {
@@ -370,7 +317,7 @@ fn fill(
     }
     match family {
         Family::F2fs => f2fs::check_room(file, size..target)?,
-        _ => allocate(file, size, target, work.holes > 0)?,
+        _ => allocate(file, lease, size, target, work.holes > 0)?,
     }
     if work.shared > 0 {
         unshare(file, &map, size)?;
@@ -413,7 +360,13 @@ const fn is_incurable(family: Family, work: &Work) -> Option<Name> {
 
 /// Blocks for holes, and behind the end: the end itself moves with the zeroes, so that nobody can read what
 /// the blocks held before, also after a kill.
-fn allocate(file: &File, size: u64, target: u64, holes: bool) -> Result<(), PrepareError> {
+fn allocate(
+    file: &File,
+    lease: &Lease<'_>,
+    size: u64,
+    target: u64,
+    holes: bool,
+) -> Result<(), PrepareError> {
     if holes {
         let allocated = rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size);
         allocated.map_err(|errno| step("allocate blocks", 0..size)(errno.into()))?;
@@ -422,8 +375,12 @@ fn allocate(file: &File, size: u64, target: u64, holes: bool) -> Result<(), Prep
         let behind = target - size;
         let allocated = rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, size, behind);
         allocated.map_err(|errno| {
-            // What was allocated of it goes back; if that fails, too, the first failure is the one to tell.
-            let _ = file.set_len(size);
+            // What was allocated of it goes back, if the file is still ours alone; if that fails, too, the first
+            // failure is the one to tell.
+            let same = file.metadata().is_ok_and(|data| data.len() == size);
+            if same && lease.is_whole().is_ok_and(|whole| whole) {
+                let _ = file.set_len(size);
+            }
             step("allocate blocks", size..target)(errno.into())
         })?;
     }

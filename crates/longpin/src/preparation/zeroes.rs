@@ -92,6 +92,13 @@ impl<'a> Zeroer<'a> {
         self.fill_part(last..range.end, Method::Cached)
     }
 
+    /// The same for a moment's work while somebody waits for the lease to go. The kernel lets them wait for
+    /// `fs.lease-break-time`, 45 seconds.
+    pub(super) fn fill_with_waiter(&mut self, range: Range<u64>) -> Result<(), PrepareError> {
+        let written = self.write(range.clone(), Method::Cached);
+        written.map_err(|errno| self.failed(&range, errno.into()))
+    }
+
     const fn step(&self) -> u64 {
         match self.method {
             Method::WriteZeroes => RUN,
