@@ -14,7 +14,7 @@ pub use longpin_linux::swap::{SwapFile, read_swap_files};
 use rustix::fs::OFlags;
 
 use crate::activation::{self, Policy, Report, Verdict};
-use crate::extents::{BlockMap, MapError};
+use crate::extents::{self, BlockMap, MapError};
 
 /// Bytes of a page, and of the header.
 const PAGE: usize = 4096;
@@ -217,6 +217,7 @@ fn refuse_data(
     status: &file::Status,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), ActivateError> {
+    extents::settle(file).map_err(failed("sync the file"))?;
     let map = BlockMap::open(file, status)?;
     for extent in map.extents(&(0..status.size)) {
         let extent = extent?;
