@@ -158,8 +158,8 @@ pub struct Attributes {
     pub dax: bool,
 }
 
-/// What is different when a file has changed in between. Not the number of its blocks: ext4 gives one of its own
-/// tree's back when it likes, and the map says where the file's own are.
+/// What is different when a file has changed in between. Not the number of its blocks: it includes reserved ones
+/// and the file system's own, and the map says where the data lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
     size: u64,

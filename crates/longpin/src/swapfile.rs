@@ -14,7 +14,7 @@ pub use longpin_linux::swap::{SwapFile, read_swap_files};
 use rustix::fs::OFlags;
 
 use crate::activation::{self, Policy, Report, Verdict};
-use crate::extents::{BlockMap, MapError};
+use crate::extents::{self, BlockMap, MapError};
 
 /// Bytes of a page, and of the header.
 const PAGE: usize = 4096;
@@ -268,6 +268,7 @@ fn refuse_data(
     range: Range<u64>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), ActivateError> {
+    extents::settle(file).map_err(failed("sync the file"))?;
     let map = BlockMap::open(file, status)?;
     for extent in map.extents(&range) {
         let extent = extent?;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use longpin::activation::Facts;
-use longpin::extents::{BlockMap, Device, Extent, MapError, Place};
+use longpin::extents::{BlockMap, Device, Extent, MapError, Place, settle};
 use longpin_linux::file::{self, Found, Kind};
 use rustix::fs::OFlags;
 
@@ -19,6 +19,7 @@ use crate::output::{NotRegular, visible};
 pub(crate) fn run(options: &Extents) -> anyhow::Result<ExitCode> {
     let path = &options.file;
     let file = open(path)?;
+    settle(&file).with_context(|| format!("cannot sync {}", path.display()))?;
     let status =
         file::status(&file).with_context(|| format!("cannot look at {}", path.display()))?;
     let refused = || format!("{} has no block map", path.display());

@@ -128,7 +128,7 @@ fn prepare_keeps_data() -> Result<()> {
         let scratch = soiled(kind)?;
         let file = patched(&scratch)?;
         let before = fs::read(&file)?;
-        prepare(&file, &[])?;
+        prepare(&file, &[]).with_context(|| kind.name())?;
         is_fit(&file).with_context(|| kind.name())?;
         same(&format!("{kind}, the file"), &fs::read(&file)?, &before)?;
         same(

@@ -33,7 +33,7 @@ pub use facts::Facts;
 pub(crate) use reason::quote;
 pub use reason::{Name, Reason};
 
-use crate::extents::{BlockMap, MapError};
+use crate::extents::{BlockMap, MapError, settle};
 use crate::filesystem::Family;
 use judge::{PAGE, Walk, whole_file};
 
@@ -216,7 +216,7 @@ fn attempt(
     for _ in 0..ATTEMPTS {
         if policy != Policy::Pages {
             // What is written back later would look like a change.
-            file.sync_data()?;
+            settle(file)?;
         }
         let facts = Facts::read(file)?;
         let policy = match policy {

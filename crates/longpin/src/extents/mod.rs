@@ -168,6 +168,21 @@ enum Scheme {
     },
 }
 
+/// Write back what of a file is only in memory, so that its map is that of its data. On btrfs all of the file
+/// system: before Linux 6.8 neither fsync(2) nor `FIEMAP_FLAG_SYNC` waits until the map knows of a write.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn settle(file: &File) -> io::Result<()> {
+    let system = rustix::fs::fstatfs(file)?;
+    let magic = u64::from_ne_bytes(system.f_type.to_ne_bytes()) & 0xffff_ffff;
+    match FileSystem::of_magic(magic).family {
+        Family::Btrfs => Ok(rustix::fs::syncfs(file)?),
+        _ => file.sync_data(),
+    }
+}
+
 /// A file's block map, to be read as often as wanted.
 #[derive(Debug)]
 pub struct BlockMap<'file> {

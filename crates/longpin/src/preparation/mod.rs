@@ -30,7 +30,7 @@ use rustix::fs::{FallocateFlags, IFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::activation::{self, Facts, Name, Policy, Report, Verdict};
-use crate::extents::{BlockMap, ExtentFlags, MapError};
+use crate::extents::{self, BlockMap, ExtentFlags, MapError};
 use crate::filesystem::Family;
 pub use error::PrepareError;
 use error::step;
@@ -309,6 +309,8 @@ fn fill(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Done, Failed> {
     let size = facts.status.size;
+    // Whoever had the file open a moment ago may have written where the map says that nobody did.
+    extents::settle(file).map_err(step("sync", 0..size))?;
     let map = BlockMap::open(file, &facts.status)?;
     let work = survey(&map, size)?;
     let family = facts.fs.family;
