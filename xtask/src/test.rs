@@ -32,9 +32,11 @@ impl Summary {
         self.tiers.push((name.to_owned(), tally, begin.elapsed()));
     }
 
-    /// Runs tiers of guests side by side, a guest for each processor.
+    /// Runs tiers of guests side by side.
     fn guests(&mut self, rows: Vec<Row>, program: &Path) {
-        let width = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let width = width(rows.len(), processors, room(&meminfo));
         let waiting = Mutex::new(rows.into_iter());
         let ended = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
@@ -76,6 +78,22 @@ impl Summary {
         println!("{} passed, {} failed", sum.passed, sum.failed);
         u8::from(sum.failed > 0)
     }
+}
+
+/// A guest for each processor, and all at once where the memory allows it: an emulated guest keeps one processor
+/// busy, and the last one would leave the others idle.
+fn width(rows: usize, processors: usize, room: usize) -> usize {
+    processors.max(rows.min(room))
+}
+
+/// How many guests fit into the free memory.
+fn room(meminfo: &str) -> usize {
+    const GUEST_KIB: usize = 5 << 20;
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
+    let free = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+    free.unwrap_or(0) / GUEST_KIB
 }
 
 fn next(rows: &Mutex<std::vec::IntoIter<Row>>) -> Option<Row> {
@@ -136,4 +154,19 @@ fn guest(row: &Row, program: &Path) -> Result<Tally> {
     // A guest in which no test ran has proved nothing.
     let ran = tally.passed + tally.failed > 0;
     Ok(tally.with_end(ran && run.end == End::Status(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_guests_run_at_once_where_they_fit() {
+        let meminfo = "MemTotal: 24000000 kB\nMemAvailable:   22020096 kB\n";
+        assert_eq!(room(meminfo), 4);
+        assert_eq!(room("MemTotal: 1 kB\n"), 0);
+        assert_eq!(width(3, 2, 4), 3);
+        assert_eq!(width(3, 2, 1), 2);
+        assert_eq!(width(3, 8, 0), 8);
+    }
 }
