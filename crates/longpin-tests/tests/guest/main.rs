@@ -65,13 +65,13 @@ fn all_tests() -> Vec<(Test, bool)> {
         .chain(rules::TESTS)
         .chain(consumers::TESTS)
         .chain(config::TESTS)
-        .chain(shutdown::TESTS)
         .chain(hard::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
     // The block maps run with the slow ones until all of level swapfile does.
     let long = walk::LONG_TESTS
         .iter()
+        .chain(shutdown::TESTS)
         .chain(extents::TESTS)
         .chain(swap_oracle::TESTS)
         .chain(prepare::TESTS)
