@@ -66,7 +66,7 @@ impl<'a> Zeroer<'a> {
             file,
             lease,
             method: Method::WriteZeroes,
-            zeroes: vec![0; usize::try_from(CHUNK + ALIGN).unwrap_or(0)],
+            zeroes: resident_zeroes(),
             done: 0,
             all,
             progress,
@@ -195,6 +195,15 @@ impl<'a> Zeroer<'a> {
             source,
         }
     }
+}
+
+/// Zeroes in pages that are there. btrfs of Linux 6.1 leaves the first blocks of a direct write unwritten when its
+/// buffer has to be faulted in meanwhile, and fresh zeroes have no pages yet.
+fn resident_zeroes() -> Vec<u8> {
+    let mut zeroes = vec![1; usize::try_from(CHUNK + ALIGN).unwrap_or(0)];
+    // Or the compiler asks for fresh zeroes after all.
+    std::hint::black_box(&mut zeroes).fill(0);
+    zeroes
 }
 
 /// `len` zeroes whose address direct I/O takes.
