@@ -228,6 +228,12 @@ impl Guest {
                  -device nvdimm,memdev=mem{number},id=nvdimm{number},label-size=16M"
             ));
         }
+        for (tag, path) in rundir::programs() {
+            let path = rundir::qemu_path(&path);
+            options.push(format!(
+                "-virtfs 'local,path={path},mount_tag={tag},security_model=none,readonly=on,multidevs=remap'"
+            ));
+        }
         if self.icount {
             options.push("-icount shift=0,sleep=off".to_owned());
         } else if !kvm {
