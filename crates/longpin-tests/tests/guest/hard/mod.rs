@@ -31,7 +31,7 @@ pub(crate) const TESTS: &[Test] = &[
 const PAGE: u64 = 4096;
 
 /// How often: every day, or in a long run.
-fn rounds(daily: u64, long: u64) -> u64 {
+pub(crate) fn rounds(daily: u64, long: u64) -> u64 {
     if std::env::var_os("LONGPIN_LONG").is_some() {
         long
     } else {
