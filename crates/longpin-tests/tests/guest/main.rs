@@ -56,7 +56,7 @@ fn run(test: fn() -> anyhow::Result<()>) -> Result<(), Failed> {
 
 /// These stop the guard or need it stopped, and a start takes ten seconds and more under emulation: they come last, in an
 /// order in which few of them have to.
-const RESTARTING: [&str; 20] = [
+const RESTARTING: [&str; 21] = [
     // Leave no guard.
     "c09_lost_hints",
     "c09_full_table",
@@ -66,12 +66,13 @@ const RESTARTING: [&str; 20] = [
     "bad_no_bpf_lsm",
     "bad_no_btf",
     "bad_no_bpf_fs",
-    // Begin without, and leave one.
-    "doctor_good_host",
+    // Each begins as the one before it ends.
+    "swapon_prepares_and_activates",
     "bad_started_twice",
     "bad_stop_with_holds",
     "bad_other_version",
     "c13_sleeping_pin",
+    "doctor_good_host",
     "c10_kill",
     "c10_kill_others",
     "rules_wrong",
@@ -107,16 +108,15 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .chain(consumers::TESTS)
         .chain(config::TESTS)
         .chain(hard::TESTS)
+        .chain(extents::TESTS)
+        .chain(prepare::TESTS)
+        .chain(swapon::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
-    // The block maps run with the slow ones until all of level swapfile does.
     let long = walk::LONG_TESTS
         .iter()
         .chain(shutdown::TESTS)
-        .chain(extents::TESTS)
         .chain(swap_oracle::TESTS)
-        .chain(prepare::TESTS)
-        .chain(prepare::LONG_TESTS)
-        .chain(swapon::TESTS);
+        .chain(prepare::LONG_TESTS);
     quick.chain(long.map(|&test| (test, true))).collect()
 }
