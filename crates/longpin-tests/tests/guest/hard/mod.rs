@@ -15,6 +15,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+pub(crate) use poison::break_page;
+
 use crate::Test;
 
 pub(crate) const TESTS: &[Test] = &[
