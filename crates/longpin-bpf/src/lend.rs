@@ -78,7 +78,13 @@ impl Pinned {
     pub fn take_back(&self, row: &Row) -> Result<bool, BpfError> {
         let token = shared::u64_at(&row.key, 8);
         let level = shared::u32_at(&row.key, 20);
-        let arguments = [row.file.inode, token, row.tgid.into(), level.into(), EVENT_RELEASED];
+        let arguments = [
+            row.file.inode,
+            token,
+            row.tgid.into(),
+            level.into(),
+            EVENT_RELEASED,
+        ];
         Ok(run(&self.take_back, "take_back", &arguments)? == 0)
     }
 
@@ -157,9 +163,8 @@ pub fn detach_strict(dir: &Path) -> Result<(), BpfError> {
 /// The target is part of an LSM program: it needs no name.
 fn attach(program: &OwnedFd) -> std::io::Result<OwnedFd> {
     // SAFETY: a null name is allowed for programs that know their target; the descriptor is open.
-    let fd: RawFd = unsafe {
-        libbpf_sys::bpf_raw_tracepoint_open(std::ptr::null(), program.as_raw_fd())
-    };
+    let fd: RawFd =
+        unsafe { libbpf_sys::bpf_raw_tracepoint_open(std::ptr::null(), program.as_raw_fd()) };
     if fd < 0 {
         return Err(std::io::Error::from_raw_os_error(-fd));
     }

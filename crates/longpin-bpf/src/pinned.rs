@@ -422,7 +422,11 @@ pub(crate) fn read_table<T>(
 }
 
 /// `BPF_PROG_TEST_RUN` of a raw tracepoint program with these arguments: what it returned.
-pub(crate) fn run(program: &OwnedFd, name: &'static str, arguments: &[u64]) -> Result<u32, BpfError> {
+pub(crate) fn run(
+    program: &OwnedFd,
+    name: &'static str,
+    arguments: &[u64],
+) -> Result<u32, BpfError> {
     let mut opts = libbpf_sys::bpf_test_run_opts {
         sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
         ctx_in: arguments.as_ptr().cast(),

@@ -196,6 +196,12 @@ impl Row {
     pub fn persists(&self) -> bool {
         u32_at(&self.key, 20) & 0x100 != 0
     }
+
+    /// Of an explicit hold: the address of the inode whose descriptors its holder has.
+    #[must_use]
+    pub fn token(&self) -> u64 {
+        u64_at(&self.key, 8)
+    }
 }
 
 /// What a look at a range of a file's page cache found.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use longpin_bpf::pinned::Pinned;
-pub use longpin_bpf::shared::{Level, Verdict};
 use longpin_bpf::shared::{FileId, Row, Sight, Suspect};
+pub use longpin_bpf::shared::{Level, Verdict};
 use longpin_linux::cgroups;
 use longpin_linux::kallsyms::Kallsyms;
 use longpin_linux::mounts::{self, Mount};

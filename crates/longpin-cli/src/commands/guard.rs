@@ -38,7 +38,11 @@ fn start(host: &Host, options: StartOptions) -> anyhow::Result<ExitCode> {
     let bar = SweepBar::new();
     let enforcement = guard::start(host, options, &mut |done, all| bar.show(done, all))?;
     drop(bar);
-    let level = if options.swapfile { "swapfile" } else { "layout" };
+    let level = if options.swapfile {
+        "swapfile"
+    } else {
+        "layout"
+    };
     anstream::println!("guard started: {}", describe(&enforcement, level));
     if options.audit {
         anstream::println!("audit: it records what it would refuse, and refuses nothing");
@@ -138,7 +142,11 @@ fn to_rows(status: &Status) -> Vec<Vec<String>> {
     let mode = match (status.holds_only, status.audit) {
         (true, _) => "not running: explicit holds only, pins are not watched".to_owned(),
         (false, audit) => {
-            let audit = if audit { " (audit: refuses nothing)" } else { "" };
+            let audit = if audit {
+                " (audit: refuses nothing)"
+            } else {
+                ""
+            };
             describe(&status.enforcement, status.level.as_str()) + audit
         }
     };

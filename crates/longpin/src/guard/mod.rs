@@ -205,6 +205,11 @@ impl Running {
         &self.dir
     }
 
+    /// The same, of a hold that somebody asked for.
+    pub(crate) fn enforcement_of_holds(&self) -> Result<Enforcement, GuardError> {
+        Ok(Enforcement::of_explicit_hold(&read_attached(&self.dir)?))
+    }
+
     /// How much of the promise the attached programs enforce.
     pub(crate) fn enforcement(&self) -> Result<Enforcement, GuardError> {
         read_enforcement(&self.dir)
@@ -213,6 +218,11 @@ impl Running {
 
 /// How much of the promise the links pinned in a directory enforce.
 fn read_enforcement(dir: &Path) -> Result<Enforcement, GuardError> {
+    Ok(Enforcement::by_programs(&read_attached(dir)?))
+}
+
+/// The programs attached by the links pinned in a directory.
+fn read_attached(dir: &Path) -> Result<Vec<String>, GuardError> {
     let failed = |source| GuardError::Probe {
         what: format!("the programs pinned in {}", dir.display()),
         source,
@@ -226,7 +236,7 @@ fn read_enforcement(dir: &Path) -> Result<Enforcement, GuardError> {
                 .map(str::to_owned),
         );
     }
-    Ok(Enforcement::by_programs(&attached))
+    Ok(attached)
 }
 
 /// What is pinned in a directory; `None` when nothing is, or only the rest of a killed command.

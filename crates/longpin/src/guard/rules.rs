@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use longpin_bpf::pinned::Pinned;
 use longpin_bpf::STRICT_RULES;
+use longpin_bpf::pinned::Pinned;
 use longpin_bpf::rule::{Rule, RuleAction};
 
 use super::{GuardError, Host, Running, levels};

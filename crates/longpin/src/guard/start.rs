@@ -11,8 +11,8 @@ use longpin_bpf::{BpfError, Mode, STRICT_ALL, SUSPECT_ALL};
 use longpin_linux::{probe, tasks};
 
 use super::{
-    GuardError, Host, Turn, check_privilege, levels, open_pinned, proof, read_enforcement, read_mode,
-    remove_dir, rules, sweep,
+    GuardError, Host, Turn, check_privilege, levels, open_pinned, proof, read_enforcement,
+    read_mode, remove_dir, rules, sweep,
 };
 use crate::Enforcement;
 use crate::config::{self, Resolved};
