@@ -157,7 +157,7 @@ static __always_inline struct command strict_command(u32 command)
 	return found;
 }
 
-static __noinline int judge_strict_ioctl(u64 *ctx, u64 inode)
+static __always_inline int judge_strict_ioctl(u64 *ctx, u64 inode)
 {
 	struct command command = strict_command(ctx[1] & 0xffff);
 	struct act act = {
@@ -174,7 +174,7 @@ static __noinline int judge_strict_ioctl(u64 *ctx, u64 inode)
 	if (command.magic && FIELD64(sb, struct super_block, s_magic) != command.magic)
 		return 0;
 	if (command.whole)
-		return is_file_system_strict(sb, OP_IOCTL, ctx[1]) ? command.answer : 0;
+		return is_file_system_refused(sb, OP_IOCTL, ctx[1], true) ? command.answer : 0;
 	return is_strictly_refused(&act) ? command.answer : 0;
 }
 
@@ -200,7 +200,7 @@ static __always_inline int judge_ioctl(u64 *ctx)
 	    is_harmless(command, ctx[2]))
 		return 0;
 	if (concerns_file_system(command))
-		return is_file_system_refused(sb, OP_IOCTL, ctx[1]) ? -ETXTBSY : 0;
+		return is_file_system_refused(sb, OP_IOCTL, ctx[1], false) ? -ETXTBSY : 0;
 	return is_refused(&act) ? -ETXTBSY : 0;
 }
 

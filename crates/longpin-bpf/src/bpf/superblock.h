@@ -91,8 +91,11 @@ __noinline int walk_inodes(struct search *search)
 	return search->seen || search->found;
 }
 
-/* Which file keeps the file system as it is? None, and the search not finished: counts as one. */
-static __noinline bool find_held(struct search *search)
+/*
+ * Which file keeps the file system as it is? None, and the search not finished: counts as one. With `strict`, only
+ * files held at level swapfile do. One function: the walk below it needs the frames.
+ */
+static __always_inline bool find_held(struct search *search)
 {
 	search->dev = FIELD32(search->sb, struct super_block, s_dev);
 	if (state.lent_files)
@@ -107,33 +110,19 @@ static __noinline bool find_held(struct search *search)
 	return walk_inodes(search);
 }
 
-static __noinline bool is_search_refused(struct search *search, u32 operation, u64 detail)
+static __noinline bool is_file_system_refused(u64 sb, u32 operation, u64 detail, u32 strict)
 {
+	struct search search = { .sb = sb, .strict = strict };
 	struct act act = { .operation = operation, .detail = detail, WHOLE_FILE };
 
-	if (!find_held(search)) {
+	if (!find_held(&search)) {
 		__sync_fetch_and_add(&state.unfinished, 1);
 		return true;
 	}
-	act.inode = search->found;
-	act.page = search->page;
-	act.row = search->row;
-	return search->found && decide(&act);
-}
-
-static __noinline bool is_file_system_refused(u64 sb, u32 operation, u64 detail)
-{
-	struct search search = { .sb = sb };
-
-	return is_search_refused(&search, operation, detail);
-}
-
-/* The same for what only level swapfile refuses. */
-static __noinline bool is_file_system_strict(u64 sb, u32 operation, u64 detail)
-{
-	struct search search = { .sb = sb, .strict = 1 };
-
-	return is_search_refused(&search, operation, detail);
+	act.inode = search.found;
+	act.page = search.page;
+	act.row = search.row;
+	return search.found && decide(&act);
 }
 
 #endif
