@@ -36,7 +36,6 @@ static __always_inline bool is_strictly_held(struct act *act)
 	struct lent *lent = find_lent(act->inode);
 
 	if (lent && lent->swapfiles) {
-		act->row = lent->row;
 		act->page = 0;
 		return true;
 	}

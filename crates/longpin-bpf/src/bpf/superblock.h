@@ -9,14 +9,11 @@ struct search {
 	u64 sb;
 	u64 entry; /* of the list of inodes */
 	u64 head;
-	u64 found; /* a pinned file */
+	u64 found; /* a held file */
 	u64 page;
-	u64 row;      /* an explicit hold */
-	u32 strict;   /* only files held at level swapfile */
-	u32 dev;
-	u32 restarts;
-	u32 seen; /* came back to the head of the list */
-	u32 pad;
+	u32 strict; /* only files held at level swapfile */
+	u16 restarts;
+	u16 seen; /* came back to the head of the list */
 };
 
 #define MAX_RESTARTS 16
@@ -40,7 +37,7 @@ static long look_at_suspect(void *map, u64 *inode, struct suspect *known, struct
 {
 	struct file_identity now;
 
-	if (!(known->flags & FILE_HELD) || known->file.dev != search->dev)
+	if (!(known->flags & FILE_HELD) || known->file.dev != FIELD32(search->sb, struct super_block, s_dev))
 		return 0;
 	if (search->strict && !(known->flags & FILE_STRICT))
 		return 0;
@@ -51,10 +48,11 @@ static long look_at_suspect(void *map, u64 *inode, struct suspect *known, struct
 static long look_at_lent(void *map, struct file_identity *file, struct lent *lent,
 			 struct search *search)
 {
-	if (file->dev != search->dev || !(lent->swapfiles || (lent->layouts && !search->strict)))
+	if (file->dev != FIELD32(search->sb, struct super_block, s_dev))
+		return 0;
+	if (!lent->swapfiles && (search->strict || !lent->layouts))
 		return 0;
 	search->found = lent->inode;
-	search->row = lent->row;
 	return 1;
 }
 
@@ -97,7 +95,6 @@ __noinline int walk_inodes(struct search *search)
  */
 static __always_inline bool find_held(struct search *search)
 {
-	search->dev = FIELD32(search->sb, struct super_block, s_dev);
 	if (state.lent_files)
 		bpf_for_each_map_elem(&lent, look_at_lent, search, 0);
 	if (search->found)
@@ -121,7 +118,6 @@ static __noinline bool is_file_system_refused(u64 sb, u32 operation, u64 detail,
 	}
 	act.inode = search.found;
 	act.page = search.page;
-	act.row = search.row;
 	return search.found && decide(&act);
 }
 
