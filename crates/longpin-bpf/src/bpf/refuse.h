@@ -4,6 +4,7 @@
 #define LONGPIN_REFUSE_H
 
 #include "events.h"
+#include "lent.h"
 #include "rules.h"
 #include "suspects.h"
 #include "walk.h"
@@ -62,10 +63,21 @@ static __always_inline bool is_exempt(const struct act *act)
 	return state.rules & RULES_EXEMPT && find_rule(&query);
 }
 
+/* The last row of a file: of an explicit hold, or of a pin. */
+static __noinline u64 row_of(u64 inode)
+{
+	struct lent *lent = find_lent(inode);
+	struct suspect *known;
+
+	if (lent && (lent->swapfiles || lent->layouts))
+		return lent->row;
+	known = find_suspect(inode);
+	return known ? known->row : 0;
+}
+
 /* What a held file answers: ETXTBSY for all but the exempt, unless the guard only records. */
 static __noinline bool decide(const struct act *act)
 {
-	struct suspect *known = find_suspect(act->inode);
 	struct happening what = {
 		.kind = EVENT_REFUSED,
 		.operation = act->operation,
@@ -74,7 +86,7 @@ static __noinline bool decide(const struct act *act)
 		.first = act->first,
 		.last = act->last,
 		.page = act->page,
-		.row = known ? known->row : 0,
+		.row = row_of(act->inode),
 	};
 
 	if (is_exempt(act)) {
@@ -90,10 +102,23 @@ static __noinline bool decide(const struct act *act)
 	return what.kind == EVENT_REFUSED;
 }
 
+/* An explicit hold refuses without a look at the pages. */
+static __noinline bool meets_hold(struct act *act)
+{
+	struct lent *lent = find_lent(act->inode);
+
+	if (!lent || !covers(lent, act->first, act->last))
+		return false;
+	act->page = act->first > lent->first ? act->first : lent->first;
+	return true;
+}
+
 static __noinline bool is_refused(struct act *act)
 {
 	if (!is_regular(act->inode))
 		return false;
+	if (state.lent_files && meets_hold(act))
+		return decide(act);
 	if (act->often ? !is_suspect_lately(act->inode) : !is_suspect(act->inode))
 		return false;
 	act->page = first_pinned(act->inode, act->first, act->last);

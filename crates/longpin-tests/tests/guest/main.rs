@@ -15,6 +15,7 @@ mod files;
 mod guard;
 mod hard;
 mod hints;
+mod hold;
 mod oracle;
 mod pin;
 mod prepare;
@@ -111,6 +112,7 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .chain(extents::TESTS)
         .chain(prepare::TESTS)
         .chain(swapon::TESTS)
+        .chain(hold::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
     let long = walk::LONG_TESTS
