@@ -266,6 +266,20 @@ fn register_ring(
     Ok(Ring(ring))
 }
 
+/// `io_uring_setup(2)`: whether this process may make rings.
+///
+/// # Errors
+///
+/// The kernel's answer, where it is neither.
+pub fn is_enabled() -> std::io::Result<bool> {
+    match IoUring::new(1).map_err(name_setup_error) {
+        Ok(_) => Ok(true),
+        Err(RegisterError::Disabled(_)) => Ok(false),
+        Err(RegisterError::Ring(err)) => Err(err),
+        Err(err) => Err(std::io::Error::other(err)),
+    }
+}
+
 /// `IORING_OP_FALLOCATE`: `fallocate(2)` by way of a ring; what it answered.
 ///
 /// # Errors

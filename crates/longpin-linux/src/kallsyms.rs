@@ -47,6 +47,30 @@ impl Kallsyms {
     }
 }
 
+/// Whether the running kernel has a function of this name. Names are told without privilege, too.
+///
+/// # Errors
+///
+/// The file cannot be read, or tells no names.
+pub fn has_function(name: &str) -> std::io::Result<bool> {
+    find_name(BufReader::new(File::open("/proc/kallsyms")?), name)
+}
+
+fn find_name(input: impl BufRead, name: &str) -> std::io::Result<bool> {
+    let mut names = 0;
+    for line in input.lines() {
+        let line = line?;
+        match line.split_ascii_whitespace().nth(2) {
+            Some(found) if found == name => return Ok(true),
+            found => names += usize::from(found.is_some()),
+        }
+    }
+    match names {
+        0 => Err(std::io::Error::other("/proc/kallsyms is empty")),
+        _ => Ok(false),
+    }
+}
+
 fn parse_line(line: &str) -> Option<(u64, Symbol)> {
     let mut words = line.split_ascii_whitespace();
     let address = u64::from_str_radix(words.next()?, 16)
@@ -61,6 +85,14 @@ fn parse_line(line: &str) -> Option<(u64, Symbol)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_told_without_addresses() {
+        let text = "0 T first\n0 t second\t[module]\n";
+        let found = |name| find_name(text.as_bytes(), name).unwrap();
+        assert!(found("first") && found("second") && !found("sec"));
+        assert!(find_name(&b""[..], "first").is_err(), "unknown, not absent");
+    }
 
     #[test]
     fn an_address_belongs_to_the_function_before_it() {

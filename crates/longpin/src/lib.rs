@@ -16,6 +16,7 @@ pub mod extents;
 pub mod filesystem;
 pub mod guard;
 pub mod holds;
+pub mod plan;
 pub mod preparation;
 pub mod swapfile;
 

@@ -235,6 +235,16 @@ fn attempt(
     Ok(report)
 }
 
+/// Judge the file for its pages, DAX or not: nothing is walked.
+pub(crate) fn judge_pages(
+    file: &File,
+    path: &Path,
+    facts: &Facts,
+    wanted: Option<Wanted>,
+) -> Report {
+    judge(file, path, Policy::Pages, facts, wanted)
+}
+
 fn judge(
     file: &File,
     path: &Path,
