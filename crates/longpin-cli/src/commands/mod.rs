@@ -8,6 +8,7 @@ mod extents;
 mod files;
 mod guard;
 mod ls;
+mod plan;
 mod prepare;
 mod progress;
 mod swap;
@@ -30,6 +31,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Release(options) => files::release(options),
         Command::Doctor { json } => doctor::run(*json),
         Command::Check(options) => check::run(options),
+        Command::TryPin(options) => plan::try_pin(options),
         Command::Prepare(options) => prepare::run(options),
         Command::Swapon(options) => swap::on(options),
         Command::Swapoff(file) => swap::off(file),

@@ -30,8 +30,7 @@ use longpin_linux::file::{self, Found, Kind};
 use rustix::fs::OFlags;
 
 pub use facts::Facts;
-pub(crate) use reason::quote;
-pub use reason::{Name, Reason};
+pub use reason::{Name, Reason, quote};
 
 use crate::extents::{BlockMap, MapError, settle};
 use crate::filesystem::Family;

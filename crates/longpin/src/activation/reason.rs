@@ -224,7 +224,8 @@ fn copy(file: &str) -> String {
 }
 
 /// The path as a shell takes it.
-pub(crate) fn quote(path: &Path) -> String {
+#[must_use]
+pub fn quote(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
     if text.chars().all(plain) && !text.starts_with('-') {

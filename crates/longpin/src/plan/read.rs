@@ -130,6 +130,10 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
         facts.status.size,
         page_of(file).map_err(failed)?,
     ));
+    if medium == Medium::Secret {
+        // It has a rule of its own.
+        unfit.clear();
+    }
     let mut question = question(request, medium, unfit, fit.range.end - fit.range.start);
     let mut plan = decide(&question);
     let is_page_rule = plan.refusal().is_some_and(|rule| !rule.errnos().is_empty());
