@@ -17,6 +17,7 @@ mod hard;
 mod hints;
 mod oracle;
 mod pin;
+mod plan;
 mod prepare;
 mod rules;
 mod shutdown;
@@ -55,8 +56,11 @@ fn run(test: fn() -> anyhow::Result<()>) -> Result<(), Failed> {
 }
 
 fn all_tests() -> Vec<(Test, bool)> {
-    let quick = claims::TESTS
+    // First, while no guard runs.
+    let quick = plan::WITHOUT_GUARD
         .iter()
+        .chain(claims::TESTS)
+        .chain(plan::TESTS)
         .chain(walk::TESTS)
         .chain(hints::TESTS)
         .chain(oracle::TESTS)
