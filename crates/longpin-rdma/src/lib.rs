@@ -23,7 +23,7 @@
 //! | truncate, punch, guard on | refused with ETXTBSY: nothing changes | allowed |
 //! | the other end's next access there | the file's bytes | a hole punched: zeroes, the file's new contents; behind the end: the access fails with a remote error, and the connection has to be made anew |
 //! | truncate, punch, guard off | allowed: the other end goes on with memory that is no longer the file | allowed, as above |
-//! | the file grows again | - | the new contents; [`MemoryRegion::prefetch`] brings them in beforehand |
+//! | the file grows again | - | the new contents; [`MemoryRegion::prefetch`] brings them in, where rdma-core knows how |
 //!
 //! The kernel tears an on-demand mapping down before the file system goes on, so no access sees pages that have left the
 //! file.

@@ -4,7 +4,8 @@ use std::fs::File;
 
 use anyhow::{Result, ensure};
 use longpin_rdma::{
-    Access, Kind, MemoryRegion, Options, Protection, ProtectionDomain, RegisterError, Wish,
+    Access, Kind, MemoryRegion, Options, PrefetchError, Protection, ProtectionDomain,
+    RegisterError, Wish,
 };
 use longpin_tests::act::{ftruncate, punch, truncate};
 use longpin_tests::rdma::{Device, QueuePair, loopback};
@@ -151,7 +152,10 @@ pub(crate) fn plan_region_on_demand() -> Result<()> {
         "{:?}",
         region.kind()
     );
-    region.prefetch(0..region.len(), false)?;
+    match region.prefetch(0..region.len(), false) {
+        Err(PrefetchError::Unsupported) => println!("rdma-core here gives rxe0 no such advice"),
+        other => other?,
+    }
     ensure!(
         region.prefetch(0..region.len() + 1, false).is_err(),
         "too long"
