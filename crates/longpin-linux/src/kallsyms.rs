@@ -44,6 +44,30 @@ impl Kallsyms {
     }
 }
 
+/// Whether the running kernel has a function of this name. Names are told without privilege, too.
+///
+/// # Errors
+///
+/// The file cannot be read, or tells no names.
+pub fn has_function(name: &str) -> std::io::Result<bool> {
+    find_name(BufReader::new(File::open("/proc/kallsyms")?), name)
+}
+
+fn find_name(input: impl BufRead, name: &str) -> std::io::Result<bool> {
+    let mut names = 0;
+    for line in input.lines() {
+        let line = line?;
+        match line.split_ascii_whitespace().nth(2) {
+            Some(found) if found == name => return Ok(true),
+            found => names += usize::from(found.is_some()),
+        }
+    }
+    match names {
+        0 => Err(std::io::Error::other("/proc/kallsyms is empty")),
+        _ => Ok(false),
+    }
+}
+
 /// The addresses in question, in order. The table has some 200,000 lines and is not in order: of each gap between
 /// two addresses the last function is kept, and only its line.
 struct Wanted {
@@ -122,6 +146,14 @@ mod tests {
             .unwrap()
             .function_at(address)
             .map(|symbol| symbol.name.clone())
+    }
+
+    #[test]
+    fn names_are_told_without_addresses() {
+        let text = "0 T first\n0 t second\t[module]\n";
+        let found = |name| find_name(text.as_bytes(), name).unwrap();
+        assert!(found("first") && found("second") && !found("sec"));
+        assert!(find_name(&b""[..], "first").is_err(), "unknown, not absent");
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod hints;
 mod hold;
 mod oracle;
 mod pin;
+mod plan;
 mod prepare;
 mod rules;
 mod shutdown;
@@ -98,8 +99,11 @@ fn all_tests() -> Vec<(Test, bool)> {
 }
 
 fn listed_tests() -> Vec<(Test, bool)> {
-    let quick = claims::TESTS
+    // First, while no guard runs.
+    let quick = plan::WITHOUT_GUARD
         .iter()
+        .chain(claims::TESTS)
+        .chain(plan::TESTS)
         .chain(walk::TESTS)
         .chain(hints::TESTS)
         .chain(oracle::TESTS)
