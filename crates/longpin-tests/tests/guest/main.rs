@@ -16,6 +16,7 @@ mod guard;
 mod hard;
 mod hints;
 mod oracle;
+mod parity;
 mod pin;
 mod prepare;
 mod rules;
@@ -76,6 +77,7 @@ fn all_tests() -> Vec<(Test, bool)> {
         .chain(swap_oracle::TESTS)
         .chain(prepare::TESTS)
         .chain(prepare::LONG_TESTS)
-        .chain(swapon::TESTS);
+        .chain(swapon::TESTS)
+        .chain(parity::TESTS);
     quick.chain(long.map(|&test| (test, true))).collect()
 }
