@@ -149,12 +149,19 @@ impl Ground {
     /// Makes one whose files can be swapped to, and lent by their blocks: with a header, in place, on f2fs in whole
     /// sections.
     pub fn lent(home: Home) -> Result<Self> {
+        let len = match home {
+            Home::F2fs => F2FS_SECTION,
+            _ => Self::len_of(home),
+        };
+        Self::lent_of(home, len)
+    }
+
+    /// The same with files of this size.
+    pub fn lent_of(home: Home, len: usize) -> Result<Self> {
         let mut ground = Self::new(home)?;
         ground.lent = true;
-        if home == Home::F2fs {
-            ground.contents = Pattern::new(1).bytes(F2FS_SECTION);
-            ground.other = Pattern::new(2).bytes(F2FS_SECTION);
-        }
+        ground.contents = Pattern::new(1).bytes(len);
+        ground.other = Pattern::new(2).bytes(len);
         write_swap_header(&mut ground.contents);
         Ok(ground)
     }
@@ -208,6 +215,11 @@ impl Ground {
         Ok(self.scratch()?.dir())
     }
 
+    /// Where it is mounted, for those who look on.
+    pub fn mounted_at(&self) -> Result<&Path> {
+        self.dir()
+    }
+
     /// The image that is mounted there.
     pub(super) fn image(&self) -> Result<PathBuf> {
         Ok(self.scratch()?.image())
@@ -221,6 +233,11 @@ impl Ground {
     /// Mounts it again, if an operation unmounted it.
     pub fn mend(&self) -> Result<()> {
         self.scratch.as_ref().map_or(Ok(()), Scratch::mount_again)
+    }
+
+    /// Unmounts it, has its blocks checked, and removes it: what the checker said, if it found something wrong.
+    pub fn check(self) -> Result<Option<String>> {
+        self.scratch.context("no blocks")?.check()
     }
 
     /// Unmounts and removes it; says what did not go.

@@ -1,7 +1,7 @@
 //! Victims that may be swapped to, or lent to a device by their blocks: in a directory of their own, written, in place.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
@@ -42,6 +42,12 @@ impl<'a> Victim<'a> {
     pub fn open_anew(&mut self) -> Result<()> {
         self.file = Some(File::options().read(true).write(true).open(&self.path)?);
         Ok(())
+    }
+
+    /// Leaves the file where it is.
+    pub fn leave(mut self) {
+        // What drop removes.
+        self.path = PathBuf::new();
     }
 
     /// Removes the directory that a lent victim has to itself, and all that operations left there.

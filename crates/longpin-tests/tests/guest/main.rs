@@ -23,6 +23,7 @@ mod rules;
 mod shutdown;
 mod swap_oracle;
 mod swapon;
+mod third_party;
 mod walk;
 mod watch;
 
@@ -78,6 +79,7 @@ fn all_tests() -> Vec<(Test, bool)> {
         .chain(prepare::TESTS)
         .chain(prepare::LONG_TESTS)
         .chain(swapon::TESTS)
-        .chain(parity::TESTS);
+        .chain(parity::TESTS)
+        .chain(third_party::TESTS);
     quick.chain(long.map(|&test| (test, true))).collect()
 }

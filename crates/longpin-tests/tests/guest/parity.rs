@@ -17,7 +17,7 @@ use longpin_tests::operations::{Ground, Home};
 
 use self::gaps::complaint;
 use self::steps::{Door, Step, Trial, Trier};
-use self::subject::Kind;
+pub(crate) use self::subject::{Kind, Subject};
 use crate::{Test, guard};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -85,7 +85,7 @@ fn parity(home: Home) -> Result<()> {
     Ok(())
 }
 
-fn can_hold() -> Result<bool> {
+pub(crate) fn can_hold() -> Result<bool> {
     Ok(guard::longpin(&["hold", "--help"])?.status.success())
 }
 

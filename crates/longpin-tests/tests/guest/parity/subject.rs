@@ -18,7 +18,7 @@ use crate::blocks;
 
 /// A column of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Ordinary,
     Swap,
     Held,
@@ -92,8 +92,8 @@ fn cut(extent: &RawExtent, len: u64) -> RawExtent {
 }
 
 /// A file in one of these states; [`Subject::end`] it.
-pub(super) struct Subject<'a> {
-    pub(super) victim: Victim<'a>,
+pub(crate) struct Subject<'a> {
+    pub(crate) victim: Victim<'a>,
     ground: &'a Ground,
     keeper: Keeper,
     before: State,
@@ -102,11 +102,11 @@ pub(super) struct Subject<'a> {
 }
 
 /// Why there is no subject: `longpin hold` refused, in these words.
-pub(super) struct Refused(pub(super) String);
+pub(crate) struct Refused(pub(crate) String);
 
 impl<'a> Subject<'a> {
     /// Puts a file into that state.
-    pub(super) fn new(
+    pub(crate) fn new(
         ground: &'a Ground,
         victim: Victim<'a>,
         kind: Kind,
@@ -166,13 +166,25 @@ impl<'a> Subject<'a> {
         )
     }
 
+    /// Takes it out of its state.
+    fn release(&mut self) -> Result<()> {
+        match std::mem::replace(&mut self.keeper, Keeper::Nobody) {
+            Keeper::Nobody => Ok(()),
+            Keeper::Kernel => swap_off(&self.any_path()).context("swapoff"),
+            Keeper::Command(child) => release(child),
+        }
+    }
+
+    /// Takes it out of its state, and leaves it where it is.
+    pub(crate) fn leave(mut self) -> Result<()> {
+        self.release()?;
+        self.victim.leave();
+        Ok(())
+    }
+
     /// Takes it out of its state, and removes it.
     pub(super) fn end(mut self) -> Result<()> {
-        match self.keeper {
-            Keeper::Nobody => {}
-            Keeper::Kernel => swap_off(&self.any_path()).context("swapoff")?,
-            Keeper::Command(child) => release(child)?,
-        }
+        self.release()?;
         self.victim.close();
         self.ground.mend()?;
         self.victim.remove_all()
