@@ -117,17 +117,20 @@ fn print_rows(home: Home, rows: &[Row]) {
         if rows[..index].iter().any(|other| other.same_answers(row)) {
             continue;
         }
-        let cells = row.trials.each_ref().map(cell).join("\t");
+        let cells = row.trials.each_ref().map(column).join("\t");
         println!("parity\t{home}\t{}\t{cells}", row.name(rows));
     }
 }
 
-fn cell(trial: &Option<Trial>) -> String {
+fn column(trial: &Option<Trial>) -> String {
+    trial.as_ref().map_or_else(|| "-".to_owned(), cell)
+}
+
+fn cell(trial: &Trial) -> String {
     match trial {
-        None => "-".to_owned(),
-        Some(Trial::NotHeld) => "not held".to_owned(),
-        Some(Trial::Failed(_)) => "?".to_owned(),
-        Some(Trial::Answered(answer, None)) => answer.to_string(),
-        Some(Trial::Answered(answer, Some(change))) => format!("{answer}, {change}"),
+        Trial::NotHeld => "not held".to_owned(),
+        Trial::Failed(_) => "?".to_owned(),
+        Trial::Answered(answer, None) => answer.to_string(),
+        Trial::Answered(answer, Some(change)) => format!("{answer}, {change}"),
     }
 }
