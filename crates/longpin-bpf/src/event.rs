@@ -70,6 +70,18 @@ pub enum Operation {
     Umount,
     /// A remount.
     Remount,
+    /// A write in this system call, to a file held at level swapfile.
+    Write(i64),
+    /// A shared and writable mapping.
+    Mmap,
+    /// A shared mapping, made writable.
+    Mprotect,
+    /// A name that goes away.
+    Unlink,
+    /// A name that moves, or is taken by another file.
+    Rename,
+    /// `execve(2)`.
+    Exec,
     /// A page left the page cache in this system call (-1: not known).
     Removal(i64),
     /// Something in this system call (-1: not known), whose arguments were not seen.
@@ -89,6 +101,12 @@ impl Operation {
             8 => Self::Ioctl(detail),
             9 => Self::Umount,
             10 => Self::Remount,
+            13 => Self::Write(i64::from_ne_bytes(detail.to_ne_bytes())),
+            14 => Self::Mmap,
+            15 => Self::Mprotect,
+            16 => Self::Unlink,
+            17 => Self::Rename,
+            18 => Self::Exec,
             12 => Self::Removal(i64::from_ne_bytes(detail.to_ne_bytes())),
             _ => Self::Unknown(i64::from_ne_bytes(detail.to_ne_bytes())),
         }

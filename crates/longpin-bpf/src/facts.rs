@@ -38,7 +38,7 @@ const REQUIRED: [(&str, &str); 5] = [
 ];
 
 /// Functions that some claims need, and without which the others can still be enforced.
-const OPTIONAL: [&str; 7] = [
+const OPTIONAL: [&str; 12] = [
     "vfs_clone_file_range",
     "vfs_copy_file_range",
     "vfs_dedupe_file_range_one",
@@ -46,6 +46,11 @@ const OPTIONAL: [&str; 7] = [
     "bpf_lsm_sb_umount",
     "bpf_lsm_sb_remount",
     "reconfigure_super",
+    "bpf_lsm_mmap_file",
+    "bpf_lsm_file_mprotect",
+    "bpf_lsm_inode_unlink",
+    "bpf_lsm_inode_rename",
+    "bpf_lsm_bprm_check_security",
 ];
 /// The tracepoint that tells of pages that leave their file, by its type.
 const REMOVAL: &str = "btf_trace_mm_filemap_delete_from_page_cache";
@@ -139,6 +144,11 @@ impl Facts {
             // Without the note each remount would count as one to read-only.
             "sb_remount" => !lacks("bpf_lsm_sb_remount") && !lacks("reconfigure_super"),
             "page_removed" => !lacks(REMOVAL),
+            "strict_mmap" => !lacks("bpf_lsm_mmap_file"),
+            "strict_mprotect" => !lacks("bpf_lsm_file_mprotect"),
+            "strict_unlink" => !lacks("bpf_lsm_inode_unlink"),
+            "strict_rename" => !lacks("bpf_lsm_inode_rename"),
+            "strict_exec" => !lacks("bpf_lsm_bprm_check_security"),
             "remote_probe_entry" | "remote_probe_exit" => self.remote_is_probed,
             _ => watched_function(program).is_none_or(|function| {
                 !lacks(function)
@@ -146,6 +156,14 @@ impl Facts {
             }),
         }
     }
+}
+
+/// Is a program of this name only for automatic holds: does it watch pins, or what became of them?
+pub(crate) fn is_for_pins(program: &str) -> bool {
+    program == "page_removed"
+        || program == "find_statistics"
+        || program.starts_with("remote_probe_")
+        || watched_function(program).is_some_and(|function| PIN_FUNCTIONS.contains(&function))
 }
 
 /// The function that a program of this name is attached to, at entry or exit.

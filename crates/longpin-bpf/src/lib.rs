@@ -8,6 +8,7 @@
 mod error;
 pub mod event;
 pub mod facts;
+pub mod lend;
 pub mod load;
 pub mod offers;
 pub mod pinned;
@@ -17,7 +18,9 @@ pub mod shared;
 mod state;
 
 pub use error::BpfError;
-pub use state::{GuardState, Mode, SUSPECT_ALL, SWEEPING, StateView};
+pub use state::{
+    GuardState, Mode, STRICT_ALL, STRICT_HOLDS, STRICT_RULES, SUSPECT_ALL, SWEEPING, StateView,
+};
 
 /// The generated skeleton: libbpf's view of the object file.
 #[allow(

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Iter, Link, OpenObject, Program};
 
-use crate::facts::{Facts, watches_entry};
+use crate::facts::{Facts, is_for_pins, watches_entry};
 use crate::shared::{ABI, MAX_PIN_PROGRAMS};
 use crate::skel::{GuardSkel, GuardSkelBuilder, OpenGuardSkel};
 use crate::{BpfError, SUSPECT_ALL, StateView};
@@ -19,7 +19,11 @@ use crate::{BpfError, SUSPECT_ALL, StateView};
 pub const DEFAULT_QUOTA: u32 = 4096;
 
 /// Programs that are run on request and attached to nothing.
-pub(crate) const ON_REQUEST: [&str; 8] = [
+pub(crate) const ON_REQUEST: [&str; 12] = [
+    "lend",
+    "take_back",
+    "tidy",
+    "count_direct",
     "introduce",
     "inspect",
     "end_row",
@@ -29,6 +33,28 @@ pub(crate) const ON_REQUEST: [&str; 8] = [
     "check_hints",
     "find_statistics",
 ];
+
+/// Programs that are attached while somebody asks for level swapfile: every write pays for the first.
+pub const STRICT: [&str; 6] = [
+    "strict_permission",
+    "strict_mmap",
+    "strict_mprotect",
+    "strict_unlink",
+    "strict_rename",
+    "strict_exec",
+];
+
+/// What is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The guard, with room for so many suspects.
+    Guard {
+        /// Room.
+        max_files: u32,
+    },
+    /// Explicit holds only: pins are not watched.
+    Holds,
+}
 
 /// Where libbpf keeps the object; must outlive [`Attached`].
 #[derive(Debug)]
@@ -48,8 +74,7 @@ pub struct Attached<'obj> {
     state: StateView,
 }
 
-/// Load the programs and attach them, with room for so many suspects. They refuse nothing until the mode is
-/// set.
+/// Load the programs and attach them, but for those of level swapfile. They refuse nothing until the mode is set.
 ///
 /// # Errors
 ///
@@ -57,33 +82,30 @@ pub struct Attached<'obj> {
 pub fn attach<'obj>(
     storage: &'obj mut Storage,
     facts: &Facts,
-    max_files: u32,
+    purpose: Purpose,
 ) -> Result<Attached<'obj>, BpfError> {
     let mut open = GuardSkelBuilder::default()
         .open(&mut storage.0)
         .map_err(BpfError::Load)?;
-    choose_programs(&mut open, facts);
+    choose_programs(&mut open, facts, purpose);
     tell_facts(&mut open, facts);
-    open.maps
-        .files
-        .set_max_entries(max_files)
-        .map_err(BpfError::Load)?;
-    if let Some(data) = open.maps.data_state_data.as_deref_mut() {
-        data.state.max_files = max_files;
-    }
+    tell_purpose(&mut open, purpose)?;
     let skel = open.load().map_err(BpfError::Load)?;
     let state = StateView::map(&skel.maps.data_state)?;
-    watch_suppression(&skel, &state)?;
+    if purpose != Purpose::Holds {
+        watch_suppression(&skel, &state)?;
+    }
     let links = attach_all(&skel)?;
     Ok(Attached { skel, links, state })
 }
 
-fn choose_programs(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
+fn choose_programs(open: &mut OpenGuardSkel<'_>, facts: &Facts, purpose: Purpose) {
+    let in_use = |name: &str| purpose != Purpose::Holds || !is_for_pins(name);
     for mut program in open.open_object_mut().progs_mut() {
         let wanted = program
             .name()
             .to_str()
-            .is_some_and(|name| facts.allow(name));
+            .is_some_and(|name| facts.allow(name) && in_use(name));
         program.set_autoload(wanted);
     }
 }
@@ -105,6 +127,26 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
         data.state.suspect_all = SUSPECT_ALL;
         data.state.quota_files = DEFAULT_QUOTA;
     }
+}
+
+fn tell_purpose(open: &mut OpenGuardSkel<'_>, purpose: Purpose) -> Result<(), BpfError> {
+    let data = open.maps.data_state_data.as_deref_mut();
+    match (purpose, data) {
+        (Purpose::Guard { max_files }, Some(data)) => data.state.max_files = max_files,
+        (Purpose::Holds, Some(data)) => {
+            // No pin is known, and none is asked for.
+            data.state.suspect_all = 0;
+            data.state.some_pins_unseen = 0;
+            data.state.holds_only = 1;
+        }
+        (_, None) => {}
+    }
+    let max_files = match purpose {
+        Purpose::Guard { max_files } => max_files,
+        Purpose::Holds => 1,
+    };
+    let files = &mut open.maps.files;
+    files.set_max_entries(max_files).map_err(BpfError::Load)
 }
 
 /// Tell the programs where the kernel counts the runs of the pin programs that it suppressed.
@@ -150,7 +192,8 @@ fn attach_all(skel: &GuardSkel<'_>) -> Result<Vec<(String, Link)>, BpfError> {
     let mut links = Vec::new();
     for program in skel.object().progs_mut() {
         let name = program.name().to_string_lossy().into_owned();
-        if !program.autoload() || ON_REQUEST.contains(&name.as_str()) {
+        let later = ON_REQUEST.contains(&name.as_str()) || STRICT.contains(&name.as_str());
+        if !program.autoload() || later {
             continue;
         }
         let link = program.attach().map_err(|source| BpfError::Attach {
@@ -191,13 +234,28 @@ impl Attached<'_> {
             ("map_identified", &mut maps.identified),
             ("map_rules", &mut maps.rules),
             ("map_file_rules", &mut maps.file_rules),
+            ("map_lent", &mut maps.lent),
         ] {
             let path = dir.join(name);
             map.pin(&path)
                 .map_err(|source| BpfError::Pin { path, source })?;
         }
+        self.pin_programs(dir)
+    }
+
+    fn pin_programs(&mut self, dir: &Path) -> Result<(), BpfError> {
         let programs = &mut self.skel.progs;
         for (name, program) in [
+            ("prog_lend", &mut programs.lend),
+            ("prog_take_back", &mut programs.take_back),
+            ("prog_tidy", &mut programs.tidy),
+            ("prog_count_direct", &mut programs.count_direct),
+            ("prog_strict_permission", &mut programs.strict_permission),
+            ("prog_strict_mmap", &mut programs.strict_mmap),
+            ("prog_strict_mprotect", &mut programs.strict_mprotect),
+            ("prog_strict_unlink", &mut programs.strict_unlink),
+            ("prog_strict_rename", &mut programs.strict_rename),
+            ("prog_strict_exec", &mut programs.strict_exec),
             ("prog_inspect", &mut programs.inspect),
             ("prog_end_row", &mut programs.end_row),
             ("prog_introduce", &mut programs.introduce),
@@ -206,6 +264,9 @@ impl Attached<'_> {
             ("prog_check_hints", &mut programs.check_hints),
             ("prog_sweep_frames", &mut programs.sweep_frames),
         ] {
+            if !program.autoload() {
+                continue;
+            }
             let path = dir.join(name);
             program
                 .pin(&path)

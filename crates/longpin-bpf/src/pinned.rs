@@ -21,7 +21,7 @@ const INSPECT_TRIES: u32 = 1000;
 const IDENTIFY: libc::Ioctl = 0x6c70_0001;
 /// `EVENT_ENDED` and `EVENT_RELEASED` in bpf/shared.h.
 const EVENT_ENDED: u64 = 2;
-const EVENT_RELEASED: u64 = 9;
+pub(crate) const EVENT_RELEASED: u64 = 9;
 /// Returned by `inspect` when the inode is gone: `-ENOENT`.
 const GONE: u32 = 2_u32.wrapping_neg();
 
@@ -43,6 +43,11 @@ pub struct Pinned {
     begin_sweep: OwnedFd,
     check_hints: OwnedFd,
     sweep_frames: OwnedFd,
+    pub(crate) lend: OwnedFd,
+    pub(crate) take_back: OwnedFd,
+    pub(crate) tidy: OwnedFd,
+    pub(crate) count_direct: OwnedFd,
+    pub(crate) lent: MapHandle,
 }
 
 fn open_map(dir: &Path, name: &str) -> Result<MapHandle, BpfError> {
@@ -50,7 +55,7 @@ fn open_map(dir: &Path, name: &str) -> Result<MapHandle, BpfError> {
     MapHandle::from_pinned_path(&path).map_err(|source| BpfError::Pin { path, source })
 }
 
-fn open_program(dir: &Path, name: &str) -> Result<OwnedFd, BpfError> {
+pub(crate) fn open_program(dir: &Path, name: &str) -> Result<OwnedFd, BpfError> {
     let path = dir.join(name);
     Program::fd_from_pinned_path(&path).map_err(|source| BpfError::Pin { path, source })
 }
@@ -92,6 +97,11 @@ impl Pinned {
             check_hints: open_program(dir, "prog_check_hints")?,
             begin_sweep: open_program(dir, "prog_begin_sweep")?,
             sweep_frames: open_program(dir, "prog_sweep_frames")?,
+            lend: open_program(dir, "prog_lend")?,
+            take_back: open_program(dir, "prog_take_back")?,
+            tidy: open_program(dir, "prog_tidy")?,
+            count_direct: open_program(dir, "prog_count_direct")?,
+            lent: open_map(dir, "map_lent")?,
         })
     }
 
@@ -396,7 +406,7 @@ fn next_nonce() -> u64 {
 }
 
 /// All entries of a hash; one that vanishes meanwhile is left out.
-fn read_table<T>(
+pub(crate) fn read_table<T>(
     map: &MapHandle,
     table: &'static str,
     parse: impl Fn(&[u8], &[u8]) -> Option<T>,
@@ -412,7 +422,11 @@ fn read_table<T>(
 }
 
 /// `BPF_PROG_TEST_RUN` of a raw tracepoint program with these arguments: what it returned.
-fn run(program: &OwnedFd, name: &'static str, arguments: &[u64]) -> Result<u32, BpfError> {
+pub(crate) fn run(
+    program: &OwnedFd,
+    name: &'static str,
+    arguments: &[u64],
+) -> Result<u32, BpfError> {
     let mut opts = libbpf_sys::bpf_test_run_opts {
         sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
         ctx_in: arguments.as_ptr().cast(),

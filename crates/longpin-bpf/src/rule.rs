@@ -22,6 +22,10 @@ pub enum RuleAction {
     Longterm = 5,
     /// Never refused.
     Exempt = 6,
+    /// Files are held at level layout.
+    Layout = 7,
+    /// Files are held at level swapfile.
+    Swapfile = 8,
 }
 
 /// A rule with everything looked up.
@@ -45,6 +49,7 @@ const RULES_EXEMPT: u32 = 0x400;
 const RULES_PINS: u32 = 0x800;
 /// `file_rules` is not empty.
 pub(crate) const RULES_FILES: u32 = 0x1000;
+const RULES_LEVELS: u32 = 0x2000;
 
 /// The other bank than the one in use: index of its first slot, and its bit.
 pub(crate) fn other_bank(word: u32) -> (u32, u32) {
@@ -61,6 +66,7 @@ pub(crate) fn rules_word(rules: &[Rule], bank: u32, old: u32) -> u32 {
     let bits = rules.iter().map(|rule| match rule.action {
         RuleAction::Longterm => RULES_LONGTERM,
         RuleAction::Exempt => RULES_EXEMPT,
+        RuleAction::Layout | RuleAction::Swapfile => RULES_LEVELS,
         _ => RULES_PINS,
     });
     bits.fold(count | bank | old & RULES_FILES, |word, bit| word | bit)

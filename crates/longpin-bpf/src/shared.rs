@@ -1,7 +1,7 @@
 //! The Rust twins of `bpf/shared.h`: plain bytes in the kernel's tables, typed values here.
 
 /// Layout version of everything pinned; raised with each change of `shared.h`.
-pub const ABI: u32 = 3;
+pub const ABI: u32 = 4;
 /// Most suspect files, unless a start says otherwise.
 pub const MAX_FILES: u32 = 65_536;
 /// How many programs watch the entries of pin functions, at most.
@@ -59,6 +59,34 @@ impl FileId {
     }
 }
 
+/// What is refused while a file is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What would take pages or blocks of the range away from the file.
+    Layout = 1,
+    /// All that is refused of an active swap file.
+    Swapfile = 2,
+}
+
+impl Level {
+    /// The name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Layout => "layout",
+            Self::Swapfile => "swapfile",
+        }
+    }
+
+    const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Layout),
+            2 => Some(Self::Swapfile),
+            _ => None,
+        }
+    }
+}
+
 /// A file that was pinned since the guard began, or found pinned by a sweep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suspect {
@@ -66,6 +94,8 @@ pub struct Suspect {
     pub file: FileId,
     /// Its pins are holds; otherwise they are only reported.
     pub held: bool,
+    /// They ask for level swapfile.
+    pub strict: bool,
     /// The user it is charged to.
     pub owner: u32,
     /// Pages that left it while they were pinned.
@@ -154,8 +184,24 @@ pub struct Row {
     pub parent: u64,
     /// Kernel stack of the first pin, innermost first, 0 past its end.
     pub stack: [u64; STACK_DEPTH],
+    /// Of an explicit hold: its level. Its range is held whether pages are pinned or not.
+    pub explicit: Option<Level>,
     /// The table's key, for removal.
     pub key: [u8; ROW_KEY_LEN],
+}
+
+impl Row {
+    /// An explicit hold that does not end with its holder.
+    #[must_use]
+    pub fn persists(&self) -> bool {
+        u32_at(&self.key, 20) & 0x100 != 0
+    }
+
+    /// Of an explicit hold: the address of the inode whose descriptors its holder has.
+    #[must_use]
+    pub fn token(&self) -> u64 {
+        u64_at(&self.key, 8)
+    }
 }
 
 /// What a look at a range of a file's page cache found.
@@ -180,6 +226,21 @@ pub struct Sight {
 }
 
 impl Sight {
+    /// Of a file that is not in memory, with the names that are known.
+    #[must_use]
+    pub const fn unseen(names: Vec<String>) -> Self {
+        Self {
+            pages: 0,
+            pinned: None,
+            folios: None,
+            size: 0,
+            links: 1,
+            next: None,
+            names,
+            parent: 0,
+        }
+    }
+
     /// Join what was seen of the following part of the range.
     pub(crate) fn append(&mut self, part: &Self) {
         self.pages += part.pages;
@@ -247,6 +308,7 @@ pub(crate) fn parse_suspect(key: &[u8], value: &[u8]) -> Option<Suspect> {
     (key.len() == 8 && value.len() == SUSPECT_LEN).then(|| Suspect {
         file: identity(u64_at(key, 0), value),
         held: u32_at(value, 16) & 1 == 1,
+        strict: u32_at(value, 16) & 2 == 2,
         owner: u32_at(value, 20),
         broken: u64_at(value, 32),
         born: u64_at(value, 56),
@@ -275,6 +337,7 @@ pub(crate) fn parse_row(key: &[u8], value: &[u8]) -> Option<Row> {
         command: text(&value[88..104]),
         name: text(&value[104..104 + SHORT_NAME_LEN]),
         stack: std::array::from_fn(|i| u64_at(value, 168 + 8 * i)),
+        explicit: Level::from_number(u32_at(key, 20) & 0xff),
         key: raw_key,
     })
 }

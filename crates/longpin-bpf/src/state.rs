@@ -53,11 +53,15 @@ pub struct GuardState {
     pub(crate) misses_seen: AtomicU64,
     pub(crate) misses_time: AtomicU64,
     pub max_files: AtomicU32,
+    pub strict: AtomicU32,
+    pub lent_files: AtomicU64,
+    pub tokens: AtomicU64,
+    pub holds_only: AtomicU32,
     pub(crate) pad: AtomicU32,
 }
 
 const _: () = assert!(
-    size_of::<GuardState>() == 296,
+    size_of::<GuardState>() == 320,
     "struct guard_state in bpf/shared.h"
 );
 
@@ -65,6 +69,13 @@ const _: () = assert!(
 pub const SUSPECT_ALL: u32 = 1;
 /// `GuardState::suspect_all`: a sweep is looking.
 pub const SWEEPING: u32 = 2;
+
+/// `GuardState::strict`: each pin asks for level swapfile, unless a rule says otherwise.
+pub const STRICT_ALL: u32 = 1;
+/// `GuardState::strict`: some rules do.
+pub const STRICT_RULES: u32 = 2;
+/// `GuardState::strict`: explicit holds may.
+pub const STRICT_HOLDS: u32 = 4;
 
 /// Whom the guard refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

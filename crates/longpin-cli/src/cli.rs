@@ -86,6 +86,15 @@ pub(crate) enum Command {
     Swapon(Swapon),
     /// End swapping to a file
     Swapoff(FileArg),
+    /// Hold a file while a command runs, as if the kernel swapped to it
+    ///
+    /// For a file whose blocks or memory are lent to a device. It is checked as by `longpin check --for
+    /// blocks`, or `--for pages` where it has no blocks and at level layout; nobody else may have it
+    /// mapped shared and writable. LONGPIN_EXTENTS names a file with the extents, as `longpin extents
+    /// --json` prints them. The command, and what it starts, may map the file shared and writable. The hold
+    /// ends when the last of them has closed the descriptor that they inherit. Needs no guard.
+    /// Exit status: that of the command; 1, or -E, when the hold is refused.
+    Hold(Hold),
     /// Where a file's bytes lie: offsets on its block device, in bytes
     ///
     /// The file is written back first. What cannot be translated to a place on a block device (compressed,
@@ -162,6 +171,42 @@ pub(crate) struct Extents {
     pub(crate) noheadings: bool,
 }
 
+/// What is refused while a file is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    /// What would take pages or blocks of the range away from the file
+    Layout,
+    /// All that is refused of an active swap file: also writes, and names that go away
+    Swapfile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Hold {
+    /// The file
+    pub(crate) file: PathBuf,
+    /// Only these bytes of it (level layout; swapfile holds the whole file, and checks this range)
+    #[arg(long, value_name = "OFF+LEN", value_parser = parse_range)]
+    pub(crate) range: Option<Range>,
+    /// What is refused
+    #[arg(short, long, value_enum, default_value_t = Level::Swapfile, value_name = "LEVEL")]
+    pub(crate) level: Level,
+    /// Fail at once if another hold excludes this one
+    #[arg(short, long, conflicts_with = "wait")]
+    pub(crate) nonblock: bool,
+    /// Wait so long for it; without -n and -w, for ever
+    #[arg(short, long, value_name = "SECS")]
+    pub(crate) wait: Option<u64>,
+    /// Exit status of a refusal, instead of 1
+    #[arg(short = 'E', long, value_name = "CODE", default_value_t = 1)]
+    pub(crate) conflict_exit_code: u8,
+    /// The hold stands until `longpin release`
+    #[arg(long)]
+    pub(crate) persist: bool,
+    /// What to run while the file is held
+    #[arg(last = true, required_unless_present = "persist", value_name = "CMD")]
+    pub(crate) command: Vec<std::ffi::OsString>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Guard {
     /// Load the guard into the kernel, prove it, and leave it there; no process stays
@@ -172,6 +217,9 @@ pub(crate) enum Guard {
         /// Also where this kernel can enforce a part of the claims only
         #[arg(short, long)]
         partial: bool,
+        /// What is refused of pinned files, where no rule says otherwise
+        #[arg(short, long, value_enum, default_value_t = Level::Layout, value_name = "LEVEL")]
+        level: Level,
         /// Room for so many pinned files, 65,536 if not said: 16 bytes each, and 400 while it is pinned
         #[arg(short, long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
         max_files: Option<u32>,
@@ -271,7 +319,7 @@ pub(crate) struct Release {
 pub(crate) enum Column {
     /// Number of the hold, for `release`
     Id,
-    /// pin; broken: pages left the file while pinned; swap: an active swap file
+    /// pin; explicit: asked for; broken: pages left the file while pinned; swap: an active swap file
     Kind,
     /// What is refused: layout, swapfile, or none
     Level,

@@ -19,6 +19,17 @@ pub fn may_load_lsm_programs() -> std::io::Result<bool> {
         .contains(CapabilitySet::SYS_ADMIN))
 }
 
+/// `capget(2)`: may this process keep others from changing files for good?
+///
+/// # Errors
+///
+/// The kernel does not answer.
+pub fn may_make_immutable() -> std::io::Result<bool> {
+    Ok(rustix::thread::capabilities(None)?
+        .effective
+        .contains(CapabilitySet::LINUX_IMMUTABLE))
+}
+
 /// `/sys/kernel/security/lsm`: the active security modules; `None` where securityfs is not mounted.
 ///
 /// # Errors

@@ -23,7 +23,7 @@ pub fn count_tasks_inside(functions: &[&str]) -> std::io::Result<u64> {
     Ok(count)
 }
 
-fn is_inside(stack: &str, functions: &[&str]) -> bool {
+pub(crate) fn is_inside(stack: &str, functions: &[&str]) -> bool {
     stack.lines().any(|line| {
         let frame = line.split_once("] ").map_or(line, |(_, frame)| frame);
         let name = frame.split('+').next().unwrap_or_default();

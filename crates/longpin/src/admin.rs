@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use longpin_bpf::rule::RuleAction;
-use longpin_bpf::shared::FileId;
+use longpin_bpf::shared::{FileId, Row};
 
 use crate::events::{self, Told};
 use crate::guard::{self, GuardError, Running};
@@ -111,6 +111,10 @@ pub fn release(running: &Running, id: u64, force: bool) -> Result<Hold, GuardErr
     ) else {
         return Err(GuardError::NoSuchHold { id });
     };
+    if row.explicit.is_some() {
+        release_explicit(running, hold, row, force)?;
+        return Ok(hold.clone());
+    }
     if !force {
         return Err(GuardError::Alive {
             id,
@@ -127,4 +131,22 @@ pub fn release(running: &Running, id: u64, force: bool) -> Result<Hold, GuardErr
         pinned.unhold(&row.file)?;
     }
     Ok(hold.clone())
+}
+
+/// One that persists was asked to stand until now.
+fn release_explicit(
+    running: &Running,
+    hold: &Hold,
+    row: &Row,
+    force: bool,
+) -> Result<(), GuardError> {
+    if !force && !row.persists() {
+        return Err(GuardError::Asked {
+            id: hold.id,
+            path: hold.path.clone(),
+            pid: row.tgid,
+        });
+    }
+    running.pinned().take_back(row)?;
+    Ok(())
 }

@@ -135,6 +135,20 @@ impl Enforcement {
         }
     }
 
+    /// What these programs enforce of a hold that somebody asked for: what is about pins does not matter.
+    pub(crate) fn of_explicit_hold(attached: &[String]) -> Self {
+        let about_pins = [Claim::C09, Claim::C11, Claim::C13, Claim::C15];
+        let Self::Partial { mut missing } = Self::by_programs(attached) else {
+            return Self::by_programs(attached);
+        };
+        missing.retain(|claim| !about_pins.contains(claim));
+        if missing.is_empty() {
+            Self::Full
+        } else {
+            Self::Partial { missing }
+        }
+    }
+
     /// The claims that are not enforced.
     #[must_use]
     pub fn missing(&self) -> &[Claim] {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use longpin_bpf::pinned::Pinned;
-pub use longpin_bpf::shared::Verdict;
 use longpin_bpf::shared::{FileId, Row, Sight, Suspect};
+pub use longpin_bpf::shared::{Level, Verdict};
 use longpin_linux::cgroups;
 use longpin_linux::kallsyms::Kallsyms;
 use longpin_linux::mounts::{self, Mount};
@@ -28,6 +28,10 @@ pub struct Hold {
     pub id: u64,
     /// Whether it is a hold at all; if not, why.
     pub verdict: Verdict,
+    /// What is refused because of it.
+    pub level: Level,
+    /// Somebody asked for it: its range is held whether pages are pinned or not.
+    pub explicit: bool,
     /// The file, as seen from here; its device and inode number where no path leads to it.
     pub path: String,
     /// No directory names the file any more.
@@ -87,6 +91,10 @@ pub(crate) fn read(pinned: &Pinned) -> Result<Vec<Hold>, GuardError> {
     let mut holds = Vec::new();
     let mut explained: HashMap<FileId, Vec<(u64, u64)>> = HashMap::new();
     for row in pinned.rows()? {
+        if let Some(level) = row.explicit {
+            holds.push(reader.describe_explicit(pinned, &row, level)?);
+            continue;
+        }
         match look(pinned, &reader.suspects, &row)? {
             Some(sight) => {
                 explained
@@ -143,7 +151,8 @@ fn split_runs(
 pub(crate) fn end_rows(pinned: &Pinned) -> Result<usize, GuardError> {
     let mut left = 0;
     let suspects = read_suspects(pinned)?;
-    for row in pinned.rows()? {
+    let rows = pinned.rows()?.into_iter();
+    for row in rows.filter(|row| row.explicit.is_none()) {
         match look(pinned, &suspects, &row)? {
             Some(_) => left += 1,
             None => end(pinned, &row)?,
@@ -181,7 +190,7 @@ fn end(pinned: &Pinned, row: &Row) -> Result<(), GuardError> {
 /// Files that were held, and of which only pins are left that are no holds, are held no longer.
 fn unhold_readers(pinned: &Pinned, suspects: &Suspects, holds: &[Hold]) -> Result<(), GuardError> {
     let mut held: HashMap<FileId, bool> = HashMap::new();
-    for hold in holds {
+    for hold in holds.iter().filter(|hold| !hold.explicit) {
         *held.entry(hold.file).or_default() |= hold.is_enforced();
     }
     for (file, held) in held {
@@ -234,6 +243,30 @@ impl Reader {
         }
     }
 
+    fn describe_explicit(
+        &self,
+        pinned: &Pinned,
+        row: &Row,
+        level: Level,
+    ) -> Result<Hold, GuardError> {
+        // A file that nobody has open may have left memory: it is held all the same.
+        let sight = pinned.inspect(&row.file, row.first, row.last)?;
+        let sight = sight.unwrap_or_else(|| Sight::unseen(vec![row.name.clone()]));
+        Ok(Hold {
+            id: row.id,
+            verdict: row.verdict,
+            level,
+            explicit: true,
+            start: row.first.saturating_mul(PAGE),
+            end: row.last.saturating_add(1).saturating_mul(PAGE),
+            owner: Some(Owner {
+                consumer: "hold".into(),
+                ..self.owner_of(row)
+            }),
+            ..self.describe(&row.file, &sight)
+        })
+    }
+
     fn describe_unknown(&self, suspect: &Suspect, sight: &Sight) -> Hold {
         let verdict = if suspect.held {
             Verdict::Held
@@ -251,6 +284,11 @@ impl Reader {
         Hold {
             id: 0,
             verdict: Verdict::Held,
+            level: match self.suspects.get(&file.inode) {
+                Some(suspect) if suspect.strict => Level::Swapfile,
+                _ => Level::Layout,
+            },
+            explicit: false,
             path: name_file(file, sight, &self.mounts),
             deleted: sight.links == 0,
             was: None,

@@ -15,8 +15,10 @@ pub mod events;
 pub mod extents;
 pub mod filesystem;
 pub mod guard;
+pub mod hold;
 pub mod holds;
 pub mod preparation;
 pub mod swapfile;
 
 pub use claim::{Claim, Enforcement};
+pub use hold::{Hold, Refusal};

@@ -2,6 +2,7 @@
 /* The guard, one object for every kernel row. */
 #include "broken.bpf.c"
 #include "evict.bpf.c"
+#include "hold.bpf.c"
 #include "ioctl.bpf.c"
 #include "layout.bpf.c"
 #include "look.bpf.c"
@@ -10,5 +11,6 @@
 #include "pins.bpf.c"
 #include "programs.bpf.c"
 #include "remote.bpf.c"
+#include "swapfile.bpf.c"
 
 char LICENSE[] SEC("license") = "GPL";

@@ -3,6 +3,7 @@
  * C05: commands of file systems that drop the page cache of a file, or give its blocks to another. The size
  * in a command's number is left out: 32-bit programs have others.
  */
+#include "strict.h"
 #include "superblock.h"
 
 #define COMMAND(type, number) ((type) << 8 | (number))
@@ -73,14 +74,124 @@ static __noinline int identify_for_asker(u64 file)
 	return 0;
 }
 
+/*
+ * Level swapfile only: commands that move blocks, seal a file, or take its device away. The answers are the
+ * swap file's.
+ */
+struct command {
+	u32 magic; /* file system that knows it; 0: all that do */
+	u32 whole; /* concerns the whole file system */
+	int answer;
+};
+
+#define ENABLE_VERITY COMMAND('f', 133)
+#define BTRFS_MAGIC 0x9123683e
+
+static __always_inline struct command strict_btrfs_command(u32 number)
+{
+	struct command found = { .magic = BTRFS_MAGIC, .whole = 1, .answer = -ETXTBSY };
+
+	switch (number) {
+	case 2:	 /* defragment */
+	case 16: /* a range */
+		found.whole = 0;
+		return found;
+	case 15: /* subvolume delete */
+	case 63:
+		found.answer = -EPERM;
+		return found;
+	case 1:	 /* snapshot */
+	case 23:
+	case 3:	 /* resize */
+	case 11: /* remove a device */
+	case 58:
+	case 53: /* replace one */
+	case 12: /* balance */
+	case 32:
+		return found;
+	}
+	found.answer = 0;
+	return found;
+}
+
+static __always_inline struct command strict_command(u32 command)
+{
+	struct command found = { .answer = -ETXTBSY };
+
+	if (command >> 8 == 0x94)
+		return strict_btrfs_command(command & 0xff);
+	switch (command) {
+	case ENABLE_VERITY:
+		return found;
+	case EXT4_SWAP_BOOT:
+		found.magic = EXT4_MAGIC;
+		found.answer = -EINVAL;
+		return found;
+	case EXT4_MOVE_EXT:
+		found.magic = EXT4_MAGIC;
+		found.whole = 1;
+		return found;
+	case XFS_SWAPEXT:
+		found.magic = XFS_MAGIC;
+		found.whole = 1;
+		found.answer = -EINVAL;
+		return found;
+	}
+	found.magic = F2FS_MAGIC;
+	switch (command) {
+	case F2FS_START_ATOMIC:
+	case F2FS_START_ATOMIC_REPLACE:
+	case F2FS_SEC_TRIM:
+	case COMMAND(0xf5, 8):	/* defragment */
+	case COMMAND(0xf5, 13): /* pin or unpin */
+		return found;
+	case F2FS_MOVE_RANGE:
+	case COMMAND(0xf5, 6):	/* collect garbage */
+	case COMMAND(0xf5, 10): /* empty a device */
+	case COMMAND(0xf5, 11): /* collect garbage in a range */
+	case COMMAND(0xf5, 16): /* resize */
+		found.whole = 1;
+		return found;
+	}
+	found.answer = 0;
+	return found;
+}
+
+static __noinline int judge_strict_ioctl(u64 *ctx, u64 inode)
+{
+	struct command command = strict_command(ctx[1] & 0xffff);
+	struct act act = {
+		.operation = OP_IOCTL,
+		.detail = ctx[1],
+		.inode = inode,
+		WHOLE_FILE,
+	};
+	u64 sb;
+
+	if (!command.answer || !inode)
+		return 0;
+	sb = FIELD64(inode, struct inode, i_sb);
+	if (command.magic && FIELD64(sb, struct super_block, s_magic) != command.magic)
+		return 0;
+	if (command.whole)
+		return is_file_system_strict(sb, OP_IOCTL, ctx[1]) ? command.answer : 0;
+	return is_strictly_refused(&act) ? command.answer : 0;
+}
+
 static __always_inline int judge_ioctl(u64 *ctx)
 {
 	u32 command = ctx[1] & 0xffff, magic = knows(command);
 	struct act act = { .operation = OP_IOCTL, .detail = ctx[1], WHOLE_FILE };
+	int answer;
 	u64 sb;
 
 	if ((u32)ctx[1] == IDENTIFY)
 		return identify_for_asker(number(ctx, 0));
+	if (state.strict && is_armed()) {
+		answer = judge_strict_ioctl(ctx, inode_of_file(number(ctx, 0)));
+		if (answer)
+			return answer;
+	}
 	if (!magic || !is_armed())
 		return 0;
 	act.inode = inode_of_file(number(ctx, 0));

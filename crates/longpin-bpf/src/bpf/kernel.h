@@ -119,6 +119,10 @@ struct cred {
 	struct group_info *group_info;
 } KERNEL_TYPE;
 
+typedef struct {
+	int counter;
+} atomic_t;
+
 struct hlist_node {
 	struct hlist_node *next;
 } KERNEL_TYPE;
@@ -140,6 +144,7 @@ struct inode {
 	u32 i_generation;
 	struct hlist_head i_dentry;
 	struct list_head i_sb_list;
+	atomic_t i_dio_count;
 } KERNEL_TYPE;
 
 struct qstr {
@@ -172,13 +177,10 @@ struct file_operations {
 
 struct file {
 	struct address_space *f_mapping;
+	struct inode *f_inode;
 	unsigned int f_flags;
 	const struct file_operations *f_op;
 } KERNEL_TYPE;
-
-typedef struct {
-	int counter;
-} atomic_t;
 
 /*
  * A folio overlays its first pages: `mapping` and `_refcount` are the head page's. Its flags are the
@@ -252,7 +254,21 @@ struct task_struct {
 	u64 start_boottime;
 	struct task_struct *group_leader;
 	const struct cred *cred;
+	struct files_struct *files;
 	char comm[16];
+} KERNEL_TYPE;
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+} KERNEL_TYPE;
+
+struct files_struct {
+	struct fdtable *fdt;
+} KERNEL_TYPE;
+
+struct linux_binprm {
+	struct file *file;
 } KERNEL_TYPE;
 
 struct bpf_prog_aux {
@@ -299,8 +315,13 @@ struct timespec64 {
 #define S_IFREG 0100000
 #define HUGETLBFS_MAGIC 0x958458f6
 #define TMPFS_MAGIC 0x01021994
-#define ETXTBSY 26
+#define PROT_WRITE 2
+#define MAP_SHARED 1 /* set in MAP_SHARED_VALIDATE, too */
+#define EPERM 1
 #define ENOENT 2
+#define EINVAL 22
+#define ENOSPC 28
+#define ETXTBSY 26
 #define EBUSY 16
 #define SIGKILL 9
 #define PAGE_SHIFT 12

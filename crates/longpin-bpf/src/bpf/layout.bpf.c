@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The refusals: what would take a pinned page away from its file is answered ETXTBSY, by range. */
 #include "notes.h"
-#include "refuse.h"
+#include "strict.h"
 
 /*
  * C01: truncate, ftruncate, O_TRUNC. A page that the new end cuts counts as affected. Growing is
- * allowed, and so is the size that the file has.
+ * allowed, and so, but for level swapfile, is the size that the file has.
  */
 static __always_inline int judge_setattr(u64 *ctx, u32 dentry, struct iattr *attr)
 {
@@ -15,7 +15,12 @@ static __always_inline int judge_setattr(u64 *ctx, u32 dentry, struct iattr *att
 	if (!(attr->ia_valid & ATTR_SIZE) || !is_armed())
 		return 0;
 	act.inode = FIELD64(number(ctx, dentry), struct dentry, d_inode);
-	if (!act.inode || size < 0 || size >= (s64)FIELD64(act.inode, struct inode, i_size))
+	if (!act.inode || size < 0 || size > (s64)FIELD64(act.inode, struct inode, i_size))
+		return 0;
+	/* Level swapfile: the same size, too. */
+	if (state.strict && is_strictly_refused(&act))
+		return -ETXTBSY;
+	if (size == (s64)FIELD64(act.inode, struct inode, i_size))
 		return 0;
 	act.first = size >> PAGE_SHIFT;
 	return is_refused(&act) ? -ETXTBSY : 0;

@@ -5,6 +5,7 @@
  */
 #include "names.h"
 #include "rows.h"
+#include "rules.h"
 #include "suspects.h"
 #include "walk.h"
 
@@ -88,6 +89,14 @@ struct sweep {
 	u64 found;
 };
 
+/* Whose pin it is is not known: of the rules about levels, the path counts. */
+static __noinline int mark_found(u64 inode)
+{
+	struct query query = { .inode = inode, .any_task = 1 };
+
+	return mark_suspect(inode, FILE_HELD | strict_flag(&query), 0);
+}
+
 static long sweep_page(u32 i, struct sweep *sweep)
 {
 	u64 page = sweep->pages + i * page_size_bytes();
@@ -101,7 +110,7 @@ static long sweep_page(u32 i, struct sweep *sweep)
 	sweep->found++;
 	/* Who may not hold does not come to hold because somebody looked. */
 	if (state.sweep_promotes || !find_suspect(inode))
-		mark_suspect(inode, FILE_HELD, 0);
+		mark_found(inode);
 	return 0;
 }
 
@@ -180,7 +189,7 @@ int forget(u64 *ctx)
 	    __sync_val_compare_and_swap(&known->epoch, epoch, epoch | FORGETTING) != epoch)
 		return 0;
 	if (ctx[1]) {
-		__sync_fetch_and_and(&known->flags, ~FILE_HELD);
+		__sync_fetch_and_and(&known->flags, ~(FILE_HELD | FILE_STRICT));
 		/* A pin since then saw the mark, and every file is a suspect: a sweep holds it anew. */
 		__sync_fetch_and_and(&known->epoch, ~(u64)FORGETTING);
 		return 1;

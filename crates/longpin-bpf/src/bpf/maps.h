@@ -32,6 +32,27 @@ struct {
 	__type(value, u64);
 } users SEC(".maps");
 
+/* Files that are held because somebody asked for it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_LENT);
+	__type(key, struct file_identity);
+	__type(value, struct lent);
+} lent SEC(".maps");
+
+/* How many of them hash to each slot, by inode number: read as `filter` is. */
+u32 lent_filter[LENT_SLOTS];
+
+/* Which hold ends with which inode: the one whose descriptors its holder has. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_LENT);
+	__type(key, u64); /* inode address */
+	__type(value, struct row_key);
+} tokens SEC(".maps");
+
 /* Who pinned what: for people. Nothing is decided from it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

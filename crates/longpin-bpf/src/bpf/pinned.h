@@ -22,9 +22,9 @@ struct run {
 
 #define PIN_ACTIONS (1 << RULE_ENFORCE | 1 << RULE_IGNORE | 1 << RULE_DENY | 1 << RULE_ALLOW)
 
-static __always_inline u32 rule_for_pin(const struct claim *claim)
+/* `query` is made anew for each question. */
+static __always_inline u32 rule_for_pin(const struct claim *claim, struct query *query)
 {
-	struct query query = { .inode = claim->inode, .actions = PIN_ACTIONS };
 	struct file_identity file;
 	u32 *action;
 
@@ -37,13 +37,13 @@ static __always_inline u32 rule_for_pin(const struct claim *claim)
 	}
 	if (!(state.rules & RULES_PINS))
 		return 0;
-	query.stack = (u64)claim->stack;
-	return find_rule(&query);
+	query->actions = PIN_ACTIONS;
+	return find_rule(query);
 }
 
-static __always_inline u32 judge_pin(const struct claim *claim)
+static __always_inline u32 judge_pin(const struct claim *claim, struct query *query)
 {
-	switch (rule_for_pin(claim)) {
+	switch (rule_for_pin(claim, query)) {
 	case RULE_ENFORCE:
 		return HELD;
 	case RULE_IGNORE:
@@ -66,16 +66,21 @@ static __always_inline void deny_pin(void)
 __noinline int enter_claim(struct claim *claim)
 {
 	u32 owner = (u32)bpf_get_current_uid_gid();
+	struct query query = {};
 	bool held;
+	u32 flags;
 	u64 row;
 
 	if (!claim || !is_regular(claim->inode))
 		return 0;
-	claim->verdict = judge_pin(claim);
+	query.inode = claim->inode;
+	query.stack = (u64)claim->stack;
+	claim->verdict = judge_pin(claim, &query);
 	/* A pin that is denied is held while it lasts, if its task may hold at all. */
 	held = claim->verdict == HELD ||
 	       (claim->verdict == DENIED && judge_task(claim->inode) == HELD);
-	if (mark_suspect(claim->inode, held ? FILE_HELD : 0, owner) && claim->verdict == HELD)
+	flags = held ? FILE_HELD | strict_flag(&query) : 0;
+	if (mark_suspect(claim->inode, flags, owner) && claim->verdict == HELD)
 		claim->verdict = OVER_QUOTA;
 	row = enter_row(claim);
 	if (row)
@@ -130,7 +135,7 @@ static long extend_run(u32 i, struct run *run)
 /* Unwinding the stack is dear: only for a new row, or for rules that ask for the consumer. */
 static __always_inline void read_stack(void *ctx, struct claim *claim)
 {
-	if (state.rules & RULES_PINS || !find_row(claim))
+	if (state.rules & (RULES_PINS | RULES_LEVELS) || !find_row(claim))
 		bpf_get_stack(ctx, claim->stack, sizeof(claim->stack), 0);
 }
 

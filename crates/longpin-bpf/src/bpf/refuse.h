@@ -4,6 +4,7 @@
 #define LONGPIN_REFUSE_H
 
 #include "events.h"
+#include "lent.h"
 #include "rules.h"
 #include "suspects.h"
 #include "walk.h"
@@ -17,6 +18,7 @@ struct act {
 	u32 operation;
 	u32 often; /* is asked often: look for lost hints now and then only */
 	u64 page;  /* out: the first pinned page that it meets */
+	u64 row;   /* out: the explicit hold that it meets */
 };
 
 #define WHOLE_FILE .first = 0, .last = ~0ULL
@@ -74,7 +76,7 @@ static __noinline bool decide(const struct act *act)
 		.first = act->first,
 		.last = act->last,
 		.page = act->page,
-		.row = known ? known->row : 0,
+		.row = act->row ? act->row : known ? known->row : 0,
 	};
 
 	if (is_exempt(act)) {
@@ -90,10 +92,24 @@ static __noinline bool decide(const struct act *act)
 	return what.kind == EVENT_REFUSED;
 }
 
+/* An explicit hold refuses without a look at the pages. */
+static __noinline bool meets_hold(struct act *act)
+{
+	struct lent *lent = find_lent(act->inode);
+
+	if (!lent || !covers(lent, act->first, act->last))
+		return false;
+	act->row = lent->row;
+	act->page = act->first > lent->first ? act->first : lent->first;
+	return true;
+}
+
 static __noinline bool is_refused(struct act *act)
 {
 	if (!is_regular(act->inode))
 		return false;
+	if (state.lent_files && meets_hold(act))
+		return decide(act);
 	if (act->often ? !is_suspect_lately(act->inode) : !is_suspect(act->inode))
 		return false;
 	act->page = first_pinned(act->inode, act->first, act->last);

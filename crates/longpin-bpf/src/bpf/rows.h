@@ -4,6 +4,7 @@
 #define LONGPIN_ROWS_H
 
 #include "events.h"
+#include "lent.h"
 #include "suspects.h"
 
 #define TRIES 8
@@ -160,6 +161,64 @@ static __noinline int tell_in_name_of(const struct row *row, u64 inode, u32 tgid
 	__builtin_memcpy(event->name, row->name, sizeof(event->name));
 	finish_event(event, number);
 	return 0;
+}
+
+/* An explicit hold is over; false: there was none. Whoever comes first ends it. */
+static __noinline bool end_hold(const struct row_key *key, u32 kind)
+{
+	struct row *row = bpf_map_lookup_elem(&rows, key);
+	struct file_identity file;
+	struct lent *found;
+
+	if (!row)
+		return false;
+	file = row->file;
+	file.generation = 0;
+	tell_in_name_of(row, key->inode, key->tgid, kind);
+	if (bpf_map_delete_elem(&rows, key))
+		return false;
+	found = bpf_map_lookup_elem(&lent, &file);
+	if (!found)
+		return true;
+	if ((key->level & LEVEL_MASK) == LEVEL_SWAPFILE)
+		__sync_fetch_and_add(&found->swapfiles, -1);
+	else
+		__sync_fetch_and_add(&found->layouts, -1);
+	return true;
+}
+
+/* A hold that goes on without its token: nobody is its holder any more. */
+static __noinline int forget_token(const struct row_key *key)
+{
+	struct row *row = bpf_map_lookup_elem(&rows, key);
+	struct file_identity file;
+	struct lent *found;
+
+	if (!row)
+		return 0;
+	file = row->file;
+	file.generation = 0;
+	found = bpf_map_lookup_elem(&lent, &file);
+	if (found && found->token == key->caller)
+		found->token = 0;
+	return 0;
+}
+
+/* The last descriptor of a token is closed. */
+static __noinline int end_token(u64 inode)
+{
+	struct row_key *found = bpf_map_lookup_elem(&tokens, &inode);
+	struct row_key key;
+
+	if (!found)
+		return 0;
+	key = *found;
+	if (bpf_map_delete_elem(&tokens, &inode))
+		return 0;
+	__sync_fetch_and_add(&state.tokens, -1);
+	if (key.level & LEVEL_PERSISTS)
+		return forget_token(&key);
+	return end_hold(&key, EVENT_ENDED);
 }
 
 #define NO_ROW (~0ULL)

@@ -43,7 +43,7 @@ struct query {
 	u32 actions; /* bit per action that is asked for */
 	u32 action;  /* of the first rule that matches; 0: none */
 	u32 rules;   /* `state.rules` when it was asked: they may be replaced meanwhile */
-	u32 pad;
+	u32 any_task; /* whoever pinned is not known: only the path counts */
 };
 
 static __always_inline bool is_called_from(const struct query *query, u64 start, u64 end)
@@ -86,6 +86,8 @@ static __always_inline bool matches(const struct query *query, const struct rule
 {
 	u32 conditions = rule->conditions;
 
+	if (query->any_task)
+		return !(conditions & RULE_PATH) || is_on_path(query->inode, rule);
 	if (conditions & RULE_UID && (u32)bpf_get_current_uid_gid() != rule->uid)
 		return false;
 	if (conditions & RULE_CGROUP &&
@@ -117,6 +119,23 @@ __noinline int find_rule(struct query *query)
 	query->rules = state.rules;
 	bpf_loop(query->rules & RULES_COUNT, try_rule, &query, 0);
 	return query->action;
+}
+
+#define LEVEL_ACTIONS (1 << RULE_LAYOUT | 1 << RULE_SWAPFILE)
+
+/* FILE_STRICT, if the current task's pins of this file ask for level swapfile. */
+static __always_inline u32 strict_flag(struct query *query)
+{
+	u32 action = 0;
+
+	if (!state.strict)
+		return 0;
+	query->actions = LEVEL_ACTIONS;
+	if (state.rules & RULES_LEVELS)
+		action = find_rule(query);
+	if (action)
+		return action == RULE_SWAPFILE ? FILE_STRICT : 0;
+	return state.strict & STRICT_ALL ? FILE_STRICT : 0;
 }
 
 #endif

@@ -8,7 +8,7 @@
 
 #include "kernel.h"
 
-#define GUARD_ABI 3
+#define GUARD_ABI 4
 #define MAX_FILES 65536
 #define MAX_ROWS 65536
 #define MAX_EVENTS 1024
@@ -16,6 +16,8 @@
 #define MAX_FILE_RULES 4096
 #define MAX_RANGES 4
 #define FILTER_SLOTS 65536
+#define MAX_LENT 65536
+#define LENT_SLOTS 4096
 #define MAX_PIN_PROGRAMS 6
 #define STACK_DEPTH 8
 #define MAX_DEPTH 32
@@ -39,6 +41,13 @@
 #define RULES_EXEMPT 0x400   /* somebody is never refused */
 #define RULES_PINS 0x800     /* some rules are about who may hold */
 #define RULES_FILES 0x1000   /* `file_rules` is not empty */
+#define RULES_LEVELS 0x2000  /* some rules say at which level a file is held */
+
+/* guard_state.strict: who asks for level swapfile */
+#define STRICT_ALL 1   /* each pin does, unless a rule says otherwise */
+#define STRICT_RULES 2 /* some rules do */
+#define STRICT_HOLDS 4 /* explicit holds may */
+#define STRICT_PINS (STRICT_ALL | STRICT_RULES)
 
 struct guard_state {
 	u32 abi;
@@ -76,9 +85,13 @@ struct guard_state {
 	u64 misses_seen; /* as of `misses_time` */
 	u64 misses_time;
 	u32 max_files; /* room in `files`; an eighth of it is kept for root */
+	u32 strict;    /* STRICT_ bits */
+	u64 lent_files; /* entries in `lent`, some of holds that have ended */
+	u64 tokens;	/* explicit holds that end with a descriptor */
+	u32 holds_only; /* started by an explicit hold: pins are not watched */
 	u32 pad;
 };
-_Static_assert(sizeof(struct guard_state) == 296, "guard_state");
+_Static_assert(sizeof(struct guard_state) == 320, "guard_state");
 
 /* A file, by its inode. The address is the key; the rest says whether it is still that inode. */
 struct file_identity {
@@ -89,7 +102,8 @@ struct file_identity {
 _Static_assert(sizeof(struct file_identity) == 16, "file_identity");
 
 /* suspect.flags */
-#define FILE_HELD 1 /* else its pins are only reported */
+#define FILE_HELD 1   /* else its pins are only reported */
+#define FILE_STRICT 2 /* at level swapfile */
 
 /* suspect.epoch: raised with each pin, by this; the low bit says that it is being forgotten */
 #define EPOCH 2
@@ -107,13 +121,34 @@ struct suspect {
 };
 _Static_assert(sizeof(struct suspect) == 64, "suspect");
 
+/* row_key.level */
+#define LEVEL_LAYOUT 1
+#define LEVEL_SWAPFILE 2
+#define LEVEL_MASK 0xff
+#define LEVEL_PERSISTS 0x100 /* does not end with its token */
+
 struct row_key {
 	u64 inode;  /* kernel address */
-	u64 caller; /* return address of the pin function: who asked for the pin */
+	u64 caller; /* return address of the pin function: who asked for the pin; of an explicit hold, its token */
 	u32 tgid;
-	u32 pad;
+	u32 level; /* of an explicit hold: LEVEL_; 0: a pin */
 };
 _Static_assert(sizeof(struct row_key) == 24, "row_key");
+
+/*
+ * The explicit holds of one file. The key is its identity without generation: the file may leave memory while
+ * it is lent, and come back at another address.
+ */
+struct lent {
+	u64 inode; /* when it was lent last; for events */
+	u64 first; /* hull of the holds of level layout, page indexes, inclusive */
+	u64 last;
+	u64 row;     /* the last one */
+	u64 token;   /* of the hold of level swapfile: who has a descriptor of it is the holder */
+	u32 layouts; /* holds of level layout */
+	u32 swapfiles; /* of level swapfile: 0 or 1 */
+};
+_Static_assert(sizeof(struct lent) == 48, "lent");
 
 /* row.verdict, event.verdict: is it a hold, and if not, why */
 #define HELD 0
@@ -166,6 +201,13 @@ _Static_assert(sizeof(struct row) == 232, "row");
 #define OP_REMOUNT 10
 #define OP_UNKNOWN 11 /* detail: system call */
 #define OP_REMOVAL 12 /* a page left the page cache; detail: system call */
+#define OP_WRITE 13   /* detail: system call */
+#define OP_MMAP 14
+#define OP_MPROTECT 15
+#define OP_UNLINK 16
+#define OP_RENAME 17
+#define OP_EXEC 18
+#define OP_HOLD 19
 
 struct event {
 	u64 seq; /* of this event plus 1; 0 while it is being written */
@@ -196,6 +238,8 @@ _Static_assert(sizeof(struct event) == 192, "event");
 #define RULE_ALLOW 4
 #define RULE_LONGTERM 5
 #define RULE_EXEMPT 6
+#define RULE_LAYOUT 7
+#define RULE_SWAPFILE 8
 
 /* rule.conditions */
 #define RULE_PATH 1

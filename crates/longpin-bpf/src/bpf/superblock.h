@@ -11,8 +11,12 @@ struct search {
 	u64 head;
 	u64 found; /* a pinned file */
 	u64 page;
+	u64 row;      /* an explicit hold */
+	u32 strict;   /* only files held at level swapfile */
+	u32 dev;
 	u32 restarts;
 	u32 seen; /* came back to the head of the list */
+	u32 pad;
 };
 
 #define MAX_RESTARTS 16
@@ -36,11 +40,22 @@ static long look_at_suspect(void *map, u64 *inode, struct suspect *known, struct
 {
 	struct file_identity now;
 
-	if (!(known->flags & FILE_HELD) ||
-	    known->file.dev != FIELD32(search->sb, struct super_block, s_dev))
+	if (!(known->flags & FILE_HELD) || known->file.dev != search->dev)
+		return 0;
+	if (search->strict && !(known->flags & FILE_STRICT))
 		return 0;
 	now = identify(*inode);
 	return same_file(&known->file, &now) ? look_at_file(search, *inode) : 0;
+}
+
+static long look_at_lent(void *map, struct file_identity *file, struct lent *lent,
+			 struct search *search)
+{
+	if (file->dev != search->dev || !(lent->swapfiles || (lent->layouts && !search->strict)))
+		return 0;
+	search->found = lent->inode;
+	search->row = lent->row;
+	return 1;
 }
 
 static long look_at_inode(u32 i, struct search **in_hand)
@@ -76,19 +91,49 @@ __noinline int walk_inodes(struct search *search)
 	return search->seen || search->found;
 }
 
-static __noinline bool is_file_system_refused(u64 sb, u32 operation, u64 detail)
+/* Which file keeps the file system as it is? None, and the search not finished: counts as one. */
+static __noinline bool find_held(struct search *search)
 {
-	struct search search = { .sb = sb };
+	search->dev = FIELD32(search->sb, struct super_block, s_dev);
+	if (state.lent_files)
+		bpf_for_each_map_elem(&lent, look_at_lent, search, 0);
+	if (search->found)
+		return true;
+	if (search->strict && !(state.strict & STRICT_PINS))
+		return true;
+	bpf_for_each_map_elem(&files, look_at_suspect, search, 0);
+	if (search->found || hints_complete() || (search->strict && !(state.strict & STRICT_ALL)))
+		return true;
+	return walk_inodes(search);
+}
+
+static __noinline bool is_search_refused(struct search *search, u32 operation, u64 detail)
+{
 	struct act act = { .operation = operation, .detail = detail, WHOLE_FILE };
 
-	bpf_for_each_map_elem(&files, look_at_suspect, &search, 0);
-	if (!search.found && !hints_complete() && !walk_inodes(&search)) {
+	if (!find_held(search)) {
 		__sync_fetch_and_add(&state.unfinished, 1);
 		return true;
 	}
-	act.inode = search.found;
-	act.page = search.page;
-	return search.found && decide(&act);
+	act.inode = search->found;
+	act.page = search->page;
+	act.row = search->row;
+	return search->found && decide(&act);
+}
+
+static __noinline bool is_file_system_refused(u64 sb, u32 operation, u64 detail)
+{
+	struct search search = { .sb = sb };
+
+	return is_search_refused(&search, operation, detail);
+}
+
+/* The same for what only level swapfile refuses. */
+static __noinline bool is_file_system_strict(u64 sb, u32 operation, u64 detail)
+{
+	struct search search = { .sb = sb, .strict = 1 };
+
+	return is_search_refused(&search, operation, detail);
 }
 
 #endif

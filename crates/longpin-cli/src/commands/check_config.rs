@@ -94,6 +94,8 @@ fn describe(rule: &Rule, resolved: &Resolved) -> String {
         Action::Allow => format!("pins{whose} are treated as without rules"),
         Action::Longterm => format!("pins{whose} count as long-term, though they do not say so"),
         Action::Exempt => format!("operations{whose} are never refused"),
+        Action::Layout => format!("files that are pinned{whose} are held at level layout"),
+        Action::Swapfile => format!("files that are pinned{whose} are held at level swapfile"),
     };
     let effect = if found.is_none() {
         " (no effect now)"

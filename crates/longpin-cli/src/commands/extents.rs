@@ -43,6 +43,16 @@ pub(crate) fn run(options: &Extents) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The map of an open file as one JSON object, for somebody who keeps it from changing.
+pub(super) fn print_json_of(out: &mut impl Write, file: &File, path: &Path) -> anyhow::Result<()> {
+    let status = file::status(file)?;
+    refuse_other_bytes(file)?;
+    let map = BlockMap::open(file, &status)?;
+    let range = 0..status.size;
+    let devices = devices(&map, &range)?;
+    print_json(out, &map, path, &range, &devices)
+}
+
 /// Where FIEMAP gives places that do not hold what the file says, and does not say so.
 fn refuse_other_bytes(file: &File) -> Result<(), MapError> {
     let facts = Facts::read(file).map_err(|source| MapError::Ask {

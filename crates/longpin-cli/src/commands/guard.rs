@@ -6,7 +6,7 @@ use longpin::guard::{self, GuardError, Hints, Host, Running, StartOptions, Statu
 use longpin::{Claim, Enforcement};
 
 use super::progress::SweepBar;
-use crate::cli::Guard;
+use crate::cli::{Guard, Level};
 use crate::output::{REFUSED, print_table};
 
 pub(crate) fn run(command: &Guard) -> anyhow::Result<ExitCode> {
@@ -16,11 +16,13 @@ pub(crate) fn run(command: &Guard) -> anyhow::Result<ExitCode> {
             audit,
             partial,
             max_files,
+            level,
         } => {
             let options = StartOptions {
                 audit: *audit,
                 partial: *partial,
                 max_files: *max_files,
+                swapfile: *level == Level::Swapfile,
             };
             start(&host, options)
         }
@@ -36,7 +38,12 @@ fn start(host: &Host, options: StartOptions) -> anyhow::Result<ExitCode> {
     let bar = SweepBar::new();
     let enforcement = guard::start(host, options, &mut |done, all| bar.show(done, all))?;
     drop(bar);
-    anstream::println!("guard started: {}", describe(&enforcement));
+    let level = if options.swapfile {
+        "swapfile"
+    } else {
+        "layout"
+    };
+    anstream::println!("guard started: {}", describe(&enforcement, level));
     if options.audit {
         anstream::println!("audit: it records what it would refuse, and refuses nothing");
     }
@@ -114,11 +121,11 @@ fn claims(list: &[Claim]) -> String {
         .join(" ")
 }
 
-fn describe(enforcement: &Enforcement) -> String {
+fn describe(enforcement: &Enforcement, level: &str) -> String {
     match enforcement {
-        Enforcement::Full => format!("enforcing {}, level layout", claims(&Claim::ALL)),
+        Enforcement::Full => format!("enforcing {}, level {level}", claims(&Claim::ALL)),
         Enforcement::Partial { missing } => {
-            format!("enforcing, level layout, without {}", claims(missing))
+            format!("enforcing, level {level}, without {}", claims(missing))
         }
         Enforcement::None => "enforcing nothing".into(),
     }
@@ -132,14 +139,26 @@ fn to_rows(status: &Status) -> Vec<Vec<String>> {
             "impossible: this kernel has a pin function that cannot be watched; every file is walked"
         }
     };
-    let mode = if status.audit {
-        " (audit: refuses nothing)"
+    let mode = match (status.holds_only, status.audit) {
+        (true, _) => "not running: explicit holds only, pins are not watched".to_owned(),
+        (false, audit) => {
+            let audit = if audit {
+                " (audit: refuses nothing)"
+            } else {
+                ""
+            };
+            describe(&status.enforcement, status.level.as_str()) + audit
+        }
+    };
+    let strict = if status.strict {
+        "attached: level swapfile is asked for"
     } else {
-        ""
+        "not attached: nobody asks for level swapfile"
     };
     let mut rows = vec![
-        ("guard", describe(&status.enforcement) + mode),
+        ("guard", mode),
         ("hints", hints.to_owned()),
+        ("strict", strict.to_owned()),
         ("pin calls", format!("{} seen", status.pin_calls)),
         (
             "suspects",
@@ -198,7 +217,9 @@ fn to_json(status: &Status) -> serde_json::Value {
     serde_json::json!({
         "version": 1,
         "running": true,
-        "level": "layout",
+        "level": status.level.as_str(),
+        "holds-only": status.holds_only,
+        "strict": status.strict,
         "enforces": enforced(&status.enforcement),
         "audit": status.audit,
         "missing": status.enforcement.missing(),

@@ -124,11 +124,19 @@ fn cell(hold: &Hold, column: Column, bytes: bool) -> String {
 
 /// What became of it.
 fn kind(hold: &Hold) -> &'static str {
-    if hold.broken > 0 { "broken" } else { "pin" }
+    match (hold.broken > 0, hold.explicit) {
+        (true, _) => "broken",
+        (false, true) => "explicit",
+        (false, false) => "pin",
+    }
 }
 
 fn level(hold: &Hold) -> &'static str {
-    if hold.is_enforced() { "layout" } else { "none" }
+    if hold.is_enforced() {
+        hold.level.as_str()
+    } else {
+        "none"
+    }
 }
 
 fn path(hold: &Hold) -> String {

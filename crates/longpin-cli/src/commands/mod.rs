@@ -7,6 +7,7 @@ mod doctor;
 mod extents;
 mod files;
 mod guard;
+mod hold;
 mod ls;
 mod prepare;
 mod progress;
@@ -33,6 +34,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Prepare(options) => prepare::run(options),
         Command::Swapon(options) => swap::on(options),
         Command::Swapoff(file) => swap::off(file),
+        Command::Hold(options) => hold::run(options),
         Command::Extents(options) => extents::run(options),
     }
 }

@@ -108,17 +108,23 @@ pub enum Action {
     Longterm,
     /// Operations of these are never refused.
     Exempt,
+    /// Files that are pinned are held at level layout.
+    Layout,
+    /// Files that are pinned are held at level swapfile.
+    Swapfile,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Enforce,
         Self::Ignore,
         Self::Deny,
         Self::Allow,
         Self::Longterm,
         Self::Exempt,
+        Self::Layout,
+        Self::Swapfile,
     ];
 
     /// The word in the file.
@@ -131,26 +137,33 @@ impl Action {
             Self::Allow => "allow",
             Self::Longterm => "longterm",
             Self::Exempt => "exempt",
+            Self::Layout => "layout",
+            Self::Swapfile => "swapfile",
         }
     }
 
     /// The conditions that make sense for it.
     const fn conditions(self) -> &'static [&'static str] {
         match self {
-            Self::Enforce | Self::Ignore | Self::Deny | Self::Allow => {
-                &["path", "uid", "cgroup", "consumer"]
-            }
+            Self::Enforce
+            | Self::Ignore
+            | Self::Deny
+            | Self::Allow
+            | Self::Layout
+            | Self::Swapfile => &["path", "uid", "cgroup", "consumer"],
             Self::Longterm => &["consumer"],
             Self::Exempt => &["path", "uid", "cgroup"],
         }
     }
 
-    /// Is it among those of which the first match decides about a pin?
-    const fn judges_pins(self) -> bool {
-        matches!(
-            self,
-            Self::Enforce | Self::Ignore | Self::Deny | Self::Allow
-        )
+    /// The actions of which the first match decides: each list for itself.
+    const fn list(self) -> u8 {
+        match self {
+            Self::Enforce | Self::Ignore | Self::Deny | Self::Allow => 0,
+            Self::Longterm => 1,
+            Self::Exempt => 2,
+            Self::Layout | Self::Swapfile => 3,
+        }
     }
 }
 
@@ -226,12 +239,14 @@ mod tests {
             _ => format!("{line}\n"),
         };
         let config = parse(&text.lines().map(line).collect::<String>()).unwrap();
-        assert_eq!((config.rules.len(), config.warnings()), (6, vec![]));
+        assert_eq!((config.rules.len(), config.warnings()), (8, vec![]));
         let mut actions: Vec<_> = config.rules.iter().map(|rule| rule.action.word()).collect();
         actions.sort_unstable();
         assert_eq!(
             actions,
-            ["allow", "deny", "enforce", "exempt", "ignore", "longterm"]
+            [
+                "allow", "deny", "enforce", "exempt", "ignore", "layout", "longterm", "swapfile"
+            ]
         );
         assert!(config.quota.is_some());
     }

@@ -25,12 +25,7 @@ impl Config {
 
 /// Does the first rule decide whatever the second one matches?
 fn hides(first: &Rule, second: &Rule) -> bool {
-    let same_list = if first.action.judges_pins() {
-        second.action.judges_pins()
-    } else {
-        first.action == second.action
-    };
-    same_list
+    first.action.list() == second.action.list()
         && covers_names(first.path.as_deref(), second.path.as_deref())
         && covers_names(first.cgroup.as_deref(), second.cgroup.as_deref())
         && covers(first.user.as_ref(), second.user.as_ref())

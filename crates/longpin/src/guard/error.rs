@@ -54,6 +54,25 @@ pub enum GuardError {
         /// How many.
         holds: usize,
     },
+    /// Programs that explicit holds started are there; a guard would end them.
+    #[error(
+        "{holds} explicit hold{} without a guard, and would end with its start",
+        if *holds == 1 { " stands" } else { "s stand" }
+    )]
+    OnlyHolds {
+        /// How many.
+        holds: usize,
+    },
+    /// A hold that was asked for is released by force, unless it was asked to persist.
+    #[error("hold {id} on {path} stands until its holder, process {pid} or what it started, ends")]
+    Asked {
+        /// Its number.
+        id: u64,
+        /// The file.
+        path: String,
+        /// Who asked.
+        pid: u32,
+    },
     /// The kernel lacks what some claims need.
     #[error("this kernel cannot enforce {}", list(missing))]
     Partial {
@@ -178,6 +197,13 @@ impl GuardError {
             Self::Alive { id, .. } => vec![format!(
                 "longpin release {id} --force   # the file loses its protection"
             )],
+            Self::Asked { id, .. } => vec![format!(
+                "longpin release {id} --force   # the file loses its protection"
+            )],
+            Self::OnlyHolds { .. } => vec![
+                "longpin ls   # wait for these, or release them".into(),
+                "start the guard before holds are asked for".into(),
+            ],
             Self::Held { .. } => vec![
                 "longpin ls".into(),
                 "longpin guard stop --force   # the files lose their protection".into(),

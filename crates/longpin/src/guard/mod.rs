@@ -38,6 +38,7 @@
 //! | forgetting a suspect | undoes it, or makes every file a suspect | one after the other, by the lock | no matter | one after the other, by the lock |
 
 mod error;
+mod levels;
 mod proof;
 mod rules;
 mod start;
@@ -58,6 +59,7 @@ use rustix::io::Errno;
 use crate::{Enforcement, config};
 
 pub use error::GuardError;
+pub(crate) use levels::{settle, settle_holds};
 pub use proof::ProofError;
 pub use rules::{Reloaded, reload};
 pub use start::{StartOptions, start};
@@ -184,12 +186,28 @@ impl Running {
         }
     }
 
+    /// The running guard, or what explicit holds need where none runs.
+    pub(crate) fn open_for_holds(host: &Host) -> Result<Self, GuardError> {
+        check_privilege()?;
+        let turn = Turn::take(host)?;
+        match read_mode(&host.guard_dir())? {
+            Some(mode) if mode.is_running() => {}
+            _ => start::start_for_holds(host)?,
+        }
+        Self::open_with(host, Some(turn))
+    }
+
     pub(crate) fn pinned(&self) -> &Pinned {
         &self.pinned
     }
 
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The same, of a hold that somebody asked for.
+    pub(crate) fn enforcement_of_holds(&self) -> Result<Enforcement, GuardError> {
+        Ok(Enforcement::of_explicit_hold(&read_attached(&self.dir)?))
     }
 
     /// How much of the promise the attached programs enforce.
@@ -200,6 +218,11 @@ impl Running {
 
 /// How much of the promise the links pinned in a directory enforce.
 fn read_enforcement(dir: &Path) -> Result<Enforcement, GuardError> {
+    Ok(Enforcement::by_programs(&read_attached(dir)?))
+}
+
+/// The programs attached by the links pinned in a directory.
+fn read_attached(dir: &Path) -> Result<Vec<String>, GuardError> {
     let failed = |source| GuardError::Probe {
         what: format!("the programs pinned in {}", dir.display()),
         source,
@@ -213,7 +236,7 @@ fn read_enforcement(dir: &Path) -> Result<Enforcement, GuardError> {
                 .map(str::to_owned),
         );
     }
-    Ok(Enforcement::by_programs(&attached))
+    Ok(attached)
 }
 
 /// What is pinned in a directory; `None` when nothing is, or only the rest of a killed command.
@@ -279,7 +302,13 @@ fn removal_rank(name: &str) -> u8 {
         | "link_file_ioctl"
         | "link_file_ioctl_compat"
         | "link_sb_umount"
-        | "link_sb_remount" => 0,
+        | "link_sb_remount"
+        | "link_strict_permission"
+        | "link_strict_mmap"
+        | "link_strict_mprotect"
+        | "link_strict_unlink"
+        | "link_strict_rename"
+        | "link_strict_exec" => 0,
         "map_state" => 2,
         _ => 1,
     }

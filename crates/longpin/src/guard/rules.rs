@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use longpin_bpf::STRICT_RULES;
 use longpin_bpf::pinned::Pinned;
 use longpin_bpf::rule::{Rule, RuleAction};
 
-use super::{GuardError, Host, Running};
+use super::{GuardError, Host, Running, levels};
 use crate::config::{self, Action, Problem, Resolved, ResolvedRule};
 
 /// What was put into force.
@@ -26,6 +27,7 @@ pub struct Reloaded {
 pub fn reload(host: &Host, running: &Running) -> Result<Reloaded, GuardError> {
     let resolved = config::load(&host.config, true)?;
     apply(running.pinned(), &resolved)?;
+    levels::settle(running.pinned(), running.dir())?;
     Ok(Reloaded {
         rules: resolved.rules.len(),
         warnings: resolved.warnings,
@@ -35,6 +37,10 @@ pub fn reload(host: &Host, running: &Running) -> Result<Reloaded, GuardError> {
 pub(super) fn apply(pinned: &Pinned, resolved: &Resolved) -> Result<(), GuardError> {
     let rules: Vec<Rule> = resolved.rules.iter().map(to_rule).collect();
     pinned.set_rules(&rules)?;
+    let strict = &pinned.state().strict;
+    if rules.iter().any(|rule| rule.action == RuleAction::Swapfile) {
+        strict.fetch_or(STRICT_RULES, Ordering::AcqRel);
+    }
     let quota = &pinned.state().quota_files;
     quota.store(resolved.files_per_user, Ordering::Release);
     Ok(())
@@ -49,6 +55,8 @@ fn to_rule(rule: &ResolvedRule) -> Rule {
             Action::Allow => RuleAction::Allow,
             Action::Longterm => RuleAction::Longterm,
             Action::Exempt => RuleAction::Exempt,
+            Action::Layout => RuleAction::Layout,
+            Action::Swapfile => RuleAction::Swapfile,
         },
         file: rule.file.map(|file| (file.dev, file.ino)),
         uid: rule.uid,

@@ -4,15 +4,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use longpin_bpf::facts::{Facts, PIN_FUNCTIONS};
-use longpin_bpf::load::{self, Storage};
+use longpin_bpf::load::{self, Purpose, Storage};
 use longpin_bpf::pinned::Pinned;
 use longpin_bpf::shared::MAX_FILES;
-use longpin_bpf::{BpfError, Mode, SUSPECT_ALL};
+use longpin_bpf::{BpfError, Mode, STRICT_ALL, SUSPECT_ALL};
 use longpin_linux::{probe, tasks};
 
 use super::{
-    GuardError, Host, Turn, check_privilege, proof, read_enforcement, read_mode, remove_dir, rules,
-    sweep,
+    GuardError, Host, Turn, check_privilege, levels, open_pinned, proof, read_enforcement,
+    read_mode, remove_dir, rules, sweep,
 };
 use crate::Enforcement;
 use crate::config::{self, Resolved};
@@ -29,6 +29,8 @@ pub struct StartOptions {
     pub partial: bool,
     /// Room for so many files; `None`: [`MAX_FILES`].
     pub max_files: Option<u32>,
+    /// Pinned files are held at level swapfile, unless a rule says otherwise.
+    pub swapfile: bool,
 }
 
 /// Start the guard: check the host, attach, look for pins that are older, prove, publish, arm.
@@ -55,6 +57,38 @@ pub fn start(
         let _ = remove_dir(&host.scratch_dir());
     }
     made
+}
+
+/// Start what explicit holds need, without a guard: pins are not watched. The caller has the turn.
+pub(super) fn start_for_holds(host: &Host) -> Result<(), GuardError> {
+    check_host(host)?;
+    remove_dir(&host.guard_dir())?;
+    remove_dir(&host.scratch_dir())?;
+    let rules = config::load(&host.config, true)?;
+    let facts = Facts::probe().map_err(|err| name_missing_btf(err, host))?;
+    let made = assemble_for_holds(host, &facts, &rules);
+    if made.is_err() {
+        // The error that counts is the first one.
+        let _ = remove_dir(&host.scratch_dir());
+    }
+    made
+}
+
+fn assemble_for_holds(host: &Host, facts: &Facts, rules: &Resolved) -> Result<(), GuardError> {
+    let mut storage = Storage::default();
+    let mut attached = load::attach(&mut storage, facts, Purpose::Holds)?;
+    let scratch = host.scratch_dir();
+    let publish = |source| GuardError::Publish {
+        path: host.guard_dir(),
+        source,
+    };
+    std::fs::create_dir(&scratch).map_err(publish)?;
+    attached.pin(&scratch)?;
+    let pinned = Pinned::open(&scratch)?;
+    rules::apply(&pinned, rules)?;
+    std::fs::rename(&scratch, host.guard_dir()).map_err(publish)?;
+    pinned.state().set_mode(Mode::Enforcing);
+    Ok(())
 }
 
 fn check_host(host: &Host) -> Result<(), GuardError> {
@@ -92,10 +126,24 @@ fn name_missing_btf(err: BpfError, host: &Host) -> GuardError {
 /// Refuse to start twice; remove what a killed start or stop left, which refuses nobody.
 fn clear_way(host: &Host) -> Result<(), GuardError> {
     match read_mode(&host.guard_dir())? {
-        Some(Mode::Enforcing | Mode::Audit) => return Err(GuardError::AlreadyRunning),
+        Some(Mode::Enforcing | Mode::Audit) => end_idle_holds(host)?,
         Some(Mode::Off | Mode::Proving) | None => remove_dir(&host.guard_dir())?,
     }
     remove_dir(&host.scratch_dir())
+}
+
+/// Programs that only explicit holds needed, and need no longer, make way for a guard.
+fn end_idle_holds(host: &Host) -> Result<(), GuardError> {
+    let pinned = open_pinned(&host.guard_dir())?.ok_or(GuardError::AlreadyRunning)?;
+    if !levels::is_for_holds_only(&pinned) {
+        return Err(GuardError::AlreadyRunning);
+    }
+    let holds = levels::count_explicit(&pinned)?;
+    if holds > 0 {
+        return Err(GuardError::OnlyHolds { holds });
+    }
+    pinned.state().set_mode(Mode::Off);
+    remove_dir(&host.guard_dir())
 }
 
 /// Is nobody inside a pin call? One that began before the programs were attached is not seen to end.
@@ -121,7 +169,8 @@ fn assemble(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Enforcement, GuardError> {
     let mut storage = Storage::default();
-    let mut attached = load::attach(&mut storage, facts, options.max_files.unwrap_or(MAX_FILES))?;
+    let max_files = options.max_files.unwrap_or(MAX_FILES);
+    let mut attached = load::attach(&mut storage, facts, Purpose::Guard { max_files })?;
     let scratch = host.scratch_dir();
     let publish = |source| GuardError::Publish {
         path: host.guard_dir(),
@@ -136,8 +185,13 @@ fn assemble(
         });
     }
     let pinned = Pinned::open(&scratch)?;
-    look_over(&pinned, progress)?;
+    if options.swapfile {
+        pinned.state().strict.fetch_or(STRICT_ALL, Ordering::AcqRel);
+    }
+    // Before the sweep: what it finds is held at the level that the rules say.
     rules::apply(&pinned, rules)?;
+    levels::settle(&pinned, &scratch)?;
+    look_over(&pinned, progress)?;
     prove_hooks(&pinned)?;
     std::fs::rename(&scratch, host.guard_dir()).map_err(publish)?;
     pinned.state().set_mode(if options.audit {

@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use longpin_bpf::lend::is_strict;
 pub use longpin_bpf::programs::ProgramCost;
-use longpin_bpf::{GuardState, Mode};
+use longpin_bpf::shared::Level;
+use longpin_bpf::{GuardState, Mode, STRICT_ALL};
 
 use super::{GuardError, Running};
 use crate::Enforcement;
@@ -27,6 +29,12 @@ pub struct Status {
     pub enforcement: Enforcement,
     /// It records what it would refuse, and refuses nothing.
     pub audit: bool,
+    /// Started by an explicit hold: pins are not watched.
+    pub holds_only: bool,
+    /// The level at which pinned files are held, where no rule says otherwise.
+    pub level: Level,
+    /// The programs of level swapfile are attached.
+    pub strict: bool,
     /// Whether every pin is known.
     pub hints: Hints,
     /// Files that were pinned since the guard began, and live.
@@ -85,6 +93,13 @@ pub fn read_status(running: &Running) -> Result<Status, GuardError> {
     Ok(Status {
         enforcement: running.enforcement()?,
         audit: state.mode() == Mode::Audit,
+        holds_only: state.holds_only.load(Ordering::Relaxed) != 0,
+        level: if state.strict.load(Ordering::Relaxed) & STRICT_ALL == 0 {
+            Level::Layout
+        } else {
+            Level::Swapfile
+        },
+        strict: is_strict(running.dir()),
         hints,
         suspects: pinned.suspects()?.len(),
         refused: read(&state.refused),

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Explicit holds, on behalf of the user side (BPF_PROG_TEST_RUN, by one command at a time). What they count down
+ * may come at any moment: a token's last descriptor is closed.
+ */
+#include "lent.h"
+#include "rows.h"
+
+static const struct lent not_lent = { .first = ~0ULL };
+
+static __always_inline struct lent *enter_lent(u64 inode)
+{
+	struct file_identity file = lent_key(inode);
+	struct lent *found = bpf_map_lookup_elem(&lent, &file);
+
+	if (found)
+		return found;
+	if (bpf_map_update_elem(&lent, &file, &not_lent, BPF_NOEXIST))
+		return 0;
+	__sync_fetch_and_add(&lent_filter[lent_slot(file.ino)], 1);
+	__sync_fetch_and_add(&state.lent_files, 1);
+	return bpf_map_lookup_elem(&lent, &file);
+}
+
+static __always_inline void arm_lent(struct lent *lent, const struct row_key *key,
+				     const struct row *row)
+{
+	lent->inode = key->inode;
+	lent->row = row->id;
+	if ((key->level & LEVEL_MASK) == LEVEL_SWAPFILE) {
+		lent->token = key->caller;
+		__sync_fetch_and_add(&lent->swapfiles, 1);
+		return;
+	}
+	/* The last one may have gone: its range is nobody's now. */
+	if (!lent->layouts) {
+		lent->first = row->first;
+		lent->last = row->last;
+	}
+	lower(&lent->first, row->first);
+	raise(&lent->last, row->last);
+	__sync_fetch_and_add(&lent->layouts, 1);
+}
+
+static __always_inline struct row *enter_hold_row(const struct row_key *key, u64 first, u64 last)
+{
+	struct claim claim = { .inode = key->inode, .first = first, .last = last, .verdict = HELD };
+	struct row *row;
+
+	if (bpf_map_update_elem(&rows, key, &empty_row, BPF_NOEXIST))
+		return 0;
+	row = bpf_map_lookup_elem(&rows, key);
+	if (row)
+		fill_row(row, &claim);
+	return row;
+}
+
+/*
+ * lend(inode, level, first, last, token): from its return on the file is held. -EBUSY: another hold excludes it,
+ * -ENOSPC: no room.
+ */
+SEC("raw_tp")
+int lend(u64 *ctx)
+{
+	struct row_key key = {
+		.inode = ctx[0],
+		.caller = ctx[4],
+		.tgid = bpf_get_current_pid_tgid() >> 32,
+		.level = ctx[1],
+	};
+	struct lent *found = enter_lent(key.inode);
+	u64 token = key.caller;
+	struct row *row;
+
+	if (!found)
+		return -ENOSPC;
+	if (found->swapfiles || ((key.level & LEVEL_MASK) == LEVEL_SWAPFILE && found->layouts))
+		return -EBUSY;
+	row = enter_hold_row(&key, ctx[2], ctx[3]);
+	if (!row)
+		return -ENOSPC;
+	if (bpf_map_update_elem(&tokens, &token, &key, BPF_NOEXIST)) {
+		bpf_map_delete_elem(&rows, &key);
+		return -ENOSPC;
+	}
+	__sync_fetch_and_add(&state.tokens, 1);
+	arm_lent(found, &key, row);
+	tell_in_name_of(row, key.inode, key.tgid, EVENT_HELD);
+	return 0;
+}
+
+/* take_back(inode, token, tgid, level, kind): a hold ends, with an event of this kind */
+SEC("raw_tp")
+int take_back(u64 *ctx)
+{
+	struct row_key key = {
+		.inode = ctx[0],
+		.caller = ctx[1],
+		.tgid = ctx[2],
+		.level = ctx[3],
+	};
+	u64 token = key.caller;
+
+	if (!bpf_map_delete_elem(&tokens, &token))
+		__sync_fetch_and_add(&state.tokens, -1);
+	return end_hold(&key, ctx[4]) ? 0 : -ENOENT;
+}
+
+/* tidy(ino, dev): a file of which no hold is left is no longer looked up */
+SEC("raw_tp")
+int tidy(u64 *ctx)
+{
+	struct file_identity file = { .ino = ctx[0], .dev = ctx[1] };
+	struct lent *found = bpf_map_lookup_elem(&lent, &file);
+
+	if (!found || found->swapfiles || found->layouts || bpf_map_delete_elem(&lent, &file))
+		return 0;
+	__sync_fetch_and_add(&lent_filter[lent_slot(file.ino)], -1);
+	__sync_fetch_and_add(&state.lent_files, -1);
+	return 1;
+}
+
+/* count_direct(inode): direct reads and writes that are under way */
+SEC("raw_tp")
+int count_direct(u64 *ctx)
+{
+	return FIELD32(ctx[0], struct inode, i_dio_count.counter);
+}

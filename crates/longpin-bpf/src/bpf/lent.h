@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Files that are held because somebody asked for it: the range is the truth, no page is looked at. */
+#ifndef LONGPIN_LENT_H
+#define LONGPIN_LENT_H
+
+#include "folio.h"
+
+#define MAX_DESCRIPTORS (1 << 20)
+
+static __always_inline u32 lent_slot(u64 ino)
+{
+	return (u32)(ino ^ ino >> 12) & (LENT_SLOTS - 1);
+}
+
+/* The identity under which a file is lent: on some file systems an ioctl changes the generation. */
+static __always_inline struct file_identity lent_key(u64 inode)
+{
+	struct file_identity file = identify(inode);
+
+	file.generation = 0;
+	return file;
+}
+
+static __always_inline struct lent *find_lent(u64 inode)
+{
+	struct file_identity file;
+
+	if (!lent_filter[lent_slot(FIELD64(inode, struct inode, i_ino))])
+		return 0;
+	file = lent_key(inode);
+	return bpf_map_lookup_elem(&lent, &file);
+}
+
+/* Does an explicit hold cover pages of this range? One of level swapfile covers the whole file. */
+static __always_inline bool covers(const struct lent *lent, u64 first, u64 last)
+{
+	return lent->swapfiles || (lent->layouts && lent->first <= last && first <= lent->last);
+}
+
+struct possession {
+	u64 files; /* address of the first struct file pointer */
+	u64 token;
+	u32 found;
+};
+
+static long look_at_descriptor(u32 i, struct possession *p)
+{
+	u64 file = load64(p->files + (u64)i * 8);
+
+	p->found = file && FIELD64(file, struct file, f_inode) == p->token;
+	return p->found;
+}
+
+/* Has this process a descriptor of the token? Then it is the holder, or was started by it. */
+static __noinline bool has_token(u64 token)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct possession p = { .token = token };
+	u64 files, table;
+	u32 count;
+
+	files = FIELD64((u64)task, struct task_struct, files);
+	if (!token || !files)
+		return false;
+	table = FIELD64(files, struct files_struct, fdt);
+	p.files = FIELD64(table, struct fdtable, fd);
+	count = FIELD32(table, struct fdtable, max_fds);
+	bpf_loop(count < MAX_DESCRIPTORS ? count : MAX_DESCRIPTORS, look_at_descriptor, &p, 0);
+	return p.found;
+}
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Level swapfile: is the whole file held, contents and name included? */
+#ifndef LONGPIN_STRICT_H
+#define LONGPIN_STRICT_H
+
+#include "refuse.h"
+
+/*
+ * Is it out of the question that this file is held at level swapfile? Two loads for most files: each write
+ * and each name that goes away asks.
+ */
+static __always_inline bool is_surely_free(u64 inode)
+{
+	if (lent_filter[lent_slot(FIELD64(inode, struct inode, i_ino))])
+		return false;
+	if (!(state.strict & STRICT_PINS))
+		return true;
+	if (filter[filter_slot(inode)])
+		return false;
+	return !(state.strict & STRICT_ALL) || hints_complete_lately();
+}
+
+/* A file whose pin asks for the level; where pins may be unknown, each file's may. */
+static __noinline bool is_strict_suspect(u64 inode)
+{
+	struct suspect *known = find_suspect(inode);
+
+	if (known && known->flags & FILE_HELD)
+		return known->flags & FILE_STRICT;
+	return state.strict & STRICT_ALL && !hints_complete_lately();
+}
+
+/* Is the file held at level swapfile? By an explicit hold, or by a pin as long as a page is pinned. */
+static __noinline bool is_strictly_held(struct act *act)
+{
+	struct lent *lent = find_lent(act->inode);
+
+	if (lent && lent->swapfiles) {
+		act->row = lent->row;
+		act->page = 0;
+		return true;
+	}
+	if (!(state.strict & STRICT_PINS) || !is_strict_suspect(act->inode))
+		return false;
+	act->page = first_pinned(act->inode, 0, ~0ULL);
+	return act->page != NO_PAGE;
+}
+
+/* True: the operation is refused. */
+static __noinline bool is_strictly_refused(struct act *act)
+{
+	if (!act->inode || is_surely_free(act->inode) || !is_armed() || !is_regular(act->inode))
+		return false;
+	return is_strictly_held(act) && decide(act);
+}
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Level swapfile: what an active swap file answers, operation by operation. These programs are attached only
+ * while somebody asks for the level; every write pays for them.
+ */
+#include "notes.h"
+#include "strict.h"
+
+/* An operation that reads: a clone's source only asks for read permission. */
+static __always_inline bool is_copied_from(u64 *ctx, long call)
+{
+	if (is_plain_io(call) || call == CALL_FALLOCATE || call == CALL_MADVISE)
+		return false;
+	return is_in_operation(ctx, call);
+}
+
+static __noinline int judge_strict_access(u64 *ctx, u64 inode)
+{
+	long call = system_call();
+	struct act act = {
+		.inode = inode,
+		.operation = is_plain_io(call) ? OP_WRITE : OP_UNKNOWN,
+		.detail = call,
+		WHOLE_FILE,
+	};
+
+	if (!(ctx[1] & MAY_WRITE) && !is_copied_from(ctx, call))
+		return 0;
+	return is_strictly_refused(&act) ? -ETXTBSY : 0;
+}
+
+/* int file_permission(struct file *file, int mask): C02, C03, C04, C06. Reads go on. */
+SEC("?lsm/file_permission")
+int strict_permission(u64 *ctx)
+{
+	u64 inode = inode_of_file(number(ctx, 0));
+
+	if (!inode || is_surely_free(inode))
+		return 0;
+	return judge_strict_access(ctx, inode);
+}
+
+/* The holder of an explicit hold may map its file shared and writable: to register it, it must. */
+static __always_inline bool is_holder(u64 inode)
+{
+	struct lent *lent = find_lent(inode);
+
+	return lent && lent->swapfiles && has_token(lent->token);
+}
+
+static __noinline int judge_mapping(u64 file, u32 operation)
+{
+	struct act act = { .operation = operation, WHOLE_FILE };
+
+	if (!file)
+		return 0;
+	act.inode = inode_of_file(file);
+	if (!act.inode || is_surely_free(act.inode) || is_holder(act.inode))
+		return 0;
+	return is_strictly_refused(&act) ? -ETXTBSY : 0;
+}
+
+/* int mmap_file(struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags): C06 */
+SEC("?lsm/mmap_file")
+int strict_mmap(u64 *ctx)
+{
+	if (!(ctx[2] & PROT_WRITE) || !(ctx[3] & MAP_SHARED))
+		return 0;
+	return judge_mapping(number(ctx, 0), OP_MMAP);
+}
+
+/*
+ * int file_mprotect(struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot): C06. Of a swap file
+ * the kernel allows it, and the store gets SIGBUS.
+ */
+SEC("?lsm/file_mprotect")
+int strict_mprotect(u64 *ctx)
+{
+	u64 vma = number(ctx, 0);
+
+	if (!(ctx[2] & PROT_WRITE) || !(FIELD64(vma, struct vm_area_struct, vm_flags) & VM_SHARED))
+		return 0;
+	return judge_mapping(FIELD64(vma, struct vm_area_struct, vm_file), OP_MPROTECT);
+}
+
+/* The file that a name leads to, if any. */
+static __noinline bool is_name_refused(u64 dentry, u32 operation)
+{
+	struct act act = { .operation = operation, WHOLE_FILE };
+
+	act.inode = FIELD64(dentry, struct dentry, d_inode);
+	return is_strictly_refused(&act);
+}
+
+/* int inode_unlink(struct inode *dir, struct dentry *dentry): C07 */
+SEC("?lsm/inode_unlink")
+int strict_unlink(u64 *ctx)
+{
+	return is_name_refused(number(ctx, 1), OP_UNLINK) ? -EPERM : 0;
+}
+
+/* int inode_rename(old_dir, struct dentry *old, new_dir, struct dentry *new): C07 */
+SEC("?lsm/inode_rename")
+int strict_rename(u64 *ctx)
+{
+	if (is_name_refused(number(ctx, 1), OP_RENAME))
+		return -EPERM;
+	return is_name_refused(number(ctx, 3), OP_RENAME) ? -EPERM : 0;
+}
+
+/* int bprm_check_security(struct linux_binprm *bprm): C16 */
+SEC("?lsm/bprm_check_security")
+int strict_exec(u64 *ctx)
+{
+	struct act act = { .operation = OP_EXEC, WHOLE_FILE };
+	u64 file = FIELD64(number(ctx, 0), struct linux_binprm, file);
+
+	act.inode = file ? inode_of_file(file) : 0;
+	return is_strictly_refused(&act) ? -ETXTBSY : 0;
+}

@@ -1,0 +1,186 @@
+//! Explicit holds on a pinned guard: entered, taken back, looked up; and the programs that only level
+//! swapfile needs, attached and detached.
+#![allow(
+    unsafe_code,
+    reason = "BPF_RAW_TRACEPOINT_OPEN of a pinned program and BPF_OBJ_PIN have no safe wrappers"
+)]
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use libbpf_rs::libbpf_sys;
+
+use crate::BpfError;
+use crate::load::STRICT;
+use crate::pinned::{EVENT_RELEASED, Pinned, open_program, read_table, run};
+use crate::shared::{self, FileId, Level, Row};
+
+/// What keeps a hold from being entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lent {
+    /// Nothing: it stands.
+    Done,
+    /// Another hold excludes it.
+    Busy,
+    /// The tables are full.
+    NoRoom,
+}
+
+/// An explicit hold to be entered.
+#[derive(Debug, Clone, Copy)]
+pub struct Loan {
+    /// The file.
+    pub file: FileId,
+    /// Its level.
+    pub level: Level,
+    /// Page indexes, both inclusive.
+    pub range: (u64, u64),
+    /// Address of the inode whose descriptors the holder has.
+    pub token: u64,
+    /// It does not end with the token.
+    pub persists: bool,
+}
+
+/// `LEVEL_PERSISTS` in bpf/shared.h.
+const PERSISTS: u64 = 0x100;
+/// `-EBUSY`, as a program returns it.
+const BUSY: u32 = 16_u32.wrapping_neg();
+
+impl Pinned {
+    /// Enter an explicit hold: from then on the file is held.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Run`].
+    pub fn lend(&self, loan: &Loan) -> Result<Lent, BpfError> {
+        let (first, last) = loan.range;
+        let arguments = [
+            loan.file.inode,
+            loan.level as u64 | if loan.persists { PERSISTS } else { 0 },
+            first,
+            last,
+            loan.token,
+        ];
+        Ok(match run(&self.lend, "lend", &arguments)? {
+            0 => Lent::Done,
+            BUSY => Lent::Busy,
+            _ => Lent::NoRoom,
+        })
+    }
+
+    /// End an explicit hold; false: it had ended.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Run`].
+    pub fn take_back(&self, row: &Row) -> Result<bool, BpfError> {
+        let token = shared::u64_at(&row.key, 8);
+        let level = shared::u32_at(&row.key, 20);
+        let arguments = [
+            row.file.inode,
+            token,
+            row.tgid.into(),
+            level.into(),
+            EVENT_RELEASED,
+        ];
+        Ok(run(&self.take_back, "take_back", &arguments)? == 0)
+    }
+
+    /// Files without a hold are no longer looked up; how many files are left.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Run`] or [`BpfError::Table`].
+    pub fn tidy(&self) -> Result<usize, BpfError> {
+        let identity = |key: &[u8], _: &[u8]| (key.len() == 16).then(|| shared::identity(0, key));
+        let files = read_table(&self.lent, "lent", identity)?;
+        let mut left = files.len();
+        for file in files {
+            let gone = run(&self.tidy, "tidy", &[file.ino, file.dev.into()])?;
+            left -= usize::from(gone == 1);
+        }
+        Ok(left)
+    }
+
+    /// Direct reads and writes of a file that are under way.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Run`].
+    pub fn count_direct(&self, file: &FileId) -> Result<u32, BpfError> {
+        run(&self.count_direct, "count_direct", &[file.inode])
+    }
+}
+
+/// Are the programs of level swapfile attached in the guard pinned at `dir`?
+#[must_use]
+pub fn is_strict(dir: &Path) -> bool {
+    dir.join(format!("link_{}", STRICT[0])).exists()
+}
+
+/// Attach the programs of level swapfile, as far as this kernel has them.
+///
+/// # Errors
+///
+/// [`BpfError::Attach`] or [`BpfError::Pin`]; those attached by then stay so, and do no harm.
+pub fn attach_strict(dir: &Path) -> Result<(), BpfError> {
+    // The first one last: it says that all are there.
+    for name in STRICT.iter().rev() {
+        let path = dir.join(format!("link_{name}"));
+        if path.exists() || !dir.join(format!("prog_{name}")).exists() {
+            continue;
+        }
+        let program = open_program(dir, &format!("prog_{name}"))?;
+        let link = attach(&program).map_err(|source| BpfError::Attach {
+            program: (*name).to_owned(),
+            source: source.into(),
+        })?;
+        pin(&link, &path)?;
+    }
+    Ok(())
+}
+
+/// Detach them.
+///
+/// # Errors
+///
+/// [`BpfError::ListPins`].
+pub fn detach_strict(dir: &Path) -> Result<(), BpfError> {
+    for name in STRICT {
+        let path = dir.join(format!("link_{name}"));
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(BpfError::ListPins { path, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The target is part of an LSM program: it needs no name.
+fn attach(program: &OwnedFd) -> std::io::Result<OwnedFd> {
+    // SAFETY: a null name is allowed for programs that know their target; the descriptor is open.
+    let fd: RawFd =
+        unsafe { libbpf_sys::bpf_raw_tracepoint_open(std::ptr::null(), program.as_raw_fd()) };
+    if fd < 0 {
+        return Err(std::io::Error::from_raw_os_error(-fd));
+    }
+    // SAFETY: a fresh descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn pin(link: &OwnedFd, path: &Path) -> Result<(), BpfError> {
+    let failed = |source: std::io::Error| BpfError::Pin {
+        path: path.to_owned(),
+        source: source.into(),
+    };
+    let name = CString::new(path.as_os_str().as_bytes()).map_err(|err| failed(err.into()))?;
+    // SAFETY: the name is terminated and outlives the call.
+    match unsafe { libbpf_sys::bpf_obj_pin(link.as_raw_fd(), name.as_ptr()) } {
+        0 => Ok(()),
+        err => Err(failed(std::io::Error::from_raw_os_error(-err))),
+    }
+}

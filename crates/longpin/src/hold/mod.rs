@@ -1,0 +1,459 @@
+//! Holds that somebody asks for: the guarantee of an active swap file, for a file that is lent.
+//!
+//! [`Hold::on`] begins a request. The order is that of [`Request::acquire`]: the hold is armed first, in the
+//! kernel; then what had begun before is waited for, what is only in memory is written, and the file is
+//! judged. A refusal takes back what was armed.
+//!
+//! The hold ends with the last descriptor of its token, [`Hold::as_fd`], whoever is killed. Processes that have one
+//! are the holder: they may map the file shared and writable.
+//!
+//! | | another layout hold | another swapfile hold |
+//! |---|---|---|
+//! | level layout | shares | is refused, or waits |
+//! | level swapfile | is refused, or waits | is refused, or waits |
+
+mod refusal;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use longpin_bpf::STRICT_HOLDS;
+use longpin_bpf::lend::{Lent, Loan};
+use longpin_bpf::load::STRICT;
+use longpin_bpf::shared::FileId;
+use longpin_linux::file::Found;
+use longpin_linux::{flight, mappings, probe};
+use rustix::fs::{MemfdFlags, OFlags, ftruncate, memfd_create};
+use rustix::io::Errno;
+
+pub use longpin_bpf::shared::Level;
+pub use refusal::Refusal;
+
+use crate::Enforcement;
+use crate::activation::{self, Facts, Policy, Report, Verdict, Wanted};
+use crate::extents::{BlockMap, settle};
+use crate::filesystem::Family;
+use crate::guard::{self, GuardError, Host, Running};
+
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+/// How long operations that began before the hold are waited for.
+const LANDING: Duration = Duration::from_secs(10);
+/// Between two tries while another hold excludes this one.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long to wait for another hold to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// So long.
+    For(Duration),
+    /// As long as it takes.
+    Forever,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is held until it is acquired"]
+pub struct Request {
+    path: PathBuf,
+    range: Option<Wanted>,
+    level: Level,
+    persist: bool,
+    wait: Wait,
+}
+
+/// A hold that stands until it is dropped, unless others have its token.
+#[derive(Debug)]
+#[must_use = "dropping it ends the hold"]
+pub struct Hold {
+    file: File,
+    token: File,
+    report: Report,
+    enforcement: Enforcement,
+    host: Host,
+}
+
+impl Hold {
+    /// A request for a hold on this file: the whole of it, level swapfile, without waiting.
+    pub fn on(path: &Path) -> Request {
+        Request {
+            path: path.to_owned(),
+            range: None,
+            level: Level::Swapfile,
+            persist: false,
+            wait: Wait::No,
+        }
+    }
+
+    /// How much of the level the running kernel enforces.
+    pub const fn enforcement(&self) -> &Enforcement {
+        &self.enforcement
+    }
+
+    /// The check that the file passed.
+    #[must_use]
+    pub const fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The file, open for reading and writing.
+    #[must_use]
+    pub const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The token: an empty file in memory that may be written, and inherited.
+    #[must_use]
+    pub const fn token(&self) -> &File {
+        &self.token
+    }
+
+    /// Whether the blocks of the file were judged: then they have extents.
+    #[must_use]
+    pub const fn has_blocks(&self) -> bool {
+        matches!(self.report.policy, Policy::Blocks | Policy::Dax)
+    }
+
+    /// End it, and what only it needed in the kernel. It stands while others have the token.
+    ///
+    /// # Errors
+    ///
+    /// [`GuardError`].
+    pub fn release(self) -> Result<(), GuardError> {
+        let host = self.host.clone();
+        drop(self);
+        tidy(&host)
+    }
+}
+
+impl AsFd for Hold {
+    /// The token.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.token.as_fd()
+    }
+}
+
+/// Remove from the kernel what explicit holds needed and need no longer.
+fn tidy(host: &Host) -> Result<(), GuardError> {
+    match Running::open(host) {
+        Ok(running) => guard::settle_holds(host, &running),
+        Err(GuardError::NotRunning) => Ok(()),
+        Err(err) => Err(err),
+    }
+}
+
+/// A request whose file was opened and found possible.
+struct Candidate {
+    request: Request,
+    file: File,
+    token: File,
+    policy: Policy,
+}
+
+impl Request {
+    /// Only these bytes: level layout holds them, level swapfile checks them and holds the whole file.
+    pub const fn range(mut self, range: Option<Wanted>) -> Self {
+        self.range = range;
+        self
+    }
+
+    /// What is refused.
+    pub const fn level(mut self, level: Level) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// The hold does not end with its token, but when it is released.
+    pub const fn persist(mut self, persist: bool) -> Self {
+        self.persist = persist;
+        self
+    }
+
+    /// How long to wait for another hold to end.
+    pub const fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Arm the hold, wait for what began before, write back, judge.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]: file and system are as they were.
+    pub fn acquire(self, host: &Host) -> Result<Hold, Refusal> {
+        let candidate = self.open()?;
+        let enforcement = match candidate.arm(host) {
+            Ok(enforcement) => enforcement,
+            Err(refusal) => {
+                // The refusal is what counts.
+                drop(candidate);
+                let _ = tidy(host);
+                return Err(refusal);
+            }
+        };
+        match candidate.judge(host) {
+            Ok(report) => Ok(Hold {
+                file: candidate.file,
+                token: candidate.token,
+                report,
+                enforcement,
+                host: host.clone(),
+            }),
+            Err(refusal) => {
+                candidate.give_up(host);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn open(self) -> Result<Candidate, Refusal> {
+        let may = probe::may_make_immutable().map_err(ask("what this process may do"))?;
+        if !may {
+            return Err(Refusal::NoPrivilege);
+        }
+        let opened = |source| Refusal::Open {
+            path: self.path.clone(),
+            source,
+        };
+        let found = Found::at(&self.path).map_err(opened)?;
+        let report = activation::check_found(&found, &self.path, Policy::Pages, self.range);
+        let report = report.map_err(opened)?;
+        if report.verdict() != Verdict::Yes {
+            return Err(Refusal::Unfit(Box::new(report)));
+        }
+        let file = found.open(OFlags::RDWR).map_err(opened)?;
+        let policy = self.policy(&file)?;
+        // What CMD inherits: no MFD_CLOEXEC.
+        let token = memfd_create("longpin-hold", MemfdFlags::ALLOW_SEALING)
+            .map_err(|err| ask("for a token")(err.into()))?;
+        Ok(Candidate {
+            request: self,
+            file,
+            token: token.into(),
+            policy,
+        })
+    }
+
+    fn policy(&self, file: &File) -> Result<Policy, Refusal> {
+        let facts = Facts::read(file).map_err(ask("what the file is"))?;
+        if facts.active_swap {
+            return Err(Refusal::Busy {
+                path: self.path.clone(),
+            });
+        }
+        let strict = self.level == Level::Swapfile;
+        if strict && matches!(facts.fs.family, Family::Btrfs | Family::F2fs) {
+            return Err(Refusal::FileSystem {
+                path: self.path.clone(),
+                fs: facts.fs.to_string(),
+            });
+        }
+        Ok(match facts.fs.family {
+            _ if facts.status.attributes.dax => Policy::Dax,
+            Family::Memory => Policy::Pages,
+            _ if strict => Policy::Blocks,
+            _ => Policy::Pages,
+        })
+    }
+}
+
+impl Candidate {
+    /// From its return on, operations that begin are refused.
+    fn arm(&self, host: &Host) -> Result<Enforcement, Refusal> {
+        let deadline = match self.request.wait {
+            Wait::No => Some(Instant::now()),
+            Wait::For(time) => Instant::now().checked_add(time),
+            Wait::Forever => None,
+        };
+        loop {
+            let running = Running::open_for_holds(host)?;
+            let enforcement = self.attach(&running)?;
+            match self.lend(&running)? {
+                Lent::Done => return Ok(enforcement),
+                Lent::NoRoom => return Err(Refusal::NoRoom),
+                Lent::Busy if deadline.is_some_and(|end| Instant::now() >= end) => {
+                    return Err(Refusal::Busy {
+                        path: self.request.path.clone(),
+                    });
+                }
+                Lent::Busy => {
+                    drop(running);
+                    std::thread::sleep(PATIENCE);
+                }
+            }
+        }
+    }
+
+    fn attach(&self, running: &Running) -> Result<Enforcement, Refusal> {
+        if self.request.level == Level::Swapfile {
+            let strict = &running.pinned().state().strict;
+            strict.fetch_or(STRICT_HOLDS, Ordering::AcqRel);
+            guard::settle(running.pinned(), running.dir())?;
+            let missing = STRICT
+                .iter()
+                .find(|name| !running.dir().join(format!("link_{name}")).exists());
+            if let Some(program) = missing {
+                return Err(Refusal::Kernel { program });
+            }
+        }
+        Ok(running.enforcement_of_holds()?)
+    }
+
+    fn lend(&self, running: &Running) -> Result<Lent, Refusal> {
+        let identify = |file: &File| -> Result<FileId, Refusal> {
+            let found = running.pinned().identify(file).map_err(GuardError::from)?;
+            found.ok_or_else(|| ask("which inode a file is")(io::ErrorKind::Unsupported.into()))
+        };
+        let token = identify(&self.token)?.inode;
+        let loan = Loan {
+            file: identify(&self.file)?,
+            level: self.request.level,
+            range: self.pages(),
+            token,
+            persists: self.request.persist,
+        };
+        Ok(running.pinned().lend(&loan).map_err(GuardError::from)?)
+    }
+
+    /// Page indexes, both inclusive.
+    fn pages(&self) -> (u64, u64) {
+        match self.request.range {
+            Some(range) if self.request.level == Level::Layout => {
+                let end = range.offset.saturating_add(range.len).max(1);
+                (range.offset / PAGE, (end - 1) / PAGE)
+            }
+            _ => (0, (1 << 52) - 1),
+        }
+    }
+
+    /// Nobody is in the middle of changing the file, and it is fit.
+    fn judge(&self, host: &Host) -> Result<Report, Refusal> {
+        self.wait_until_landed(host)?;
+        if self.request.level == Level::Swapfile {
+            self.prove()?;
+        }
+        settle(&self.file).map_err(ask("whether the file is written"))?;
+        self.refuse_mapped()?;
+        let before = self.digest()?;
+        let Self { request, file, .. } = self;
+        let report = activation::check_file(file, &request.path, self.policy, request.range)
+            .map_err(ask("whether the file is fit"))?;
+        if report.verdict() != Verdict::Yes {
+            return Err(Refusal::Unfit(Box::new(report)));
+        }
+        if self.digest()? != before {
+            return Err(Refusal::Moved {
+                path: request.path.clone(),
+            });
+        }
+        Ok(report)
+    }
+
+    /// C13: operations whose hooks had been asked before the hold was armed.
+    fn wait_until_landed(&self, host: &Host) -> Result<(), Refusal> {
+        let path = || self.request.path.clone();
+        let data = self.file.metadata().map_err(ask("what the file is"))?;
+        let late = flight::wait_until_landed(data.dev(), data.ino(), LANDING)
+            .map_err(ask("what other processes do"))?;
+        if let Some(by) = late {
+            return Err(Refusal::InFlight { path: path(), by });
+        }
+        // Direct I/O goes on without the task that began it.
+        let deadline = Instant::now() + LANDING;
+        loop {
+            match self.count_direct(host)? {
+                0 => return Ok(()),
+                count if Instant::now() > deadline => {
+                    return Err(Refusal::Direct {
+                        path: path(),
+                        count,
+                    });
+                }
+                _ => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+
+    fn count_direct(&self, host: &Host) -> Result<u32, Refusal> {
+        let running = Running::look(host)?;
+        let pinned = running.pinned();
+        let file = pinned.identify(&self.file).map_err(GuardError::from)?;
+        let file =
+            file.ok_or_else(|| ask("which inode a file is")(io::ErrorKind::Unsupported.into()))?;
+        Ok(pinned.count_direct(&file).map_err(GuardError::from)?)
+    }
+
+    /// Attached is not enforced: try it. The size that the file has; harmless if it goes through.
+    fn prove(&self) -> Result<(), Refusal> {
+        let size = self.file.metadata().map_err(ask("how large the file is"))?;
+        match ftruncate(&self.file, size.len()) {
+            Err(Errno::TXTBSY) => Ok(()),
+            other => Err(Refusal::Unproved {
+                path: self.request.path.clone(),
+                answer: other.map_or_else(|err| format!("{err:?}"), |()| "success".into()),
+            }),
+        }
+    }
+
+    /// Stores through mappings that are there already ask nobody.
+    fn refuse_mapped(&self) -> Result<(), Refusal> {
+        if self.request.level != Level::Swapfile {
+            return Ok(());
+        }
+        let data = self.file.metadata().map_err(ask("what the file is"))?;
+        let device = (rustix::fs::major(data.dev()), rustix::fs::minor(data.dev()));
+        let by = mappings::find_writable(device, data.ino()).map_err(ask("who maps the file"))?;
+        if by.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::Mapped {
+            path: self.request.path.clone(),
+            by,
+        })
+    }
+
+    /// Of the block map, where there is one.
+    fn digest(&self) -> Result<Option<u64>, Refusal> {
+        if self.policy == Policy::Pages {
+            return Ok(None);
+        }
+        let facts = Facts::read(&self.file).map_err(ask("what the file is"))?;
+        let map = BlockMap::open(&self.file, &facts.status)?;
+        Ok(Some(map.digest(&(0..facts.status.size))?))
+    }
+
+    /// Take back what was armed. A persisting hold does not end with its token.
+    fn give_up(self, host: &Host) {
+        // Best effort: the refusal is what counts, and what could not be taken back is listed.
+        if self.request.persist {
+            let _ = self.take_back(host);
+        }
+        drop(self);
+        let _ = tidy(host);
+    }
+
+    fn take_back(&self, host: &Host) -> Result<(), GuardError> {
+        let running = Running::open(host)?;
+        let pinned = running.pinned();
+        let Some(token) = pinned.identify(&self.token)? else {
+            return Ok(());
+        };
+        for row in pinned.rows()? {
+            if row.explicit.is_some() && row.token() == token.inode {
+                pinned.take_back(&row)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ask(what: &'static str) -> impl FnOnce(io::Error) -> Refusal {
+    move |source| Refusal::Ask { what, source }
+}

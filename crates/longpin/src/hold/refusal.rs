@@ -1,0 +1,141 @@
+//! Why a hold was refused. Whatever the reason, file and system are as they were.
+
+use std::io;
+use std::path::PathBuf;
+
+use longpin_linux::mappings::Process;
+
+use crate::activation::{CheckError, Report};
+use crate::extents::MapError;
+use crate::guard::GuardError;
+
+/// Why a hold was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A hold takes privilege.
+    #[error("no privilege: a hold takes CAP_LINUX_IMMUTABLE")]
+    NoPrivilege,
+    /// The file cannot be opened, or not for writing.
+    #[error("cannot open {}", path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Another hold excludes this one.
+    #[error("{} is held already", path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Activation refuses the file.
+    #[error("{} cannot be held", .0.path.display())]
+    Unfit(Box<Report>),
+    /// Level swapfile is not shown to be what it says on this file system.
+    #[error("{} lies on {fs}, where level swapfile is not offered yet", path.display())]
+    FileSystem {
+        /// The file.
+        path: PathBuf,
+        /// Its file system.
+        fs: String,
+    },
+    /// Somebody may write to the file without asking anybody.
+    #[error("{} is mapped shared and writable by {}", path.display(), list(by))]
+    Mapped {
+        /// The file.
+        path: PathBuf,
+        /// Who.
+        by: Vec<Process>,
+    },
+    /// An operation that began before the hold does not end.
+    #[error(
+        "process {} ({}) is in an operation that may be on {} and began before the hold",
+        by.pid,
+        by.command,
+        path.display()
+    )]
+    InFlight {
+        /// The file.
+        path: PathBuf,
+        /// Who.
+        by: Process,
+    },
+    /// Direct reads or writes do not end.
+    #[error("{count} direct reads or writes of {} that began before the hold do not end", path.display())]
+    Direct {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        count: u32,
+    },
+    /// The blocks moved while they were read.
+    #[error("the blocks of {} move", path.display())]
+    Moved {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The hold stood, and refused nothing.
+    #[error("the hold did not prove itself: a truncate of {} answered {answer}", path.display())]
+    Unproved {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        answer: String,
+    },
+    /// This kernel has not what the level takes.
+    #[error("this kernel cannot enforce level swapfile: {program} is not attached")]
+    Kernel {
+        /// The program.
+        program: &'static str,
+    },
+    /// The tables are full.
+    #[error("there is no room for another hold")]
+    NoRoom,
+    /// A question to the system was not answered.
+    #[error("cannot tell {what}")]
+    Ask {
+        /// The question.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The check could not be made.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// The block map could not be read.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// The programs in the kernel.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+}
+
+fn list(processes: &[Process]) -> String {
+    let names = processes.iter();
+    let names: Vec<_> = names
+        .map(|process| format!("{}[{}]", process.command, process.pid))
+        .collect();
+    names.join(", ")
+}
+
+impl Refusal {
+    /// What to do about it.
+    #[must_use]
+    pub fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NoPrivilege => vec!["run it as root, for example with sudo".into()],
+            Self::Unfit(report) => report.hints(),
+            Self::Busy { .. } => vec!["longpin ls".into()],
+            Self::FileSystem { path, .. } => vec![format!(
+                "longpin hold --level layout {} -- …   # pages and blocks stay, contents may change",
+                crate::activation::quote(path)
+            )],
+            Self::Guard(err) => err.hints(),
+            _ => Vec::new(),
+        }
+    }
+}
