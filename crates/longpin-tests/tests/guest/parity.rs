@@ -92,7 +92,15 @@ pub(crate) fn can_hold() -> Result<bool> {
 fn try_column(ground: &Ground, kind: Kind, rows: &mut [Row], column: usize) -> Result<()> {
     let mut trier = Trier::new(ground, kind);
     for row in rows {
-        row.trials[column] = Some(trier.try_step(&row.step));
+        let trial = trier.try_step(&row.step);
+        if let Some(words) = trier.not_offered() {
+            // Until their parity is shown.
+            let not_yet = words.contains("not offered yet");
+            ensure!(not_yet, "an ordinary file is not held: {words}");
+            println!("{}: {words}", kind.name());
+            return Ok(());
+        }
+        row.trials[column] = Some(trial);
     }
     trier.end()
 }

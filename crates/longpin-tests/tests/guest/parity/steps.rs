@@ -100,6 +100,7 @@ pub(super) struct Trier<'a> {
     ground: &'a Ground,
     kind: Kind,
     subject: Option<(Subject<'a>, Door)>,
+    not_offered: Option<String>,
 }
 
 impl<'a> Trier<'a> {
@@ -108,7 +109,13 @@ impl<'a> Trier<'a> {
             ground,
             kind,
             subject: None,
+            not_offered: None,
         }
+    }
+
+    /// What `longpin hold` said when it refused an ordinary file: then it refuses every one.
+    pub(super) fn not_offered(&self) -> Option<&str> {
+        self.not_offered.as_deref()
     }
 
     pub(super) fn try_step(&mut self, step: &Step) -> Trial {
@@ -184,23 +191,25 @@ impl<'a> Trier<'a> {
         }
         let short = step.needs_own() && matches!(step, Step::Operation(..));
         let victim = Victim::lent(self.ground, short)?;
-        self.put(victim)
-    }
-
-    /// Puts a file into the state. `None`: it cannot be held, for the reason that is printed.
-    fn put(&self, victim: Victim<'a>) -> Result<Option<Subject<'a>>> {
-        let subject = Subject::new(self.ground, victim, self.kind)?;
-        Ok(subject
-            .map_err(|Refused(words)| println!("not held: {words}"))
-            .ok())
+        Ok(match Subject::new(self.ground, victim, self.kind)? {
+            Ok(subject) => Some(subject),
+            Err(Refused(words)) => {
+                self.not_offered = Some(words);
+                None
+            }
+        })
     }
 
     fn with_older_mapping(&mut self, mapped: &Mapped) -> Result<Trial> {
         self.end()?;
         let victim = Victim::lent(self.ground, false)?;
         let mapping = mapped.map(&victim)?.context("a mapping beforehand")?;
-        let Some(subject) = self.put(victim)? else {
-            return Ok(Trial::NotHeld);
+        let subject = match Subject::new(self.ground, victim, self.kind)? {
+            Ok(subject) => subject,
+            Err(Refused(words)) => {
+                println!("{}: not held: {words}", mapped.name);
+                return Ok(Trial::NotHeld);
+            }
         };
         let answer = mapped.act(&mapping);
         drop(mapping);
