@@ -50,13 +50,12 @@ pub fn punch(file: &impl AsFd, offset: u64, len: u64) -> Outcome {
 
 /// `swapon(path, 0)` or `swapoff(path)`.
 pub fn swap(path: &CStr, on: bool) -> Outcome {
-    // SAFETY: `path` is a NUL-terminated string that lives across the call.
-    let answer = unsafe {
-        if on {
-            libc::swapon(path.as_ptr(), 0)
-        } else {
-            libc::swapoff(path.as_ptr())
-        }
+    let answer = if on {
+        // SAFETY: `path` is a NUL-terminated string that lives across the call.
+        unsafe { libc::swapon(path.as_ptr(), 0) }
+    } else {
+        // SAFETY: as above.
+        unsafe { libc::swapoff(path.as_ptr()) }
     };
     match answer {
         0 => Ok(()),
