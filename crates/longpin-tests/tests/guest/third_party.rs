@@ -25,6 +25,8 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// What is lent.
 const LENT: usize = 4 << 20;
+/// What the load may fill.
+const ROOM: u64 = 40 << 20;
 /// A file of the load beside it.
 const BESIDE: usize = 64 << 10;
 
@@ -109,7 +111,7 @@ fn lend(home: Home, kind: Kind) -> Result<Outcome> {
     let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
     let dir = ground.mounted_at()?.join("beside");
     fs::create_dir(&dir)?;
-    let mut beside = Beside::new(&dir);
+    let mut beside = Beside::new(&dir)?;
     let ((tried, refused), shut) = std::thread::scope(|scope| {
         let writer = scope.spawn(|| device.write_until(&stop, &rounds));
         let counts = try_all(home, &mut subject.victim, &mut beside);
@@ -228,12 +230,18 @@ impl Beside {
     /// A seed that no round of the third party has.
     const FIRST: u64 = 1 << 40;
 
-    fn new(dir: &Path) -> Self {
-        Self {
+    /// With little room left beside them.
+    fn new(dir: &Path) -> Result<Self> {
+        let room = rustix::fs::statvfs(dir)?;
+        let taken = (room.f_bavail * room.f_frsize).saturating_sub(ROOM);
+        let ballast = File::create(dir.join("ballast"))?;
+        let flags = rustix::fs::FallocateFlags::empty();
+        rustix::fs::fallocate(&ballast, flags, 0, taken).context("no ballast")?;
+        Ok(Self {
             dir: dir.to_owned(),
             next: Self::FIRST,
             files: Vec::new(),
-        }
+        })
     }
 
     fn path(&self, seed: u64) -> PathBuf {

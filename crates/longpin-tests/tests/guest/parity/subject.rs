@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use longpin_linux::fiemap::{Fiemap, RawExtent};
+use longpin_linux::fiemap::{ExtentFlags, Fiemap, RawExtent};
 use longpin_linux::swap::{swap_off, swap_on};
 use longpin_tests::operations::{Ground, Victim};
 use rustix::fs::Advice;
@@ -82,10 +82,12 @@ impl State {
     }
 }
 
-/// Without what is behind the end, which xfs gives and takes as it likes.
+/// Without what is behind the end, which xfs gives and takes as it likes; and without ext4's word that a file has no
+/// extents.
 fn cut(extent: &RawExtent, len: u64) -> RawExtent {
     RawExtent {
         length: extent.length.min(len.saturating_sub(extent.logical)),
+        flags: ExtentFlags(extent.flags.0 & !ExtentFlags::MERGED.0),
         ..*extent
     }
 }
