@@ -127,6 +127,7 @@ fn lend(home: Home, kind: Kind) -> Result<Outcome> {
     fs::write("/proc/sys/vm/drop_caches", "3")?;
     let has_last = fs::read(&path).is_ok_and(|found| found.get(..LENT) == Some(&last[..]));
     let (destroyed, count) = beside.destroyed();
+    drop(device);
     let damage = ground.check()?.or(shut);
     Ok(Outcome {
         rounds: rounds.into_inner(),
