@@ -258,7 +258,11 @@ impl Reader {
             level,
             explicit: true,
             start: row.first.saturating_mul(PAGE),
-            end: row.last.saturating_add(1).saturating_mul(PAGE),
+            // The whole file: as long as it is now.
+            end: match row.last.saturating_add(1).saturating_mul(PAGE) {
+                end if sight.size > 0 && level == Level::Swapfile => end.min(sight.size),
+                end => end,
+            },
             owner: Some(Owner {
                 consumer: "hold".into(),
                 ..self.owner_of(row)

@@ -157,51 +157,56 @@ static __always_inline struct command strict_command(u32 command)
 	return found;
 }
 
-static __noinline int judge_strict_ioctl(u64 *ctx, u64 inode)
+/* Acts have functions of their own: the walk over a file system needs the frames. */
+static __noinline bool is_command_refused(u64 inode, u64 command)
 {
-	struct command command = strict_command(ctx[1] & 0xffff);
-	struct act act = {
-		.operation = OP_IOCTL,
-		.detail = ctx[1],
-		.inode = inode,
-		WHOLE_FILE,
-	};
-	u64 sb;
+	struct act act = { .operation = OP_IOCTL, .detail = command, .inode = inode, WHOLE_FILE };
 
-	if (!command.answer || !inode)
-		return 0;
-	sb = FIELD64(inode, struct inode, i_sb);
-	if (command.magic && FIELD64(sb, struct super_block, s_magic) != command.magic)
+	return is_refused(&act);
+}
+
+static __noinline bool is_command_strictly_refused(u64 inode, u64 command)
+{
+	struct act act = { .operation = OP_IOCTL, .detail = command, .inode = inode, WHOLE_FILE };
+
+	return is_strictly_refused(&act);
+}
+
+static __always_inline int judge_strict_ioctl(u64 inode, u64 sb, u64 number)
+{
+	struct command command = strict_command(number & 0xffff);
+
+	if (!command.answer ||
+	    (command.magic && FIELD64(sb, struct super_block, s_magic) != command.magic))
 		return 0;
 	if (command.whole)
-		return is_file_system_strict(sb, OP_IOCTL, ctx[1]) ? command.answer : 0;
-	return is_strictly_refused(&act) ? command.answer : 0;
+		return is_file_system_refused(sb, OP_IOCTL, number, true) ? command.answer : 0;
+	return is_command_strictly_refused(inode, number) ? command.answer : 0;
 }
 
 static __always_inline int judge_ioctl(u64 *ctx)
 {
 	u32 command = ctx[1] & 0xffff, magic = knows(command);
-	struct act act = { .operation = OP_IOCTL, .detail = ctx[1], WHOLE_FILE };
+	u64 inode, sb;
 	int answer;
-	u64 sb;
 
 	if ((u32)ctx[1] == IDENTIFY)
 		return identify_for_asker(number(ctx, 0));
-	if (state.strict && is_armed()) {
-		answer = judge_strict_ioctl(ctx, inode_of_file(number(ctx, 0)));
+	if ((!magic && !state.strict) || !is_armed())
+		return 0;
+	inode = inode_of_file(number(ctx, 0));
+	sb = FIELD64(inode, struct inode, i_sb);
+	if (state.strict) {
+		answer = judge_strict_ioctl(inode, sb, ctx[1]);
 		if (answer)
 			return answer;
 	}
-	if (!magic || !is_armed())
-		return 0;
-	act.inode = inode_of_file(number(ctx, 0));
-	sb = FIELD64(act.inode, struct inode, i_sb);
-	if (FIELD64(sb, struct super_block, s_magic) != magic || !is_regular(act.inode) ||
+	if (!magic || FIELD64(sb, struct super_block, s_magic) != magic || !is_regular(inode) ||
 	    is_harmless(command, ctx[2]))
 		return 0;
 	if (concerns_file_system(command))
-		return is_file_system_refused(sb, OP_IOCTL, ctx[1]) ? -ETXTBSY : 0;
-	return is_refused(&act) ? -ETXTBSY : 0;
+		return is_file_system_refused(sb, OP_IOCTL, ctx[1], false) ? -ETXTBSY : 0;
+	return is_command_refused(inode, ctx[1]) ? -ETXTBSY : 0;
 }
 
 /* int file_ioctl(struct file *file, unsigned int cmd, unsigned long arg): C05 */

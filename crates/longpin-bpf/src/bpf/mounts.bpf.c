@@ -63,7 +63,7 @@ int sb_umount(u64 *ctx)
 
 	if (!is_armed() || !is_last_mount(mount, sb))
 		return 0;
-	return is_file_system_refused(sb, OP_UMOUNT, ctx[1]) ? -EBUSY : 0;
+	return is_file_system_refused(sb, OP_UMOUNT, ctx[1], false) ? -EBUSY : 0;
 }
 
 /*
@@ -83,5 +83,5 @@ int sb_remount(u64 *ctx)
 		return 0;
 	if (take_note(sb, &note) && !note.mode)
 		return 0;
-	return is_file_system_refused(sb, OP_REMOUNT, 0) ? -EBUSY : 0;
+	return is_file_system_refused(sb, OP_REMOUNT, 0, false) ? -EBUSY : 0;
 }

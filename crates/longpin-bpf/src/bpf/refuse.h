@@ -18,7 +18,6 @@ struct act {
 	u32 operation;
 	u32 often; /* is asked often: look for lost hints now and then only */
 	u64 page;  /* out: the first pinned page that it meets */
-	u64 row;   /* out: the explicit hold that it meets */
 };
 
 #define WHOLE_FILE .first = 0, .last = ~0ULL
@@ -64,10 +63,21 @@ static __always_inline bool is_exempt(const struct act *act)
 	return state.rules & RULES_EXEMPT && find_rule(&query);
 }
 
+/* The last row of a file: of an explicit hold, or of a pin. */
+static __noinline u64 row_of(u64 inode)
+{
+	struct lent *lent = find_lent(inode);
+	struct suspect *known;
+
+	if (lent && (lent->swapfiles || lent->layouts))
+		return lent->row;
+	known = find_suspect(inode);
+	return known ? known->row : 0;
+}
+
 /* What a held file answers: ETXTBSY for all but the exempt, unless the guard only records. */
 static __noinline bool decide(const struct act *act)
 {
-	struct suspect *known = find_suspect(act->inode);
 	struct happening what = {
 		.kind = EVENT_REFUSED,
 		.operation = act->operation,
@@ -76,7 +86,7 @@ static __noinline bool decide(const struct act *act)
 		.first = act->first,
 		.last = act->last,
 		.page = act->page,
-		.row = act->row ? act->row : known ? known->row : 0,
+		.row = row_of(act->inode),
 	};
 
 	if (is_exempt(act)) {
@@ -99,7 +109,6 @@ static __noinline bool meets_hold(struct act *act)
 
 	if (!lent || !covers(lent, act->first, act->last))
 		return false;
-	act->row = lent->row;
 	act->page = act->first > lent->first ? act->first : lent->first;
 	return true;
 }

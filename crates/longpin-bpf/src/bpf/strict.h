@@ -31,12 +31,11 @@ static __noinline bool is_strict_suspect(u64 inode)
 }
 
 /* Is the file held at level swapfile? By an explicit hold, or by a pin as long as a page is pinned. */
-static __noinline bool is_strictly_held(struct act *act)
+static __always_inline bool is_strictly_held(struct act *act)
 {
 	struct lent *lent = find_lent(act->inode);
 
 	if (lent && lent->swapfiles) {
-		act->row = lent->row;
 		act->page = 0;
 		return true;
 	}

@@ -9,14 +9,11 @@ struct search {
 	u64 sb;
 	u64 entry; /* of the list of inodes */
 	u64 head;
-	u64 found; /* a pinned file */
+	u64 found; /* a held file */
 	u64 page;
-	u64 row;      /* an explicit hold */
-	u32 strict;   /* only files held at level swapfile */
-	u32 dev;
-	u32 restarts;
-	u32 seen; /* came back to the head of the list */
-	u32 pad;
+	u32 strict; /* only files held at level swapfile */
+	u16 restarts;
+	u16 seen; /* came back to the head of the list */
 };
 
 #define MAX_RESTARTS 16
@@ -40,7 +37,7 @@ static long look_at_suspect(void *map, u64 *inode, struct suspect *known, struct
 {
 	struct file_identity now;
 
-	if (!(known->flags & FILE_HELD) || known->file.dev != search->dev)
+	if (!(known->flags & FILE_HELD) || known->file.dev != FIELD32(search->sb, struct super_block, s_dev))
 		return 0;
 	if (search->strict && !(known->flags & FILE_STRICT))
 		return 0;
@@ -51,10 +48,11 @@ static long look_at_suspect(void *map, u64 *inode, struct suspect *known, struct
 static long look_at_lent(void *map, struct file_identity *file, struct lent *lent,
 			 struct search *search)
 {
-	if (file->dev != search->dev || !(lent->swapfiles || (lent->layouts && !search->strict)))
+	if (file->dev != FIELD32(search->sb, struct super_block, s_dev))
+		return 0;
+	if (!lent->swapfiles && (search->strict || !lent->layouts))
 		return 0;
 	search->found = lent->inode;
-	search->row = lent->row;
 	return 1;
 }
 
@@ -91,10 +89,12 @@ __noinline int walk_inodes(struct search *search)
 	return search->seen || search->found;
 }
 
-/* Which file keeps the file system as it is? None, and the search not finished: counts as one. */
-static __noinline bool find_held(struct search *search)
+/*
+ * Which file keeps the file system as it is? None, and the search not finished: counts as one. With `strict`, only
+ * files held at level swapfile do. One function: the walk below it needs the frames.
+ */
+static __always_inline bool find_held(struct search *search)
 {
-	search->dev = FIELD32(search->sb, struct super_block, s_dev);
 	if (state.lent_files)
 		bpf_for_each_map_elem(&lent, look_at_lent, search, 0);
 	if (search->found)
@@ -107,33 +107,18 @@ static __noinline bool find_held(struct search *search)
 	return walk_inodes(search);
 }
 
-static __noinline bool is_search_refused(struct search *search, u32 operation, u64 detail)
+static __noinline bool is_file_system_refused(u64 sb, u32 operation, u64 detail, u32 strict)
 {
+	struct search search = { .sb = sb, .strict = strict };
 	struct act act = { .operation = operation, .detail = detail, WHOLE_FILE };
 
-	if (!find_held(search)) {
+	if (!find_held(&search)) {
 		__sync_fetch_and_add(&state.unfinished, 1);
 		return true;
 	}
-	act.inode = search->found;
-	act.page = search->page;
-	act.row = search->row;
-	return search->found && decide(&act);
-}
-
-static __noinline bool is_file_system_refused(u64 sb, u32 operation, u64 detail)
-{
-	struct search search = { .sb = sb };
-
-	return is_search_refused(&search, operation, detail);
-}
-
-/* The same for what only level swapfile refuses. */
-static __noinline bool is_file_system_strict(u64 sb, u32 operation, u64 detail)
-{
-	struct search search = { .sb = sb, .strict = 1 };
-
-	return is_search_refused(&search, operation, detail);
+	act.inode = search.found;
+	act.page = search.page;
+	return search.found && decide(&act);
 }
 
 #endif

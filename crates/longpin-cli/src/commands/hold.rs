@@ -112,7 +112,7 @@ fn run_child(command: &mut Command) -> anyhow::Result<ExitCode> {
     match command.status() {
         Ok(status) => Ok(code_of(status)),
         Err(err) => {
-            anstream::eprintln!("longpin: cannot run {}: {err}", name.display());
+            anstream::eprintln!("longpin: cannot run {}: {err}", name.to_string_lossy());
             let missing = err.kind() == ErrorKind::NotFound;
             Ok(ExitCode::from(if missing { NOT_FOUND } else { NOT_RUN }))
         }

@@ -19,6 +19,7 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
     let acted = match arguments.get(2).map(String::as_str) {
         Some("pin") => pin_and_wait(&arguments[3..]),
         Some("pin-as") => pin_as(&arguments[3..]),
+        Some("map") => crate::hold::map_and_store(&arguments[3..]),
         Some("churn") => churn(&arguments[3..]),
         Some("actor") => crate::hard::actor::act(&arguments[3..]),
         Some("register") => crate::shutdown::register_and_wait(&arguments[3..]),

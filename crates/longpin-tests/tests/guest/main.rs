@@ -15,6 +15,7 @@ mod files;
 mod guard;
 mod hard;
 mod hints;
+mod hold;
 mod oracle;
 mod parity;
 mod pin;
@@ -68,6 +69,7 @@ fn all_tests() -> Vec<(Test, bool)> {
         .chain(consumers::TESTS)
         .chain(config::TESTS)
         .chain(hard::TESTS)
+        .chain(hold::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
     // The block maps run with the slow ones until all of level swapfile does.

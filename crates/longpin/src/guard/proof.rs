@@ -58,7 +58,7 @@ fn must_refuse(act: &'static str, result: Result<(), Errno>) -> Result<(), Proof
 }
 
 /// Pin, try, release, try again. The guard refuses only this process meanwhile.
-pub(super) fn prove() -> Result<(), ProofError> {
+pub(super) fn prove(swapfile: bool) -> Result<(), ProofError> {
     let file: File = memfd_create("longpin-proof", MemfdFlags::CLOEXEC)
         .map_err(|err| ProofError::NoFile(err.into()))?
         .into();
@@ -68,9 +68,12 @@ pub(super) fn prove() -> Result<(), ProofError> {
     must_refuse("truncate", ftruncate(&file, LEN - 4096))?;
     let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     must_refuse("hole punch", fallocate(&file, punch, LEN / 2, 4096))?;
-    // Exact to the page: what lies before the pinned range is free.
     let before = fallocate(&file, punch, 0, LEN / 2);
-    if before.is_err() {
+    if swapfile {
+        // Level swapfile holds the whole file.
+        must_refuse("a hole punch before the range", before)?;
+    } else if before.is_err() {
+        // Exact to the page: what lies before the pinned range is free.
         return Err(ProofError::Refused {
             act: "a hole punch before the range",
             answer: answer(before),

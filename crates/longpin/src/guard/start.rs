@@ -192,7 +192,7 @@ fn assemble(
     rules::apply(&pinned, rules)?;
     levels::settle(&pinned, &scratch)?;
     look_over(&pinned, progress)?;
-    prove_hooks(&pinned)?;
+    prove_hooks(&pinned, options.swapfile)?;
     std::fs::rename(&scratch, host.guard_dir()).map_err(publish)?;
     pinned.state().set_mode(if options.audit {
         Mode::Audit
@@ -214,10 +214,10 @@ fn look_over(pinned: &Pinned, progress: &mut dyn FnMut(u64, u64)) -> Result<(), 
 }
 
 /// Attached is not enforced: try it, refusing this process only.
-fn prove_hooks(pinned: &Pinned) -> Result<(), GuardError> {
+fn prove_hooks(pinned: &Pinned, swapfile: bool) -> Result<(), GuardError> {
     let seen = pinned.state().left.load(Ordering::Relaxed);
     pinned.state().set_mode(Mode::Proving);
-    let proved = proof::prove();
+    let proved = proof::prove(swapfile);
     pinned.state().set_mode(Mode::Off);
     proved.map_err(GuardError::Unproved)?;
     if pinned.state().left.load(Ordering::Relaxed) == seen {

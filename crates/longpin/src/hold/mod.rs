@@ -329,7 +329,7 @@ impl Candidate {
                 let end = range.offset.saturating_add(range.len).max(1);
                 (range.offset / PAGE, (end - 1) / PAGE)
             }
-            _ => (0, (1 << 52) - 1),
+            _ => (0, (u64::MAX >> 12) - 1),
         }
     }
 
