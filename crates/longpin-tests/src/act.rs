@@ -3,10 +3,10 @@
 //! Each is one system call, and answers with the errno of that call.
 #![allow(
     unsafe_code,
-    reason = "truncate(2) by path and process_vm_readv(2), which rustix does not have"
+    reason = "truncate(2) by path, swapon(2) and process_vm_readv(2), which rustix does not have"
 )]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -46,6 +46,21 @@ pub fn open_truncate(path: &Path) -> Outcome {
 pub fn punch(file: &impl AsFd, offset: u64, len: u64) -> Outcome {
     let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     rustix::fs::fallocate(file, mode, offset, len)
+}
+
+/// `swapon(path, 0)` or `swapoff(path)`.
+pub fn swap(path: &CStr, on: bool) -> Outcome {
+    let answer = if on {
+        // SAFETY: `path` is a NUL-terminated string that lives across the call.
+        unsafe { libc::swapon(path.as_ptr(), 0) }
+    } else {
+        // SAFETY: as above.
+        unsafe { libc::swapoff(path.as_ptr()) }
+    };
+    match answer {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
 }
 
 /// Become a user for good: no groups, no capabilities; in a user namespace of its own, if asked, where it is root.
@@ -122,7 +137,9 @@ fn symbol(errno: Errno) -> Option<&'static str> {
     Some(match errno {
         Errno::ACCESS => "EACCES",
         Errno::AGAIN => "EAGAIN",
+        Errno::BADF => "EBADF",
         Errno::BUSY => "EBUSY",
+        Errno::EXIST => "EEXIST",
         Errno::FAULT => "EFAULT",
         Errno::FBIG => "EFBIG",
         Errno::INVAL => "EINVAL",
@@ -131,6 +148,7 @@ fn symbol(errno: Errno) -> Option<&'static str> {
         Errno::NODATA => "ENODATA",
         Errno::NODEV => "ENODEV",
         Errno::NOENT => "ENOENT",
+        Errno::NOEXEC => "ENOEXEC",
         Errno::NOMEM => "ENOMEM",
         Errno::NOSPC => "ENOSPC",
         Errno::NOTTY => "ENOTTY",
@@ -138,6 +156,7 @@ fn symbol(errno: Errno) -> Option<&'static str> {
         Errno::PERM => "EPERM",
         Errno::ROFS => "EROFS",
         Errno::TXTBSY => "ETXTBSY",
+        Errno::XDEV => "EXDEV",
         _ => return None,
     })
 }

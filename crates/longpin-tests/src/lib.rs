@@ -11,6 +11,7 @@ pub mod pattern;
 #[cfg(feature = "rdma")]
 pub mod rdma;
 pub mod scratch;
+pub mod stores;
 pub mod udmabuf;
 pub mod vfio;
 

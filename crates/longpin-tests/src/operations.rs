@@ -15,11 +15,13 @@ mod devices;
 mod ext4;
 mod f2fs;
 mod ground;
+mod lent;
 mod memory;
 mod mounts;
 mod names;
 mod requests;
 mod sizes;
+mod uses;
 mod victim;
 mod writes;
 mod xfs;
@@ -106,13 +108,24 @@ pub fn all() -> impl Iterator<Item = &'static Operation> {
     .flatten()
 }
 
+/// What leaves a file its pages and blocks, and is refused all the same where nobody else may use the file; and what is
+/// allowed even there.
+pub fn uses() -> impl Iterator<Item = &'static Operation> {
+    [uses::OPERATIONS, uses::ATTRIBUTES, uses::NAMES]
+        .into_iter()
+        .flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_are_unique_and_claims_exist() {
-        let mut names: Vec<_> = all().map(|operation| operation.name).collect();
+        let mut names: Vec<_> = all()
+            .chain(uses())
+            .map(|operation| operation.name)
+            .collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();

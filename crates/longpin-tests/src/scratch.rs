@@ -253,6 +253,23 @@ impl Scratch {
         self.dismantle()
     }
 
+    /// Unmounts it, has its checker look at it, and removes it: what the checker said, if it found something wrong.
+    pub fn check(mut self) -> Result<Option<String>> {
+        let command: &[&str] = match self.kind {
+            FsKind::Ext4 => &["e2fsck", "-f", "-n"],
+            FsKind::Xfs => &["xfs_repair", "-n"],
+            other => bail!("no checker for {other}"),
+        };
+        unmount(&self.dir)?;
+        self.mounted.pop();
+        wait_for_release(&self.image())?;
+        let mut checker = Command::new(command[0]);
+        let output = checker.args(&command[1..]).arg(self.image()).output()?;
+        let words = String::from_utf8_lossy(&output.stdout).into_owned();
+        self.dismantle()?;
+        Ok((!output.status.success()).then_some(words))
+    }
+
     fn dismantle(&mut self) -> Result<()> {
         while let Some(point) = self.mounted.pop() {
             unmount(&point)?;

@@ -56,7 +56,12 @@ pub(super) const OPERATIONS: &[Operation] = &[
     })
     .on(Build::Subvolume),
     Operation::new("btrfs subvolume read-only", "C05", BTRFS, |v| {
-        Ok(SUBVOLUME_FLAGS.ask(&subvolume(v)?, &mut { READ_ONLY }))
+        let subvolume = subvolume(v)?;
+        let answer = SUBVOLUME_FLAGS.ask(&subvolume, &mut { READ_ONLY });
+        SUBVOLUME_FLAGS
+            .ask(&subvolume, &mut 0)
+            .context("take it back")?;
+        Ok(answer)
     })
     .on(Build::Subvolume),
     Operation::new("btrfs subvolume delete", "C05", BTRFS, delete).on(Build::Subvolume),

@@ -9,6 +9,9 @@ use crate::PAGE;
 use crate::pattern::Pattern;
 use crate::scratch::{FsKind, Scratch};
 
+/// What f2fs gives out to files that stay in their place, without `-s` of mkfs.
+pub(super) const F2FS_SECTION: usize = 2 << 20;
+
 /// Where a victim lives: a column of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Home {
@@ -92,6 +95,18 @@ pub struct Ground {
     scratch: Option<Scratch>,
     contents: Vec<u8>,
     other: Vec<u8>,
+    lent: bool,
+}
+
+/// `mkswap`'s header (linux/swap.h, `union swap_header`): version 1, of which the first page alone is used. The kernel
+/// protects all of the file, and nothing is ever swapped to the rest.
+fn write_swap_header(contents: &mut [u8]) {
+    let mut put = |at: usize, bytes: &[u8]| contents[at..at + bytes.len()].copy_from_slice(bytes);
+    let (version, last_page, bad_pages) = (1_u32, 1_u32, 0_u32);
+    put(1024, &version.to_ne_bytes());
+    put(1028, &last_page.to_ne_bytes());
+    put(1032, &bad_pages.to_ne_bytes());
+    put(PAGE - 10, b"SWAPSPACE2");
 }
 
 /// Huge pages for the files of hugetlbfs. Memory is fragmented soon, so ask before anything else is done.
@@ -127,7 +142,33 @@ impl Ground {
             scratch,
             contents: Pattern::new(1).bytes(len),
             other: Pattern::new(2).bytes(len),
+            lent: false,
         })
+    }
+
+    /// Makes one whose files can be swapped to, and lent by their blocks: with a header, in place, on f2fs in whole
+    /// sections.
+    pub fn lent(home: Home) -> Result<Self> {
+        let len = match home {
+            Home::F2fs => F2FS_SECTION,
+            _ => Self::len_of(home),
+        };
+        Self::lent_of(home, len)
+    }
+
+    /// The same with files of this size.
+    pub fn lent_of(home: Home, len: usize) -> Result<Self> {
+        let mut ground = Self::new(home)?;
+        ground.lent = true;
+        ground.contents = Pattern::new(1).bytes(len);
+        ground.other = Pattern::new(2).bytes(len);
+        write_swap_header(&mut ground.contents);
+        Ok(ground)
+    }
+
+    /// Whether it was made by [`Self::lent`].
+    pub(super) const fn is_lent(&self) -> bool {
+        self.lent
     }
 
     const fn len_of(home: Home) -> usize {
@@ -153,8 +194,8 @@ impl Ground {
     }
 
     /// The bytes of a victim that are pinned: its second and third quarter.
-    pub(super) const fn pinned(&self) -> std::ops::Range<u64> {
-        let quarter = Self::len_of(self.home) as u64 / 4;
+    pub(super) fn pinned(&self) -> std::ops::Range<u64> {
+        let quarter = self.contents.len() as u64 / 4;
         quarter..3 * quarter
     }
 
@@ -174,6 +215,11 @@ impl Ground {
         Ok(self.scratch()?.dir())
     }
 
+    /// Where it is mounted, for those who look on.
+    pub fn mounted_at(&self) -> Result<&Path> {
+        self.dir()
+    }
+
     /// The image that is mounted there.
     pub(super) fn image(&self) -> Result<PathBuf> {
         Ok(self.scratch()?.image())
@@ -187,6 +233,11 @@ impl Ground {
     /// Mounts it again, if an operation unmounted it.
     pub fn mend(&self) -> Result<()> {
         self.scratch.as_ref().map_or(Ok(()), Scratch::mount_again)
+    }
+
+    /// Unmounts it, has its blocks checked, and removes it: what the checker said, if it found something wrong.
+    pub fn check(self) -> Result<Option<String>> {
+        self.scratch.context("no blocks")?.check()
     }
 
     /// Unmounts and removes it; says what did not go.

@@ -114,6 +114,11 @@ pub(super) const GET_FLAGS: Request<[u32; 2]> = Request::new(READ, b'f', 1);
 /// See [`GET_FLAGS`].
 pub(super) const SET_FLAGS: Request<[u32; 2]> = Request::new(WRITE, b'f', 2);
 
+/// `FS_IOC_FSGETXATTR` and `FS_IOC_FSSETXATTR`, of `struct fsxattr`: the fourth number is the project.
+pub(super) const GET_XFLAGS: Request<[u32; 7]> = Request::new(READ, b'X', 31);
+/// See [`GET_XFLAGS`].
+pub(super) const SET_XFLAGS: Request<[u32; 7]> = Request::new(WRITE, b'X', 32);
+
 /// `struct fsverity_enable_arg` without salt and signature.
 #[repr(C)]
 pub(super) struct Verity {
@@ -172,6 +177,8 @@ pub(super) struct MoveExtent {
 }
 /// `EXT4_IOC_MOVE_EXT`.
 pub(super) const MOVE_EXT: Request<MoveExtent> = Request::new(READ | WRITE, b'f', 15);
+/// `EXT4_IOC_SETVERSION`; its number says long, the kernel takes an int.
+pub(super) const EXT4_SET_VERSION: Request<u64> = Request::new(WRITE, b'f', 4);
 /// `EXT4_IOC_MIGRATE`.
 pub(super) const MIGRATE: Command = Command::new(b'f', 9);
 /// `EXT4_IOC_ALLOC_DA_BLKS`.
@@ -432,6 +439,7 @@ mod tests {
         assert_eq!(CLONE_RANGE.number, 0x4020_940d);
         assert_eq!(DEDUPE.number, 0xc018_9436);
         assert_eq!(SET_FLAGS.number, 0x4008_6602);
+        assert_eq!(SET_XFLAGS.number, 0x401c_5820);
         assert_eq!(ENABLE_VERITY.number, 0x4080_6685);
         assert_eq!(MOVE_EXT.number, 0xc028_660f);
         assert_eq!(SWAP_BOOT.0, 0x6611);

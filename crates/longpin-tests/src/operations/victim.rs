@@ -13,12 +13,13 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::{MemfdFlags, OFlags};
 use rustix::io::Errno;
 
+use super::ground::F2FS_SECTION;
 use super::requests::{COMPRESS_FILE, SET_PIN_FILE};
 use super::{Ground, Home, blocks, btrfs};
 use crate::PAGE;
 use crate::mapping::Mapping;
 
-static NEXT: AtomicU32 = AtomicU32::new(0);
+pub(super) static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// What kind of file a victim is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub struct Victim<'a> {
     /// The file under its name, or under `/proc/self/fd`.
     pub(super) path: PathBuf,
     /// `None` while only the pin may hold the file.
-    file: Option<File>,
+    pub(super) file: Option<File>,
     /// The bytes that are to be pinned.
     pub pinned: Range<u64>,
     /// The process that holds the mount namespace of a victim elsewhere.
@@ -99,7 +100,7 @@ impl<'a> Victim<'a> {
         })
     }
 
-    fn prepare(&mut self, build: Build) -> Result<()> {
+    pub(super) fn prepare(&mut self, build: Build) -> Result<()> {
         let mut contents = self.ground.contents();
         let file = self.file()?;
         let zeroes;
@@ -112,8 +113,8 @@ impl<'a> Victim<'a> {
             }
             Build::PlacePinned => {
                 SET_PIN_FILE.ask(file, &mut 1)?;
-                // f2fs gives out whole sections to such files.
-                rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, 2 << 20)?;
+                let section = F2FS_SECTION as u64;
+                rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, section)?;
             }
             Build::Short => contents = &contents[..8 * PAGE],
             Build::Plain | Build::Shared | Build::Subvolume | Build::Elsewhere => {}
@@ -204,6 +205,10 @@ impl<'a> Victim<'a> {
         }
         let path = self.path.with_extension("donor");
         let file = create(&path)?;
+        if self.ground.is_lent() && self.ground.home() == Home::Btrfs {
+            // Files with checksums and files without share nothing.
+            blocks::add_flags(&file, blocks::NOCOW)?;
+        }
         let donor = Donor {
             file,
             path,
@@ -293,7 +298,7 @@ impl Drop for Donor {
     }
 }
 
-fn create(path: &Path) -> Result<File> {
+pub(super) fn create(path: &Path) -> Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)

@@ -17,6 +17,7 @@ mod hard;
 mod hints;
 mod hold;
 mod oracle;
+mod parity;
 mod pin;
 mod plan;
 mod prepare;
@@ -24,6 +25,7 @@ mod rules;
 mod shutdown;
 mod swap_oracle;
 mod swapon;
+mod third_party;
 mod walk;
 mod watch;
 
@@ -123,6 +125,8 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .iter()
         .chain(shutdown::TESTS)
         .chain(swap_oracle::TESTS)
-        .chain(prepare::LONG_TESTS);
+        .chain(prepare::LONG_TESTS)
+        .chain(parity::TESTS)
+        .chain(third_party::TESTS);
     quick.chain(long.map(|&test| (test, true))).collect()
 }

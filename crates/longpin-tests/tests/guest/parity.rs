@@ -1,0 +1,144 @@
+//! Parity with the swap file: every operation, tried on an ordinary file, on an active swap file and on a file that is held
+//! at level swapfile, answers the same on the last two, and changes as little.
+//!
+//! It prints a line for each operation: the file system, the operation, and the answers on the ordinary file, the swap file
+//! and the held file; docs/parity.md is made of these. `LONGPIN_PARITY_OPERATION` takes a part of a name, and tries only
+//! what has it.
+
+mod gaps;
+mod mappings;
+mod steps;
+mod subject;
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use longpin_tests::operations::{Ground, Home};
+
+use self::gaps::complaint;
+use self::steps::{Door, Step, Trial, Trier};
+pub(crate) use self::subject::{Kind, Subject};
+use crate::{Test, guard};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("parity_ext4", || parity(Home::Ext4)),
+    ("parity_xfs", || parity(Home::Xfs)),
+    ("parity_btrfs", || parity(Home::Btrfs)),
+    ("parity_f2fs", || parity(Home::F2fs)),
+];
+
+/// What an operation did to each of the three.
+struct Row {
+    step: Step,
+    trials: [Option<Trial>; 3],
+}
+
+impl Row {
+    fn same_answers(&self, other: &Self) -> bool {
+        self.step.name() == other.step.name() && self.trials == other.trials
+    }
+
+    /// The name, with the descriptor where that makes a difference.
+    fn name(&self, rows: &[Self]) -> String {
+        let name = self.step.name();
+        let twin = |row: &&Self| row.step.name() == name && !row.same_answers(self);
+        match (self.step, rows.iter().find(twin)) {
+            (Step::Operation(_, Door::Old), Some(_)) => format!("{name}, old descriptor"),
+            (Step::Operation(_, Door::New), Some(_)) => format!("{name}, new descriptor"),
+            _ => name.to_owned(),
+        }
+    }
+}
+
+fn parity(home: Home) -> Result<()> {
+    guard::off()?;
+    let ground = Ground::lent(home)?;
+    let steps = steps::all(home);
+    let blank = |step: &Step| Row {
+        step: *step,
+        trials: [None, None, None],
+    };
+    let mut rows: Vec<_> = steps.iter().map(blank).collect();
+    let mut complaints = Vec::new();
+    for (column, kind) in Kind::ALL.into_iter().enumerate() {
+        if kind == Kind::Held && !can_hold()? {
+            println!("{home}: this longpin has no holds: they are not tried");
+            continue;
+        }
+        let begin = Instant::now();
+        if let Err(err) = try_column(&ground, kind, &mut rows, column) {
+            complaints.push(format!("{}: {err:#}", kind.name()));
+        }
+        println!("{home}: {}: {:.1?}", kind.name(), begin.elapsed());
+    }
+    print_rows(home, &rows);
+    complaints.extend(rows.iter().flat_map(|row| judge(home, row)));
+    if let Err(err) = ground.close() {
+        complaints.push(format!("{err:#}"));
+    }
+    ensure!(
+        complaints.is_empty(),
+        "{home}: {} complaints:\n{}",
+        complaints.len(),
+        complaints.join("\n")
+    );
+    Ok(())
+}
+
+pub(crate) fn can_hold() -> Result<bool> {
+    Ok(guard::longpin(&["hold", "--help"])?.status.success())
+}
+
+fn try_column(ground: &Ground, kind: Kind, rows: &mut [Row], column: usize) -> Result<()> {
+    let mut trier = Trier::new(ground, kind);
+    for row in rows {
+        let trial = trier.try_step(&row.step);
+        if let Some(words) = trier.not_offered() {
+            // Until their parity is shown.
+            let not_yet = words.contains("not offered yet");
+            ensure!(not_yet, "an ordinary file is not held: {words}");
+            println!("{}: {words}", kind.name());
+            return Ok(());
+        }
+        row.trials[column] = Some(trial);
+    }
+    trier.end()
+}
+
+/// Trials that failed, and a held file that is not like a swap file.
+fn judge(home: Home, row: &Row) -> Vec<String> {
+    let name = row.step.name();
+    let failures = row.trials.iter().zip(Kind::ALL);
+    let failures = failures.filter_map(|(trial, kind)| match trial {
+        Some(Trial::Failed(words)) => Some(format!("{name}: {}: {words}", kind.name())),
+        _ => None,
+    });
+    let mut complaints: Vec<_> = failures.collect();
+    if let [_, Some(swap), Some(held)] = &row.trials {
+        complaints.extend(complaint(home, name, swap, held));
+    }
+    complaints
+}
+
+fn print_rows(home: Home, rows: &[Row]) {
+    for (index, row) in rows.iter().enumerate() {
+        if rows[..index].iter().any(|other| other.same_answers(row)) {
+            continue;
+        }
+        let cells = row.trials.each_ref().map(column).join("\t");
+        println!("parity\t{home}\t{}\t{cells}", row.name(rows));
+    }
+}
+
+fn column(trial: &Option<Trial>) -> String {
+    trial.as_ref().map_or_else(|| "-".to_owned(), cell)
+}
+
+fn cell(trial: &Trial) -> String {
+    match trial {
+        Trial::NotHeld => "not held".to_owned(),
+        Trial::Failed(_) => "?".to_owned(),
+        Trial::Answered(answer, None) => answer.to_string(),
+        Trial::Answered(answer, Some(change)) => format!("{answer}, {change}"),
+    }
+}
