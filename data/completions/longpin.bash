@@ -40,6 +40,9 @@ _longpin() {
             longpin,help)
                 cmd="longpin__subcmd__help"
                 ;;
+            longpin,hold)
+                cmd="longpin__subcmd__hold"
+                ;;
             longpin,ls)
                 cmd="longpin__subcmd__ls"
                 ;;
@@ -127,6 +130,9 @@ _longpin() {
             longpin__subcmd__help,help)
                 cmd="longpin__subcmd__help__subcmd__help"
                 ;;
+            longpin__subcmd__help,hold)
+                cmd="longpin__subcmd__help__subcmd__hold"
+                ;;
             longpin__subcmd__help,ls)
                 cmd="longpin__subcmd__help__subcmd__ls"
                 ;;
@@ -173,7 +179,7 @@ _longpin() {
 
     case "${cmd}" in
         longpin)
-            opts="-v -h -V --verbose --help --version demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help"
+            opts="-v -h -V --verbose --help --version demo guard ls why watch deny allow release doctor check prepare swapon swapoff hold extents help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -433,12 +439,20 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__guard__subcmd__start)
-            opts="-a -p -m -v -h --audit --partial --max-files --verbose --help"
+            opts="-a -p -l -m -v -h --audit --partial --level --max-files --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --level)
+                    COMPREPLY=($(compgen -W "layout swapfile" -- "${cur}"))
+                    return 0
+                    ;;
+                -l)
+                    COMPREPLY=($(compgen -W "layout swapfile" -- "${cur}"))
+                    return 0
+                    ;;
                 --max-files)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -497,7 +511,7 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__help)
-            opts="demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help"
+            opts="demo guard ls why watch deny allow release doctor check prepare swapon swapoff hold extents help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -706,6 +720,20 @@ _longpin() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        longpin__subcmd__help__subcmd__hold)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         longpin__subcmd__help__subcmd__ls)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -797,6 +825,48 @@ _longpin() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__hold)
+            opts="-l -n -w -E -v -h --range --level --nonblock --wait --conflict-exit-code --persist --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --range)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --level)
+                    COMPREPLY=($(compgen -W "layout swapfile" -- "${cur}"))
+                    return 0
+                    ;;
+                -l)
+                    COMPREPLY=($(compgen -W "layout swapfile" -- "${cur}"))
+                    return 0
+                    ;;
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --conflict-exit-code)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -E)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
