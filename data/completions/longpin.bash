@@ -40,6 +40,9 @@ _longpin() {
             longpin,help)
                 cmd="longpin__subcmd__help"
                 ;;
+            longpin,hold)
+                cmd="longpin__subcmd__hold"
+                ;;
             longpin,ls)
                 cmd="longpin__subcmd__ls"
                 ;;
@@ -54,9 +57,6 @@ _longpin() {
                 ;;
             longpin,swapon)
                 cmd="longpin__subcmd__swapon"
-                ;;
-            longpin,try-pin)
-                cmd="longpin__subcmd__try__subcmd__pin"
                 ;;
             longpin,watch)
                 cmd="longpin__subcmd__watch"
@@ -130,6 +130,9 @@ _longpin() {
             longpin__subcmd__help,help)
                 cmd="longpin__subcmd__help__subcmd__help"
                 ;;
+            longpin__subcmd__help,hold)
+                cmd="longpin__subcmd__help__subcmd__hold"
+                ;;
             longpin__subcmd__help,ls)
                 cmd="longpin__subcmd__help__subcmd__ls"
                 ;;
@@ -144,9 +147,6 @@ _longpin() {
                 ;;
             longpin__subcmd__help,swapon)
                 cmd="longpin__subcmd__help__subcmd__swapon"
-                ;;
-            longpin__subcmd__help,try-pin)
-                cmd="longpin__subcmd__help__subcmd__try__subcmd__pin"
                 ;;
             longpin__subcmd__help,watch)
                 cmd="longpin__subcmd__help__subcmd__watch"
@@ -179,7 +179,7 @@ _longpin() {
 
     case "${cmd}" in
         longpin)
-            opts="-v -h -V --verbose --help --version demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help"
+            opts="-v -h -V --verbose --help --version demo guard ls why watch deny allow release doctor check prepare swapon swapoff hold extents help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -207,7 +207,7 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__check)
-            opts="-d -a -r -J -v -h --for --range --device --access --registration --try --json --verbose --help"
+            opts="-J -v -h --for --range --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -218,34 +218,6 @@ _longpin() {
                     return 0
                     ;;
                 --range)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --device)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -d)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --access)
-                    COMPREPLY=($(compgen -W "read read-write" -- "${cur}"))
-                    return 0
-                    ;;
-                -a)
-                    COMPREPLY=($(compgen -W "read read-write" -- "${cur}"))
-                    return 0
-                    ;;
-                --registration)
-                    COMPREPLY=($(compgen -W "any on-demand pin" -- "${cur}"))
-                    return 0
-                    ;;
-                -r)
-                    COMPREPLY=($(compgen -W "any on-demand pin" -- "${cur}"))
-                    return 0
-                    ;;
-                --try)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -467,12 +439,20 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__guard__subcmd__start)
-            opts="-a -p -m -v -h --audit --partial --max-files --verbose --help"
+            opts="-a -p -l -m -v -h --audit --partial --level --max-files --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --level)
+                    COMPREPLY=($(compgen -W "layout swapfile" -- "${cur}"))
+                    return 0
+                    ;;
+                -l)
+                    COMPREPLY=($(compgen -W "layout swapfile" -- "${cur}"))
+                    return 0
+                    ;;
                 --max-files)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -531,7 +511,7 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__help)
-            opts="demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help"
+            opts="demo guard ls why watch deny allow release doctor check prepare swapon swapoff hold extents help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -740,6 +720,20 @@ _longpin() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        longpin__subcmd__help__subcmd__hold)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         longpin__subcmd__help__subcmd__ls)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -810,20 +804,6 @@ _longpin() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        longpin__subcmd__help__subcmd__try__subcmd__pin)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         longpin__subcmd__help__subcmd__watch)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -845,6 +825,48 @@ _longpin() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__hold)
+            opts="-l -n -w -E -v -h --range --level --nonblock --wait --conflict-exit-code --persist --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --range)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --level)
+                    COMPREPLY=($(compgen -W "layout swapfile" -- "${cur}"))
+                    return 0
+                    ;;
+                -l)
+                    COMPREPLY=($(compgen -W "layout swapfile" -- "${cur}"))
+                    return 0
+                    ;;
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --conflict-exit-code)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -E)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -945,32 +967,6 @@ _longpin() {
                     ;;
                 -L)
                     COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        longpin__subcmd__try__subcmd__pin)
-            opts="-v -h --device --range --access --verbose --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --device)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --range)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --access)
-                    COMPREPLY=($(compgen -W "read read-write" -- "${cur}"))
                     return 0
                     ;;
                 *)

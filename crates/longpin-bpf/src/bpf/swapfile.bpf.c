@@ -92,20 +92,31 @@ static __noinline bool is_name_refused(u64 dentry, u32 operation)
 	return is_strictly_refused(&act);
 }
 
+/*
+ * -EPERM or 0. Clang makes a negation of it, of which older verifiers do not know that it is one of the two: keep the
+ * number from it.
+ */
+static __always_inline int answer_for_name(bool refused)
+{
+	int answer = -EPERM;
+
+	barrier_var(answer);
+	return refused ? answer : 0;
+}
+
 /* int inode_unlink(struct inode *dir, struct dentry *dentry): C07 */
 SEC("?lsm/inode_unlink")
 int strict_unlink(u64 *ctx)
 {
-	return is_name_refused(number(ctx, 1), OP_UNLINK) ? -EPERM : 0;
+	return answer_for_name(is_name_refused(number(ctx, 1), OP_UNLINK));
 }
 
 /* int inode_rename(old_dir, struct dentry *old, new_dir, struct dentry *new): C07 */
 SEC("?lsm/inode_rename")
 int strict_rename(u64 *ctx)
 {
-	if (is_name_refused(number(ctx, 1), OP_RENAME))
-		return -EPERM;
-	return is_name_refused(number(ctx, 3), OP_RENAME) ? -EPERM : 0;
+	return answer_for_name(is_name_refused(number(ctx, 1), OP_RENAME) ||
+			       is_name_refused(number(ctx, 3), OP_RENAME));
 }
 
 /* int bprm_check_security(struct linux_binprm *bprm): C16 */

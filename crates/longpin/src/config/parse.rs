@@ -266,7 +266,7 @@ mod tests {
         wrong(
             "frobnicate",
             1,
-            &["enforce, ignore, deny, allow, longterm, exempt, quota"],
+            &["enforce, ignore, deny, allow, longterm, exempt, layout, swapfile, quota"],
         );
         wrong(" path=/srv deny", 2, &["stands where an action must be"]);
     }
