@@ -99,7 +99,7 @@ struct Cell {
 /// What the kernel gave.
 enum Got {
     Ring(
-        PinnedMemory,
+        Box<PinnedMemory>,
         #[expect(dead_code, reason = "kept mapped")] DeviceMemory,
     ),
     Region(Region),
@@ -217,7 +217,10 @@ impl Bench {
         let memory = DeviceMemory::of_file(row.file, 0, len, write, cell.sharing)?;
         if cell.device == Device::IoUring {
             let pinned = FixedBuffer::register_memory(memory.address(), len);
-            return Ok(Got::Ring(pinned.map_err(|err| errno_of(&err))?, memory));
+            return Ok(Got::Ring(
+                Box::new(pinned.map_err(|err| errno_of(&err))?),
+                memory,
+            ));
         }
         let on_demand = match planned.plan {
             Plan::OnDemand => true,
