@@ -19,7 +19,8 @@ use longpin_tests::scratch::FsKind;
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 
-use super::ground::{DaxMount, secret, with_huge_pages};
+use super::ground::with_huge_pages;
+use super::special::{DaxMount, secret};
 use crate::files::TestFile;
 
 const LEN: u64 = 256 << 10;
