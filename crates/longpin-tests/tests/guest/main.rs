@@ -104,8 +104,10 @@ fn listed_tests() -> Vec<(Test, bool)> {
     // First, while no guard runs.
     let quick = plan::WITHOUT_GUARD
         .iter()
+        .chain(plan::RDMA_WITHOUT_GUARD)
         .chain(claims::TESTS)
         .chain(plan::TESTS)
+        .chain(plan::RDMA_TESTS)
         .chain(walk::TESTS)
         .chain(hints::TESTS)
         .chain(oracle::TESTS)

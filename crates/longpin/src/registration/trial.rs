@@ -93,16 +93,21 @@ impl Trial {
                 after: self.deadline,
             });
         };
-        if status.success() {
-            return Ok(());
+        match status.success() {
+            true => Ok(()),
+            false => Err(refused(&mut child)),
         }
-        let mut said = String::new();
-        if let Some(mut stderr) = child.stderr.take() {
-            let _ = stderr.read_to_string(&mut said);
-        }
-        let said = said.trim().to_owned();
-        Err(TrialError::Refused { said })
     }
+}
+
+fn refused(child: &mut Child) -> TrialError {
+    let mut said = String::new();
+    if let Some(mut stderr) = child.stderr.take() {
+        // What could not be read is not told.
+        let _ = stderr.read_to_string(&mut said);
+    }
+    let said = said.trim().to_owned();
+    TrialError::Refused { said }
 }
 
 /// Waits for the end; at the deadline the process is killed, and there is no status.

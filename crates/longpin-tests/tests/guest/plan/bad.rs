@@ -141,16 +141,10 @@ fn kernel_must_refuse(domain: &ProtectionDomain, file: &File) -> Result<()> {
 
 fn with_limit(bytes: u64, test: impl FnOnce() -> Result<()>) -> Result<()> {
     let (before, limit) = (capabilities(None)?, getrlimit(Resource::Memlock));
-    let mut fewer = before.clone();
+    let mut fewer = before;
     fewer.effective.remove(CapabilitySet::IPC_LOCK);
     let current = Some(bytes);
-    setrlimit(
-        Resource::Memlock,
-        Rlimit {
-            current,
-            ..limit.clone()
-        },
-    )?;
+    setrlimit(Resource::Memlock, Rlimit { current, ..limit })?;
     set_capabilities(None, fewer)?;
     let tested = test();
     set_capabilities(None, before)?;

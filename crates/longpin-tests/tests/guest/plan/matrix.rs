@@ -19,7 +19,8 @@ use longpin_tests::scratch::FsKind;
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 
-use super::ground::{DaxMount, secret, with_huge_pages};
+use super::ground::with_huge_pages;
+use super::special::{DaxMount, secret};
 use crate::files::TestFile;
 
 const LEN: u64 = 256 << 10;
@@ -99,7 +100,7 @@ struct Cell {
 /// What the kernel gave.
 enum Got {
     Ring(
-        PinnedMemory,
+        Box<PinnedMemory>,
         #[expect(dead_code, reason = "kept mapped")] DeviceMemory,
     ),
     Region(Region),
@@ -191,9 +192,10 @@ impl Bench {
             look_at_blocks: false,
         };
         let planned = plan_file(row.file, &row.path, &request)?;
-        if planned.question.medium == Medium::Secret && cell.wish == Wish::OnDemand {
-            // The kernel would register it, and find out at the first access.
-            ensure!(planned.plan.refusal().is_some(), "secret memory on demand");
+        let is_secret = planned.question.medium == Medium::Secret;
+        if is_secret && (cell.wish == Wish::OnDemand || cell.sharing == Sharing::Private) {
+            // On demand the kernel would register it, and find out at the first access; privately it maps none.
+            ensure!(planned.plan.refusal().is_some(), "secret memory");
             return Ok(());
         }
         let answer = self.act(row, cell, &planned);
@@ -212,12 +214,16 @@ impl Bench {
     /// What the plan is about, without asking it whether it will work.
     fn act(&self, row: &Row<'_>, cell: &Cell, planned: &Planned) -> Result<Got, Errno> {
         let by_plan = matches!(planned.plan, Plan::Longterm(pin) if pin.writable_mapping);
-        let write = by_plan || cell.access.writes();
+        // A private mapping may always be writable; on older kernels hugetlbfs needs that even to be read.
+        let write = by_plan || cell.access.writes() || cell.sharing == Sharing::Private;
         let len = usize::try_from(row.len).map_err(|_| Errno::OVERFLOW)?;
         let memory = DeviceMemory::of_file(row.file, 0, len, write, cell.sharing)?;
         if cell.device == Device::IoUring {
             let pinned = FixedBuffer::register_memory(memory.address(), len);
-            return Ok(Got::Ring(pinned.map_err(|err| errno_of(&err))?, memory));
+            return Ok(Got::Ring(
+                Box::new(pinned.map_err(|err| errno_of(&err))?),
+                memory,
+            ));
         }
         let on_demand = match planned.plan {
             Plan::OnDemand => true,

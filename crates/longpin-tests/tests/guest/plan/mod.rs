@@ -10,36 +10,41 @@ mod movable;
 #[cfg(feature = "rdma")]
 mod region;
 mod ring;
+#[cfg(feature = "rdma")]
+mod special;
 
 use crate::Test;
 
 /// Before the first guard.
-#[cfg(feature = "rdma")]
 pub(crate) const WITHOUT_GUARD: &[Test] = &[
-    ("plan_abi", matrix::plan_abi),
-    ("plan_matrix", matrix::plan_matrix),
-    ("plan_unheld", region::plan_unheld),
-    ("plan_bad_input", bad::plan_bad_input),
-    ("plan_memlock", bad::plan_memlock),
     ("plan_check", check::plan_check),
     ("plan_check_refuses", check::plan_check_refuses),
     ("plan_try", check::plan_try),
     ("plan_movable", movable::plan_movable),
     ("plan_ring_bad_input", ring::plan_ring_bad_input),
 ];
-#[cfg(not(feature = "rdma"))]
-pub(crate) const WITHOUT_GUARD: &[Test] = &[
-    ("plan_movable", movable::plan_movable),
-    ("plan_ring_bad_input", ring::plan_ring_bad_input),
-];
 
 /// Under guard.
+pub(crate) const TESTS: &[Test] = &[("plan_ring", ring::plan_ring)];
+
+/// By verbs, before the first guard.
 #[cfg(feature = "rdma")]
-pub(crate) const TESTS: &[Test] = &[
+pub(crate) const RDMA_WITHOUT_GUARD: &[Test] = &[
+    ("plan_abi", matrix::plan_abi),
+    ("plan_matrix", matrix::plan_matrix),
+    ("plan_unheld", region::plan_unheld),
+    ("plan_bad_input", bad::plan_bad_input),
+    ("plan_memlock", bad::plan_memlock),
+];
+#[cfg(not(feature = "rdma"))]
+pub(crate) const RDMA_WITHOUT_GUARD: &[Test] = &[];
+
+/// By verbs, under guard.
+#[cfg(feature = "rdma")]
+pub(crate) const RDMA_TESTS: &[Test] = &[
     ("plan_region_pinned", region::plan_region_pinned),
     ("plan_region_on_demand", region::plan_region_on_demand),
     ("plan_region_drop_order", region::plan_region_drop_order),
-    ("plan_ring", ring::plan_ring),
 ];
 #[cfg(not(feature = "rdma"))]
-pub(crate) const TESTS: &[Test] = &[("plan_ring", ring::plan_ring)];
+pub(crate) const RDMA_TESTS: &[Test] = &[];
