@@ -105,6 +105,10 @@ fn try_column(ground: &Ground, kind: Kind, rows: &mut [Row], column: usize) -> R
             return Ok(());
         }
         row.trials[column] = Some(trial);
+        // At once: the rest takes minutes.
+        for words in judge(ground.home(), row) {
+            println!("{words}");
+        }
     }
     trier.end()
 }
