@@ -23,6 +23,7 @@ const GAPS: &[Gap] = &[
     gap("mmap shared, read-only: mprotect", "ETXTBSY", NO_SIGNAL),
     gap("write of nothing", "ETXTBSY", NO_LENGTH).on(&[Home::Xfs]),
     gap("io_uring write of nothing", "ETXTBSY", NO_LENGTH).on(&[Home::Xfs]),
+    gap("swapon", "done", NO_HOOK),
     gap("umount, lazy", "EBUSY", STRICTER),
     gap("write to a loop device", "done, bytes changed", LOOP),
     gap("write to a direct loop device", "done, bytes changed", LOOP),
@@ -36,6 +37,8 @@ const NO_SIGNAL: &str = "mprotect is refused, where the kernel lets the store en
 const NO_LENGTH: &str = "the hook does not know how much is written";
 /// Allowed on a swap file, which stays swapped to in a file system without a name.
 const STRICTER: &str = "as for a layout hold: the device must not outlive the mount";
+/// Whoever swaps to a held file has it from the holder.
+const NO_HOOK: &str = "swapon(2) asks no hook about the file";
 /// The loop driver calls no hook.
 const LOOP: &str = "the loop driver writes without asking a hook";
 
