@@ -12,9 +12,12 @@ use crate::blocks::{check, device_bytes, extents, same, sh, status};
 
 pub(crate) const TESTS: &[Test] = &[
     ("extents_are_the_files_bytes", extents_are_the_files_bytes),
+    ("extents_refused", extents_refused),
+];
+
+pub(crate) const LONG_TESTS: &[Test] = &[
     ("extents_realtime", extents_realtime),
     ("extents_map_swapfile", extents_map_swapfile),
-    ("extents_refused", extents_refused),
 ];
 
 const DISKS: [FsKind; 4] = [FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs, FsKind::F2fs];

@@ -21,6 +21,10 @@ use crate::{Test, guard};
 
 pub(crate) const TESTS: &[Test] = &[
     ("hold_ext4", || operations(FsKind::Ext4)),
+    ("hold_under_guard", under_guard),
+];
+
+pub(crate) const LONG_TESTS: &[Test] = &[
     ("hold_xfs", || operations(FsKind::Xfs)),
     ("hold_tmpfs", || operations(FsKind::Tmpfs)),
     ("hold_refused", refused),
@@ -28,7 +32,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("hold_excludes", excludes),
     ("hold_layout", layout),
     ("hold_persists", persists),
-    ("hold_under_guard", under_guard),
     ("hold_pins", pins),
 ];
 

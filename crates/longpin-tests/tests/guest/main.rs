@@ -60,7 +60,7 @@ fn run(test: fn() -> anyhow::Result<()>) -> Result<(), Failed> {
 
 /// These stop the guard or need it stopped, and a start takes ten seconds and more under emulation: they come last, in an
 /// order in which few of them have to.
-const RESTARTING: [&str; 21] = [
+const RESTARTING: [&str; 22] = [
     // Leave no guard.
     "c09_lost_hints",
     "c09_full_table",
@@ -70,6 +70,7 @@ const RESTARTING: [&str; 21] = [
     "bad_no_bpf_lsm",
     "bad_no_btf",
     "bad_no_bpf_fs",
+    "hold_ext4",
     // Each begins as the one before it ends.
     "swapon_prepares_and_activates",
     "bad_started_twice",
@@ -101,13 +102,8 @@ fn all_tests() -> Vec<(Test, bool)> {
 }
 
 fn listed_tests() -> Vec<(Test, bool)> {
-    // First, while no guard runs.
-    let quick = plan::WITHOUT_GUARD
+    let quick = claims::TESTS
         .iter()
-        .chain(plan::RDMA_WITHOUT_GUARD)
-        .chain(claims::TESTS)
-        .chain(plan::TESTS)
-        .chain(plan::RDMA_TESTS)
         .chain(walk::TESTS)
         .chain(hints::TESTS)
         .chain(oracle::TESTS)
@@ -123,11 +119,17 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .chain(hold::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
-    let long = walk::LONG_TESTS
+    let long = plan::WITHOUT_GUARD
         .iter()
+        .chain(plan::RDMA_WITHOUT_GUARD)
+        .chain(plan::TESTS)
+        .chain(plan::RDMA_TESTS)
+        .chain(walk::LONG_TESTS)
         .chain(shutdown::TESTS)
         .chain(swap_oracle::TESTS)
+        .chain(extents::LONG_TESTS)
         .chain(prepare::LONG_TESTS)
+        .chain(hold::LONG_TESTS)
         .chain(parity::TESTS)
         .chain(third_party::TESTS);
     quick.chain(long.map(|&test| (test, true))).collect()

@@ -65,6 +65,10 @@ fn parity(home: Home) -> Result<()> {
             println!("{home}: this longpin has no holds: they are not tried");
             continue;
         }
+        if kind == Kind::Held {
+            // Else each hold would load what it needs.
+            guard::on()?;
+        }
         let begin = Instant::now();
         if let Err(err) = try_column(&ground, kind, &mut rows, column) {
             complaints.push(format!("{}: {err:#}", kind.name()));
@@ -101,6 +105,10 @@ fn try_column(ground: &Ground, kind: Kind, rows: &mut [Row], column: usize) -> R
             return Ok(());
         }
         row.trials[column] = Some(trial);
+        // At once: the rest takes minutes.
+        for words in judge(ground.home(), row) {
+            println!("{words}");
+        }
     }
     trier.end()
 }

@@ -16,14 +16,15 @@ use crate::blocks::{check, device_bytes, same, sh, status};
 use crate::{Test, guard};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("prepare_leaves_nothing_stale", prepare_leaves_nothing_stale),
     ("prepare_keeps_data", prepare_keeps_data),
-    ("prepare_killed", || killed_on(&[FsKind::F2fs])),
     ("prepare_refuses", prepare_refuses),
-    ("prepare_by_the_device", prepare_by_the_device),
 ];
 
-pub(crate) const LONG_TESTS: &[Test] = &[("prepare_killed_everywhere", || killed_on(&DISKS))];
+pub(crate) const LONG_TESTS: &[Test] = &[
+    ("prepare_leaves_nothing_stale", prepare_leaves_nothing_stale),
+    ("prepare_by_the_device", prepare_by_the_device),
+    ("prepare_killed_everywhere", || killed_on(&DISKS)),
+];
 
 const DISKS: [FsKind; 4] = [FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs, FsKind::F2fs];
 

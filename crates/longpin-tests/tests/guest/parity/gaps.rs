@@ -23,6 +23,9 @@ const GAPS: &[Gap] = &[
     gap("mmap shared, read-only: mprotect", "ETXTBSY", NO_SIGNAL),
     gap("write of nothing", "ETXTBSY", NO_LENGTH).on(&[Home::Xfs]),
     gap("io_uring write of nothing", "ETXTBSY", NO_LENGTH).on(&[Home::Xfs]),
+    gap("swapon", "done", NO_HOOK),
+    gap("journal its data", "ETXTBSY", JOURNAL).on(&[Home::Ext4]),
+    gap("enable fs-verity", "ETXTBSY", NO_FEATURE).on(&[Home::Xfs]),
     gap("umount, lazy", "EBUSY", STRICTER),
     gap("write to a loop device", "done, bytes changed", LOOP),
     gap("write to a direct loop device", "done, bytes changed", LOOP),
@@ -36,6 +39,12 @@ const NO_SIGNAL: &str = "mprotect is refused, where the kernel lets the store en
 const NO_LENGTH: &str = "the hook does not know how much is written";
 /// Allowed on a swap file, which stays swapped to in a file system without a name.
 const STRICTER: &str = "as for a layout hold: the device must not outlive the mount";
+/// Whoever swaps to a held file has it from the holder.
+const NO_HOOK: &str = "swapon(2) asks no hook about the file";
+/// Allowed on a swap file.
+const JOURNAL: &str = "as for a layout hold: the flag drops the file's pages";
+/// The hook is asked before the file system, which does not know the command.
+const NO_FEATURE: &str = "refused before the file system says that it has none";
 /// The loop driver calls no hook.
 const LOOP: &str = "the loop driver writes without asking a hook";
 
