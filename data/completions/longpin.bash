@@ -58,6 +58,9 @@ _longpin() {
             longpin,swapon)
                 cmd="longpin__subcmd__swapon"
                 ;;
+            longpin,try-pin)
+                cmd="longpin__subcmd__try__subcmd__pin"
+                ;;
             longpin,watch)
                 cmd="longpin__subcmd__watch"
                 ;;
@@ -148,6 +151,9 @@ _longpin() {
             longpin__subcmd__help,swapon)
                 cmd="longpin__subcmd__help__subcmd__swapon"
                 ;;
+            longpin__subcmd__help,try-pin)
+                cmd="longpin__subcmd__help__subcmd__try__subcmd__pin"
+                ;;
             longpin__subcmd__help,watch)
                 cmd="longpin__subcmd__help__subcmd__watch"
                 ;;
@@ -179,7 +185,7 @@ _longpin() {
 
     case "${cmd}" in
         longpin)
-            opts="-v -h -V --verbose --help --version demo guard ls why watch deny allow release doctor check prepare swapon swapoff hold extents help"
+            opts="-v -h -V --verbose --help --version demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff hold extents help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -207,7 +213,7 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__check)
-            opts="-J -v -h --for --range --json --verbose --help"
+            opts="-d -a -r -J -v -h --for --range --device --access --registration --try --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -218,6 +224,34 @@ _longpin() {
                     return 0
                     ;;
                 --range)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --access)
+                    COMPREPLY=($(compgen -W "read read-write" -- "${cur}"))
+                    return 0
+                    ;;
+                -a)
+                    COMPREPLY=($(compgen -W "read read-write" -- "${cur}"))
+                    return 0
+                    ;;
+                --registration)
+                    COMPREPLY=($(compgen -W "any on-demand pin" -- "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -W "any on-demand pin" -- "${cur}"))
+                    return 0
+                    ;;
+                --try)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -511,7 +545,7 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__help)
-            opts="demo guard ls why watch deny allow release doctor check prepare swapon swapoff hold extents help"
+            opts="demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff hold extents help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -804,6 +838,20 @@ _longpin() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        longpin__subcmd__help__subcmd__try__subcmd__pin)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         longpin__subcmd__help__subcmd__watch)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -967,6 +1015,32 @@ _longpin() {
                     ;;
                 -L)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__try__subcmd__pin)
+            opts="-v -h --device --range --access --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --range)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --access)
+                    COMPREPLY=($(compgen -W "read read-write" -- "${cur}"))
                     return 0
                     ;;
                 *)
