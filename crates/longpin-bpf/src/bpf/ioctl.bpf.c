@@ -100,7 +100,7 @@ static __always_inline struct command strict_btrfs_command(u32 number)
 	case 63:
 		found.answer = -EPERM;
 		return found;
-	case 1:	 /* snapshot */
+	case 1: /* snapshot */
 	case 23:
 	case 3:	 /* resize */
 	case 11: /* remove a device */

@@ -40,9 +40,9 @@ static __always_inline bool is_below(u64 inode, u64 wanted)
 struct query {
 	u64 stack; /* address of the pin call's stack, STACK_DEPTH frames; 0: no pin */
 	u64 inode;
-	u32 actions; /* bit per action that is asked for */
-	u32 action;  /* of the first rule that matches; 0: none */
-	u32 rules;   /* `state.rules` when it was asked: they may be replaced meanwhile */
+	u32 actions;  /* bit per action that is asked for */
+	u32 action;   /* of the first rule that matches; 0: none */
+	u32 rules;    /* `state.rules` when it was asked: they may be replaced meanwhile */
 	u32 any_task; /* whoever pinned is not known: only the path counts */
 };
 

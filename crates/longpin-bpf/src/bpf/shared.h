@@ -84,8 +84,8 @@ struct guard_state {
 	u64 denied;
 	u64 misses_seen; /* as of `misses_time` */
 	u64 misses_time;
-	u32 max_files; /* room in `files`; an eighth of it is kept for root */
-	u32 strict;    /* STRICT_ bits */
+	u32 max_files;	/* room in `files`; an eighth of it is kept for root */
+	u32 strict;	/* STRICT_ bits */
 	u64 lent_files; /* entries in `lent`, some of holds that have ended */
 	u64 tokens;	/* explicit holds that end with a descriptor */
 	u32 holds_only; /* started by an explicit hold: pins are not watched */
@@ -128,7 +128,7 @@ _Static_assert(sizeof(struct suspect) == 64, "suspect");
 #define LEVEL_PERSISTS 0x100 /* does not end with its token */
 
 struct row_key {
-	u64 inode;  /* kernel address */
+	u64 inode; /* kernel address */
 	u64 caller; /* return address of the pin function: who asked for the pin; of an explicit hold, its token */
 	u32 tgid;
 	u32 level; /* of an explicit hold: LEVEL_; 0: a pin */
@@ -143,9 +143,9 @@ struct lent {
 	u64 inode; /* when it was lent last; for events */
 	u64 first; /* hull of the holds of level layout, page indexes, inclusive */
 	u64 last;
-	u64 row;     /* the last one */
-	u64 token;   /* of the hold of level swapfile: who has a descriptor of it is the holder */
-	u32 layouts; /* holds of level layout */
+	u64 row;       /* the last one */
+	u64 token;     /* of the hold of level swapfile: who has a descriptor of it is the holder */
+	u32 layouts;   /* holds of level layout */
 	u32 swapfiles; /* of level swapfile: 0 or 1 */
 };
 _Static_assert(sizeof(struct lent) == 48, "lent");

@@ -37,7 +37,8 @@ static long look_at_suspect(void *map, u64 *inode, struct suspect *known, struct
 {
 	struct file_identity now;
 
-	if (!(known->flags & FILE_HELD) || known->file.dev != FIELD32(search->sb, struct super_block, s_dev))
+	if (!(known->flags & FILE_HELD) ||
+	    known->file.dev != FIELD32(search->sb, struct super_block, s_dev))
 		return 0;
 	if (search->strict && !(known->flags & FILE_STRICT))
 		return 0;
