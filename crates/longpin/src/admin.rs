@@ -148,5 +148,5 @@ fn release_explicit(
         });
     }
     running.pinned().take_back(row)?;
-    Ok(())
+    guard::settle_holds(running)
 }

@@ -7,7 +7,7 @@ use longpin_bpf::lend::{attach_strict, detach_strict};
 use longpin_bpf::pinned::Pinned;
 use longpin_bpf::{Mode, STRICT_HOLDS};
 
-use super::{GuardError, Host, Running, remove_dir};
+use super::{GuardError, Running, remove_dir};
 
 /// Attach the programs of level swapfile, or detach them, as the state wants it.
 pub(crate) fn settle(pinned: &Pinned, dir: &Path) -> Result<(), GuardError> {
@@ -32,7 +32,7 @@ pub(super) fn count_explicit(pinned: &Pinned) -> Result<usize, GuardError> {
 
 /// Remove what explicit holds needed and need no longer: the programs of level swapfile, or all of them where
 /// no guard was started.
-pub(crate) fn settle_holds(host: &Host, running: &Running) -> Result<(), GuardError> {
+pub(crate) fn settle_holds(running: &Running) -> Result<(), GuardError> {
     let pinned = running.pinned();
     if count_explicit(pinned)? > 0 {
         return Ok(());
@@ -40,7 +40,7 @@ pub(crate) fn settle_holds(host: &Host, running: &Running) -> Result<(), GuardEr
     pinned.tidy()?;
     if is_for_holds_only(pinned) {
         pinned.state().set_mode(Mode::Off);
-        return remove_dir(&host.guard_dir());
+        return remove_dir(running.dir());
     }
     let strict = &pinned.state().strict;
     strict.fetch_and(!STRICT_HOLDS, Ordering::AcqRel);

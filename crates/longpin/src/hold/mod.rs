@@ -143,7 +143,7 @@ impl AsFd for Hold {
 /// Remove from the kernel what explicit holds needed and need no longer.
 fn tidy(host: &Host) -> Result<(), GuardError> {
     match Running::open(host) {
-        Ok(running) => guard::settle_holds(host, &running),
+        Ok(running) => guard::settle_holds(&running),
         Err(GuardError::NotRunning) => Ok(()),
         Err(err) => Err(err),
     }
