@@ -55,6 +55,9 @@ _longpin() {
             longpin,swapon)
                 cmd="longpin__subcmd__swapon"
                 ;;
+            longpin,try-pin)
+                cmd="longpin__subcmd__try__subcmd__pin"
+                ;;
             longpin,watch)
                 cmd="longpin__subcmd__watch"
                 ;;
@@ -142,6 +145,9 @@ _longpin() {
             longpin__subcmd__help,swapon)
                 cmd="longpin__subcmd__help__subcmd__swapon"
                 ;;
+            longpin__subcmd__help,try-pin)
+                cmd="longpin__subcmd__help__subcmd__try__subcmd__pin"
+                ;;
             longpin__subcmd__help,watch)
                 cmd="longpin__subcmd__help__subcmd__watch"
                 ;;
@@ -173,7 +179,7 @@ _longpin() {
 
     case "${cmd}" in
         longpin)
-            opts="-v -h -V --verbose --help --version demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help"
+            opts="-v -h -V --verbose --help --version demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -201,7 +207,7 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__check)
-            opts="-J -v -h --for --range --json --verbose --help"
+            opts="-d -a -r -J -v -h --for --range --device --access --registration --try --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -212,6 +218,34 @@ _longpin() {
                     return 0
                     ;;
                 --range)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --access)
+                    COMPREPLY=($(compgen -W "read read-write" -- "${cur}"))
+                    return 0
+                    ;;
+                -a)
+                    COMPREPLY=($(compgen -W "read read-write" -- "${cur}"))
+                    return 0
+                    ;;
+                --registration)
+                    COMPREPLY=($(compgen -W "any on-demand pin" -- "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -W "any on-demand pin" -- "${cur}"))
+                    return 0
+                    ;;
+                --try)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -497,7 +531,7 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__help)
-            opts="demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help"
+            opts="demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -776,6 +810,20 @@ _longpin() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        longpin__subcmd__help__subcmd__try__subcmd__pin)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         longpin__subcmd__help__subcmd__watch)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -897,6 +945,32 @@ _longpin() {
                     ;;
                 -L)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        longpin__subcmd__try__subcmd__pin)
+            opts="-v -h --device --range --access --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --range)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --access)
+                    COMPREPLY=($(compgen -W "read read-write" -- "${cur}"))
                     return 0
                     ;;
                 *)

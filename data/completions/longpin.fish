@@ -37,6 +37,7 @@ complete -c longpin -n "__fish_longpin_needs_command" -f -a "allow" -d 'Take tha
 complete -c longpin -n "__fish_longpin_needs_command" -f -a "release" -d 'Give up the protection of a hold whose pages are still pinned'
 complete -c longpin -n "__fish_longpin_needs_command" -f -a "doctor" -d 'What this host can enforce, claim by claim, and what to change if it cannot'
 complete -c longpin -n "__fish_longpin_needs_command" -f -a "check" -d 'May this file be pinned, lent to a device or swapped to? If not, why not, and what cures it'
+complete -c longpin -n "__fish_longpin_needs_command" -f -a "try-pin" -d 'Register the file on standard input, and let go: what a library tries before a pin that might hang'
 complete -c longpin -n "__fish_longpin_needs_command" -f -a "prepare" -d 'Make a file fit to be lent: all its blocks there, written, in place, and its own'
 complete -c longpin -n "__fish_longpin_needs_command" -f -a "swapon" -d 'Swap to a file: the checks, with `--prepare` the preparation, mkswap\'s header, swapon(2)'
 complete -c longpin -n "__fish_longpin_needs_command" -f -a "swapoff" -d 'End swapping to a file'
@@ -120,9 +121,22 @@ complete -c longpin -n "__fish_longpin_using_subcommand check" -l for -d 'What i
 blocks\t'A device reads and writes its blocks, behind the file system\'s back'
 swap\t'The kernel swaps to it'"
 complete -c longpin -n "__fish_longpin_using_subcommand check" -l range -d 'Only these bytes of it; K, M, G and T are powers of 1024' -r
+complete -c longpin -n "__fish_longpin_using_subcommand check" -s d -l device -d 'For pages: who is to get them, `io_uring` or an RDMA device such as rxe0' -r
+complete -c longpin -n "__fish_longpin_using_subcommand check" -s a -l access -d 'What the device does with them; io_uring always pins for writing' -r -f -a "read\t'It, or the other end through it, reads'
+read-write\t'It reads and writes'"
+complete -c longpin -n "__fish_longpin_using_subcommand check" -s r -l registration -d 'Which kind of registration' -r -f -a "any\t'On demand where the device can, else a pin'
+on-demand\t'On demand, or refused'
+pin\t'A pin'"
+complete -c longpin -n "__fish_longpin_using_subcommand check" -l try -d 'Also try it for so many seconds, in a process that is killed then' -r
 complete -c longpin -n "__fish_longpin_using_subcommand check" -s J -l json -d 'One JSON object: {"version":1,"verdict":...,"reasons":[...]}'
 complete -c longpin -n "__fish_longpin_using_subcommand check" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
 complete -c longpin -n "__fish_longpin_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c longpin -n "__fish_longpin_using_subcommand try-pin" -l device -d '`io_uring` or an RDMA device' -r
+complete -c longpin -n "__fish_longpin_using_subcommand try-pin" -l range -d 'Bytes' -r
+complete -c longpin -n "__fish_longpin_using_subcommand try-pin" -l access -d 'What the device does' -r -f -a "read\t'It, or the other end through it, reads'
+read-write\t'It reads and writes'"
+complete -c longpin -n "__fish_longpin_using_subcommand try-pin" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
+complete -c longpin -n "__fish_longpin_using_subcommand try-pin" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c longpin -n "__fish_longpin_using_subcommand prepare" -s s -l size -d 'Grow it to so many bytes, or create it; K, M, G and T are powers of 1024' -r
 complete -c longpin -n "__fish_longpin_using_subcommand prepare" -s i -l immutable -d 'At the end make it immutable: without a guard, the weakest way to keep it as it is'
 complete -c longpin -n "__fish_longpin_using_subcommand prepare" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
@@ -139,21 +153,22 @@ complete -c longpin -n "__fish_longpin_using_subcommand extents" -s J -l json -d
 complete -c longpin -n "__fish_longpin_using_subcommand extents" -s n -l noheadings -d 'No header line'
 complete -c longpin -n "__fish_longpin_using_subcommand extents" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
 complete -c longpin -n "__fish_longpin_using_subcommand extents" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help" -f -a "demo" -d 'Show the hazard and the cure on this host: an io_uring buffer on tmpfs, and a truncate'
-complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help" -f -a "guard" -d 'Start, stop or look at the guard'
-complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help" -f -a "ls" -d 'List the files that are pinned now: range, pages, process, consumer'
-complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help" -f -a "why" -d 'Everything the guard knows of one file: who holds it, and what was refused'
-complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help" -f -a "watch" -d 'Show holds that begin, end or break, and operations that are refused'
-complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help" -f -a "deny" -d 'Say of one file that nobody may pin it long-term; who does so is killed'
-complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help" -f -a "allow" -d 'Take that back'
-complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help" -f -a "release" -d 'Give up the protection of a hold whose pages are still pinned'
-complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help" -f -a "doctor" -d 'What this host can enforce, claim by claim, and what to change if it cannot'
-complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help" -f -a "check" -d 'May this file be pinned, lent to a device or swapped to? If not, why not, and what cures it'
-complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help" -f -a "prepare" -d 'Make a file fit to be lent: all its blocks there, written, in place, and its own'
-complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help" -f -a "swapon" -d 'Swap to a file: the checks, with `--prepare` the preparation, mkswap\'s header, swapon(2)'
-complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help" -f -a "swapoff" -d 'End swapping to a file'
-complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help" -f -a "extents" -d 'Where a file\'s bytes lie: offsets on its block device, in bytes'
-complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check prepare swapon swapoff extents help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help" -f -a "demo" -d 'Show the hazard and the cure on this host: an io_uring buffer on tmpfs, and a truncate'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help" -f -a "guard" -d 'Start, stop or look at the guard'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help" -f -a "ls" -d 'List the files that are pinned now: range, pages, process, consumer'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help" -f -a "why" -d 'Everything the guard knows of one file: who holds it, and what was refused'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help" -f -a "watch" -d 'Show holds that begin, end or break, and operations that are refused'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help" -f -a "deny" -d 'Say of one file that nobody may pin it long-term; who does so is killed'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help" -f -a "allow" -d 'Take that back'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help" -f -a "release" -d 'Give up the protection of a hold whose pages are still pinned'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help" -f -a "doctor" -d 'What this host can enforce, claim by claim, and what to change if it cannot'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help" -f -a "check" -d 'May this file be pinned, lent to a device or swapped to? If not, why not, and what cures it'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help" -f -a "try-pin" -d 'Register the file on standard input, and let go: what a library tries before a pin that might hang'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help" -f -a "prepare" -d 'Make a file fit to be lent: all its blocks there, written, in place, and its own'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help" -f -a "swapon" -d 'Swap to a file: the checks, with `--prepare` the preparation, mkswap\'s header, swapon(2)'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help" -f -a "swapoff" -d 'End swapping to a file'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help" -f -a "extents" -d 'Where a file\'s bytes lie: offsets on its block device, in bytes'
+complete -c longpin -n "__fish_longpin_using_subcommand help; and not __fish_seen_subcommand_from demo guard ls why watch deny allow release doctor check try-pin prepare swapon swapoff extents help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c longpin -n "__fish_longpin_using_subcommand help; and __fish_seen_subcommand_from guard" -f -a "start" -d 'Load the guard into the kernel, prove it, and leave it there; no process stays'
 complete -c longpin -n "__fish_longpin_using_subcommand help; and __fish_seen_subcommand_from guard" -f -a "stop" -d 'Take the guard out of the kernel'
 complete -c longpin -n "__fish_longpin_using_subcommand help; and __fish_seen_subcommand_from guard" -f -a "status" -d 'What the guard enforces, and what it has done. Exit status 1 when it is not running'

@@ -22,6 +22,20 @@ fresh_tmp() {
     done </run/host-keep
 }
 
+# The host's root is read anew at every open; programs, which do not change while the guest runs, are kept once read,
+# and start in half the time. Where that cannot be had it is done without.
+keep_programs() {
+    for tag in usr release; do
+        mkdir -p "/run/programs/$tag" &&
+            mount -t 9p -o ro,trans=virtio,version=9p2000.L,access=any,msize=524288,cache=loose \
+                "$tag" "/run/programs/$tag" 2>/dev/null || return 0
+    done
+    for dir in bin sbin "lib/$(uname -m)-linux-gnu"; do
+        mount --bind "/run/programs/usr/$dir" "/usr/$dir"
+    done
+    mount --bind /run/programs/release "$LONGPIN_RELEASE"
+}
+
 # File systems' modules load themselves at the first mount, but nothing loads these. A module that a kernel lacks is not
 # an error here: whoever needs it says so. -i: ndctl has modprobe look for NVDIMM passphrases in the host's TPM.
 load_modules() {
@@ -75,6 +89,7 @@ scratch() {
 load_modules &
 cp "$run/keep" /run/host-keep
 fresh_tmp
+keep_programs
 mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf || die "cannot mount /sys/fs/bpf"
 wait
 rdma_device &

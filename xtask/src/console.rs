@@ -11,6 +11,14 @@ pub(crate) struct Findings {
     pub(crate) excerpt: Vec<String>,
 }
 
+impl Findings {
+    /// The line of the first panic or bug.
+    pub(crate) fn first(&self) -> &str {
+        let bad = |line: &&String| matches!(alarm(line), Some(Alarm::Panic | Alarm::Bug));
+        self.excerpt.iter().find(bad).map_or("", |line| line.trim())
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Alarm {
     Panic,

@@ -8,6 +8,7 @@ mod console;
 mod demo;
 mod docs;
 mod env;
+mod failures;
 mod kernels;
 mod kvm;
 mod leash;

@@ -110,7 +110,9 @@ impl RunDir {
         for (name, value) in passed_through() {
             export(&mut text, &name, &value);
         }
-        let mut path = env::target_dir()?.join("release").into_os_string();
+        let release = env::target_dir()?.join("release");
+        export(&mut text, "LONGPIN_RELEASE", release.as_os_str());
+        let mut path = release.into_os_string();
         path.push(":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         export(&mut text, "PATH", &path);
         let Kernel { row, .. } = &guest.kernel;
@@ -144,6 +146,15 @@ impl RunDir {
             text
         }))
     }
+}
+
+/// Directories of programs, with their tags: the guest mounts them a second time, in such a way that it may keep what
+/// it has read.
+pub(crate) fn programs() -> impl Iterator<Item = (&'static str, PathBuf)> {
+    let release = env::target_dir().map(|dir| dir.join("release")).ok();
+    let release = release.filter(|path| path.is_dir());
+    let usr = std::iter::once(("usr", PathBuf::from("/usr")));
+    usr.chain(release.map(|path| ("release", path)))
 }
 
 /// Settings of the tests and of Rust programs; not the host's PATH or HOME, which mean other things in the guest.

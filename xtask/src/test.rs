@@ -3,7 +3,7 @@
 use crate::rows::Row;
 use crate::tally::Tally;
 use crate::vm::{self, End, Guest};
-use crate::{build, kernels, rows, ui};
+use crate::{build, failures, kernels, rows, ui};
 use anyhow::{Context, Result};
 use std::io::Write;
 use std::path::Path;
@@ -17,19 +17,37 @@ const GUEST_LIMIT: Duration = Duration::from_secs(3600);
 /// Results of the tiers so far, in order.
 #[derive(Default)]
 struct Summary {
-    tiers: Vec<(String, Tally, Duration)>,
+    tiers: Vec<(String, Results, Duration)>,
+}
+
+/// What came of a tier.
+#[derive(Default)]
+struct Results {
+    tally: Tally,
+    /// What failed, a line each.
+    failures: Vec<String>,
+}
+
+impl Results {
+    /// From a test program's output, and how it ended: `None`, or why that was wrong.
+    fn read(output: &str, wrong: Option<String>) -> Self {
+        let mut failures = failures::read(output);
+        let tally = Tally::read(output).with_end(wrong.is_none());
+        failures.extend(wrong);
+        Self { tally, failures }
+    }
 }
 
 impl Summary {
     /// Runs a tier. Its own failure to run is counted and said, and the next tier still runs.
-    fn tier(&mut self, name: &str, run: impl FnOnce() -> Result<Tally>) {
+    fn tier(&mut self, name: &str, run: impl FnOnce() -> Result<Results>) {
         ui::say(&format!("=== {name}"));
         let begin = Instant::now();
-        let tally = run().unwrap_or_else(|error| {
+        let results = run().unwrap_or_else(|error| {
             ui::say(&format!("error: {name}: {error:#}"));
-            Tally::default().with_end(false)
+            Results::read("", Some(format!("{error:#}")))
         });
-        self.tiers.push((name.to_owned(), tally, begin.elapsed()));
+        self.tiers.push((name.to_owned(), results, begin.elapsed()));
     }
 
     /// Runs tiers of guests side by side.
@@ -64,17 +82,22 @@ impl Summary {
             "{:<16} {:>7} {:>7} {:>7} {:>8}",
             "tier", "passed", "failed", "ignored", "seconds"
         );
-        for (name, tally, time) in &self.tiers {
+        for (name, results, time) in &self.tiers {
             let Tally {
                 passed,
                 failed,
                 ignored,
-            } = tally;
+            } = results.tally;
             let seconds = time.as_secs_f32();
             println!("{name:<16} {passed:>7} {failed:>7} {ignored:>7} {seconds:>8.1}");
-            sum += *tally;
+            sum += results.tally;
         }
         println!();
+        for (name, results, _) in &self.tiers {
+            for failure in &results.failures {
+                println!("{name}: {failure}");
+            }
+        }
         println!("{} passed, {} failed", sum.passed, sum.failed);
         u8::from(sum.failed > 0)
     }
@@ -120,7 +143,7 @@ pub(crate) fn run() -> Result<u8> {
     Ok(summary.finish())
 }
 
-fn host() -> Result<Tally> {
+fn host() -> Result<Results> {
     let mut cargo = build::cargo(&["test", "--no-fail-fast"])?;
     let mut child = cargo
         .stdout(Stdio::piped())
@@ -130,20 +153,20 @@ fn host() -> Result<Tally> {
     let copy = vm::relay(stdout, std::io::stdout());
     let output = copy.join().unwrap_or_default();
     let status = child.wait()?;
-    Ok(Tally::read(&String::from_utf8_lossy(&output)).with_end(status.success()))
+    let wrong = (!status.success()).then(|| format!("cargo test: {status}"));
+    Ok(Results::read(&String::from_utf8_lossy(&output), wrong))
 }
 
 /// `make demo` checks each cell of its own table: one test.
-fn demo() -> Result<Tally> {
+fn demo() -> Result<Results> {
     let shown = crate::demo::run()? == 0;
-    let passed = Tally {
-        passed: u32::from(shown),
-        ..Tally::default()
-    };
-    Ok(passed.with_end(shown))
+    let wrong = (!shown).then(|| "a cell of the table is not as promised".to_owned());
+    let mut results = Results::read("", wrong);
+    results.tally.passed = u32::from(shown);
+    Ok(results)
 }
 
-fn guest(row: &Row, program: &Path) -> Result<Tally> {
+fn guest(row: &Row, program: &Path) -> Result<Results> {
     let kernel = kernels::ensure(row)?;
     let mut guest = Guest::new(kernel, vm::words(program, &[]));
     guest.label = Some(row.name.clone());
@@ -151,9 +174,14 @@ fn guest(row: &Row, program: &Path) -> Result<Tally> {
     let run = guest.run()?;
     std::io::stdout().flush()?;
     let tally = Tally::read(&run.stdout);
-    // A guest in which no test ran has proved nothing.
-    let ran = tally.passed + tally.failed > 0;
-    Ok(tally.with_end(ran && run.end == End::Status(0)))
+    let wrong = match run.end {
+        // A guest in which no test ran has proved nothing.
+        End::Status(0) if tally.passed + tally.failed == 0 => Some("no test ran".to_owned()),
+        End::Status(0) => None,
+        End::Status(status) => Some(format!("the test program's status was {status}")),
+        _ => Some(run.verdict),
+    };
+    Ok(Results::read(&run.stdout, wrong))
 }
 
 #[cfg(test)]

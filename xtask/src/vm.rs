@@ -95,6 +95,8 @@ impl End {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) end: End,
+    /// Why, where it was not the command that ended it.
+    pub(crate) verdict: String,
     /// The guest was ready and the command began.
     pub(crate) began: bool,
     /// Everything the command wrote to its standard output; it was also passed on.
@@ -155,7 +157,7 @@ impl Guest {
             }
         })?;
         boot.end();
-        let end = self.judge(&dir, ended.is_some());
+        let (end, verdict) = self.judge(&dir, ended.is_some());
         // The leash takes the directory with it.
         let began = dir.is_ready();
         leash.cut();
@@ -163,6 +165,7 @@ impl Guest {
         let _ = stderr.join();
         Ok(Run {
             end,
+            verdict,
             began,
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
         })
@@ -228,6 +231,12 @@ impl Guest {
                  -device nvdimm,memdev=mem{number},id=nvdimm{number},label-size=16M"
             ));
         }
+        for (tag, path) in rundir::programs() {
+            let path = rundir::qemu_path(&path);
+            options.push(format!(
+                "-virtfs 'local,path={path},mount_tag={tag},security_model=none,readonly=on,multidevs=remap'"
+            ));
+        }
         if self.icount {
             options.push("-icount shift=0,sleep=off".to_owned());
         } else if !kvm {
@@ -239,7 +248,7 @@ impl Guest {
     }
 
     /// Says how the run ended and shows what the kernel had to say.
-    fn judge(&self, dir: &RunDir, ended: bool) -> End {
+    fn judge(&self, dir: &RunDir, ended: bool) -> (End, String) {
         let name = &self.kernel.row.name;
         let log = dir.console();
         let kept = keep_console(name, &log);
@@ -249,12 +258,18 @@ impl Guest {
             &findings.excerpt,
         );
         let (end, verdict) = match (dir.status(), dir.is_ready()) {
-            _ if findings.panic => (End::KernelBug, "the guest's kernel panicked".to_owned()),
+            _ if findings.panic => (
+                End::KernelBug,
+                format!("the guest's kernel panicked: {}", findings.first()),
+            ),
             (Some(status), _) if findings.bug => (
                 End::KernelBug,
-                format!("the guest's kernel has a bug (the command's status was {status})"),
+                format!(
+                    "the guest's kernel has a bug (the command's status was {status}): {}",
+                    findings.first()
+                ),
             ),
-            (Some(status), _) => return End::Status(status),
+            (Some(status), _) => return (End::Status(status), String::new()),
             (None, true) if !ended => {
                 let limit = self.timeout.as_secs();
                 (
@@ -277,7 +292,7 @@ impl Guest {
             }
         };
         ui::say(&format!("error: {name}: {verdict}"));
-        end
+        (end, verdict)
     }
 }
 

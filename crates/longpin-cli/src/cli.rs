@@ -34,6 +34,7 @@ Examples:
   longpin why FILE            who pinned this file, and why is truncate busy?
   longpin watch               what is held and refused, as it happens
   longpin guard status        what the guard enforces, and what it refused
+  longpin check FILE --device rxe0  can this device get the file's pages, and how? if not, why not
   longpin check FILE --for blocks   may a device use this file's blocks? if not, what cures it
   longpin prepare FILE        make it so
   longpin extents FILE        where the file's bytes lie on its block device
@@ -71,8 +72,13 @@ pub(crate) enum Command {
     },
     /// May this file be pinned, lent to a device or swapped to? If not, why not, and what cures it
     ///
-    /// Nothing of the file is changed. Exit status 0 yes, 1 refused, 2 when that cannot be told.
+    /// With --device, which kind of registration that device gets (on demand, or a pin), or the rule by which it is
+    /// refused: the reason for a bare EFAULT or EOPNOTSUPP, and what would work instead. Nothing of the file is
+    /// changed. Exit status 0 yes, 1 refused, 2 when that cannot be told.
     Check(Check),
+    /// Register the file on standard input, and let go: what a library tries before a pin that might hang
+    #[command(hide = true)]
+    TryPin(TryPin),
     /// Make a file fit to be lent: all its blocks there, written, in place, and its own
     ///
     /// Allocates, writes zeroes where nothing was written, unshares, and syncs. An empty file gets what only
@@ -113,6 +119,32 @@ pub(crate) struct Check {
     /// Only these bytes of it; K, M, G and T are powers of 1024
     #[arg(long, value_name = "OFF+LEN", value_parser = parse_range)]
     pub(crate) range: Option<Range>,
+    /// For pages: who is to get them, `io_uring` or an RDMA device such as rxe0
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) device: Option<String>,
+    /// What the device does with them; io_uring always pins for writing
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value_t = DeviceAccess::Read,
+        value_name = "ACCESS",
+        requires = "device"
+    )]
+    pub(crate) access: DeviceAccess,
+    /// Which kind of registration
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value_t = Registration::Any,
+        value_name = "KIND",
+        requires = "device"
+    )]
+    pub(crate) registration: Registration,
+    /// Also try it for so many seconds, in a process that is killed then
+    #[arg(long = "try", value_name = "SECONDS", requires = "device")]
+    pub(crate) try_for: Option<u64>,
     /// One JSON object: {"version":1,"verdict":...,"reasons":[...]}
     #[arg(short = 'J', long)]
     pub(crate) json: bool,
@@ -127,6 +159,39 @@ pub(crate) enum For {
     Blocks,
     /// The kernel swaps to it
     Swap,
+}
+
+/// What a device does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceAccess {
+    /// It, or the other end through it, reads
+    Read,
+    /// It reads and writes
+    ReadWrite,
+}
+
+/// Kinds of registrations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Registration {
+    /// On demand where the device can, else a pin
+    Any,
+    /// On demand, or refused
+    OnDemand,
+    /// A pin
+    Pin,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TryPin {
+    /// `io_uring` or an RDMA device
+    #[arg(long)]
+    pub(crate) device: String,
+    /// Bytes
+    #[arg(long, value_parser = parse_range)]
+    pub(crate) range: Range,
+    /// What the device does
+    #[arg(long, value_enum)]
+    pub(crate) access: DeviceAccess,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 )]
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::NonNull;
 
@@ -228,6 +229,60 @@ impl PinnedMemory {
     pub fn read_as_device(&mut self) -> Result<Vec<u8>, RegisterError> {
         self.ring.read_buffer(self.address, self.len)
     }
+
+    /// `IORING_OP_WRITE_FIXED`: from the pinned pages into a file. `at` is counted from the buffer's beginning.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Ring`]: the kernel's answer, or that fewer bytes were moved.
+    pub fn write_to(
+        &mut self,
+        at: Range<usize>,
+        file: &impl AsFd,
+        offset: u64,
+    ) -> Result<(), RegisterError> {
+        let (place, count) = self.piece(&at)?;
+        let fd = types::Fd(file.as_fd().as_raw_fd());
+        let request = opcode::WriteFixed::new(fd, place, count, 0).offset(offset);
+        self.ring.submit(&request.build(), count)
+    }
+
+    /// `IORING_OP_READ_FIXED`: from a file into the pinned pages.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write_to`].
+    pub fn read_from(
+        &mut self,
+        at: Range<usize>,
+        file: &impl AsFd,
+        offset: u64,
+    ) -> Result<(), RegisterError> {
+        let (place, count) = self.piece(&at)?;
+        let fd = types::Fd(file.as_fd().as_raw_fd());
+        let request = opcode::ReadFixed::new(fd, place.cast_mut(), count, 0).offset(offset);
+        self.ring.submit(&request.build(), count)
+    }
+
+    fn piece(&self, at: &Range<usize>) -> Result<(*const u8, u32), RegisterError> {
+        let invalid = || RegisterError::Ring(Errno::INVAL.into());
+        if at.start > at.end || at.end > self.len {
+            return Err(invalid());
+        }
+        let count = u32::try_from(at.len()).map_err(|_| invalid())?;
+        let first = self.address.as_ptr().cast_const().cast::<u8>();
+        Ok((first.wrapping_add(at.start), count))
+    }
+
+    /// `IORING_UNREGISTER_BUFFERS`. The pages may stay pinned for a moment after.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::Ring`]; the pin then ends with the ring, which is closed in any case.
+    pub fn unregister(self) -> Result<(), RegisterError> {
+        let ended = self.ring.0.submitter().unregister_buffers();
+        ended.map_err(RegisterError::Ring)
+    }
 }
 
 impl FixedBuffer {
@@ -264,6 +319,20 @@ fn register_ring(
     unsafe { ring.submitter().register_buffers(&buffers) }
         .map_err(|err| name_register_error(err, len))?;
     Ok(Ring(ring))
+}
+
+/// `io_uring_setup(2)`: whether this process may make rings.
+///
+/// # Errors
+///
+/// The kernel's answer, where it is neither.
+pub fn is_enabled() -> std::io::Result<bool> {
+    match IoUring::new(1).map_err(name_setup_error) {
+        Ok(_) => Ok(true),
+        Err(RegisterError::Disabled(_)) => Ok(false),
+        Err(RegisterError::Ring(err)) => Err(err),
+        Err(err) => Err(std::io::Error::other(err)),
+    }
 }
 
 /// `IORING_OP_FALLOCATE`: `fallocate(2)` by way of a ring; what it answered.

@@ -13,11 +13,14 @@ pub mod flight;
 pub mod identity;
 pub mod kallsyms;
 pub mod mappings;
+pub mod memory;
 pub mod mounts;
 pub mod probe;
 pub mod swap;
 pub mod tasks;
 pub mod users;
+pub mod verbs;
+pub mod zones;
 
 pub use fixed_buffer::{
     FixedBuffer, PinnedMemory, RegisterError, fallocate_by_ring, ftruncate_by_ring, write_by_ring,

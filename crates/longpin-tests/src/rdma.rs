@@ -163,6 +163,16 @@ impl ProtectionDomain {
     pub fn device(&self) -> &Device {
         &self.device
     }
+
+    /// The same domain, for the regions of `longpin-rdma`.
+    pub fn for_longpin(&self) -> Result<longpin_rdma::ProtectionDomain, longpin_rdma::VerbsError> {
+        // SAFETY: the domain lives as long as this value's owners, of which the region's domain keeps one.
+        let raw = unsafe { self.domain.pd() };
+        let name = self.device.context.name();
+        let keep = Box::new(self.domain.clone());
+        // SAFETY: a domain of this process's libibverbs, which `keep` keeps.
+        unsafe { longpin_rdma::ProtectionDomain::from_raw(raw.cast(), &name, keep) }
+    }
 }
 
 /// Index and GID, if it is RoCE v2 over IPv4 on our port.

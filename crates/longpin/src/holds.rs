@@ -87,10 +87,12 @@ pub fn read_holds(running: &Running) -> Result<Vec<Hold>, GuardError> {
 }
 
 pub(crate) fn read(pinned: &Pinned) -> Result<Vec<Hold>, GuardError> {
-    let reader = Reader::new(pinned)?;
+    let suspects = read_suspects(pinned)?;
+    let rows = pinned.rows()?;
+    let reader = Reader::new(suspects, &rows)?;
     let mut holds = Vec::new();
     let mut explained: HashMap<FileId, Vec<(u64, u64)>> = HashMap::new();
-    for row in pinned.rows()? {
+    for row in rows {
         if let Some(level) = row.explicit {
             holds.push(reader.describe_explicit(pinned, &row, level)?);
             continue;
@@ -214,16 +216,16 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(pinned: &Pinned) -> Result<Self, GuardError> {
+    fn new(suspects: Suspects, rows: &[Row]) -> Result<Self, GuardError> {
         let probe = |what: &str| {
             let what = what.to_owned();
             move |source| GuardError::Probe { what, source }
         };
-        let suspects = read_suspects(pinned)?;
+        let stacks = rows.iter().flat_map(|row| row.stack.iter().copied());
         let mounts = mounts::read_mounts().map_err(probe("the mounts"))?;
         Ok(Self {
             suspects,
-            symbols: Kallsyms::read().map_err(probe("the kernel's symbols"))?,
+            symbols: Kallsyms::look_up(stacks).map_err(probe("the kernel's symbols"))?,
             cgroups: cgroups::read_paths(&mounts),
             mounts,
         })

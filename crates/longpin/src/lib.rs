@@ -14,10 +14,13 @@ pub mod doctor;
 pub mod events;
 pub mod extents;
 pub mod filesystem;
+pub mod fixed_buffer;
 pub mod guard;
 pub mod hold;
 pub mod holds;
+pub mod plan;
 pub mod preparation;
+pub mod registration;
 pub mod swapfile;
 
 pub use claim::{Claim, Enforcement};

@@ -17,6 +17,13 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<ExitCode> {
         anstream::eprintln!("longpin: swap takes whole files: --range does not go with --for swap");
         return Ok(ExitCode::from(USAGE));
     }
+    if let Some(device) = &options.device {
+        if policy == Policy::Pages {
+            return super::plan::run(options, device);
+        }
+        anstream::eprintln!("longpin: a device gets pages: --device goes with --for pages only");
+        return Ok(ExitCode::from(USAGE));
+    }
     let wanted = options.range.map(|range| Wanted {
         offset: range.offset,
         len: range.len,

@@ -9,6 +9,7 @@ mod files;
 mod guard;
 mod hold;
 mod ls;
+mod plan;
 mod prepare;
 mod progress;
 mod swap;
@@ -31,6 +32,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Release(options) => files::release(options),
         Command::Doctor { json } => doctor::run(*json),
         Command::Check(options) => check::run(options),
+        Command::TryPin(options) => plan::try_pin(options),
         Command::Prepare(options) => prepare::run(options),
         Command::Swapon(options) => swap::on(options),
         Command::Swapoff(file) => swap::off(file),

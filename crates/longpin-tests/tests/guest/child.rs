@@ -22,6 +22,7 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         Some("map") => crate::hold::map_and_store(&arguments[3..]),
         Some("churn") => churn(&arguments[3..]),
         Some("actor") => crate::hard::actor::act(&arguments[3..]),
+        Some("break") => crate::hard::break_page(&arguments[3..]),
         Some("register") => crate::shutdown::register_and_wait(&arguments[3..]),
         other => Err(anyhow::anyhow!("unknown child {other:?}")),
     };

@@ -71,8 +71,7 @@ fn c09_older_pins() -> Result<()> {
 /// The exit program is gone, so the hint never comes: the balance of entries and exits tells, and every
 /// file is walked until a sweep has looked.
 fn c09_lost_hints() -> Result<()> {
-    guard::off()?;
-    guard::on()?;
+    guard::fresh()?;
     let lost = lose_hints();
     // Without its exit programs it is no guard for the other tests.
     guard::off()?;
@@ -95,7 +94,7 @@ fn lose_hints() -> Result<()> {
     );
     must_refuse("a pin without a hint", ftruncate(&f.file, 0))?;
     must_allow("a file that nobody pinned", ftruncate(&other.file, 0))?;
-    sweep_until_known()?;
+    guard::sweep_until_known()?;
     must_refuse("known by the sweep", ftruncate(&f.file, 0))?;
     drop(pinned);
     must_allow_soon("truncate", || ftruncate(&f.file, 0))
@@ -132,22 +131,11 @@ fn fill_table() -> Result<()> {
     for f in &files {
         must_allow_soon("released", || ftruncate(&f.file, 0))?;
     }
-    sweep_until_known()?;
+    guard::sweep_until_known()?;
     let status = guard::status()?;
     ensure!(status["suspects"] == 0, "the table is not empty: {status}");
     let _again = pin(&other, 0, 4096);
     Ok(())
-}
-
-/// A sweep that meets a task which seems to be inside a pin call acknowledges too little, which is safe, and says so.
-fn sweep_until_known() -> Result<()> {
-    for _ in 0..10 {
-        guard::must(&["guard", "sweep"])?;
-        if guard::must_know_all().is_ok() {
-            return Ok(());
-        }
-    }
-    guard::must_know_all()
 }
 
 /// One call pins pages of anonymous memory and of two files: each file is held.
@@ -188,8 +176,7 @@ fn c09_mixed_pages() -> Result<()> {
 
 /// Many processes pinning at once: hints may be suppressed, holds must not be.
 fn c09_busy() -> Result<()> {
-    guard::off()?;
-    guard::on()?;
+    guard::fresh()?;
     let busy: Vec<_> = (0..6)
         .map(|_| TestFile::new(FsKind::Tmpfs, MIB))
         .collect::<Result<_>>()?;
@@ -217,5 +204,5 @@ fn c09_busy() -> Result<()> {
     for f in &busy {
         must_allow_soon("afterwards", || truncate(&f.path, 0)).context("nobody pins any more")?;
     }
-    sweep_until_known()
+    guard::sweep_until_known()
 }

@@ -18,9 +18,7 @@ use crate::{Test, guard};
 pub(crate) const TESTS: &[Test] = &[
     ("prepare_leaves_nothing_stale", prepare_leaves_nothing_stale),
     ("prepare_keeps_data", prepare_keeps_data),
-    ("prepare_killed", || {
-        killed_on(&[FsKind::Ext4, FsKind::F2fs])
-    }),
+    ("prepare_killed", || killed_on(&[FsKind::F2fs])),
     ("prepare_refuses", prepare_refuses),
     ("prepare_by_the_device", prepare_by_the_device),
 ];

@@ -29,10 +29,10 @@ const CONFIG: &str = "/etc/longpin/longpin.conf";
 const LEN: u64 = 65_536;
 
 /// The rules in force; none again on drop.
-struct Rules;
+pub(crate) struct Rules;
 
 impl Rules {
-    fn set(text: &str) -> Result<Self> {
+    pub(crate) fn set(text: &str) -> Result<Self> {
         guard::on()?;
         fs::create_dir_all("/etc/longpin")?;
         fs::write(CONFIG, text)?;

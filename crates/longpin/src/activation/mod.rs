@@ -30,8 +30,7 @@ use longpin_linux::file::{self, Found, Kind};
 use rustix::fs::OFlags;
 
 pub use facts::Facts;
-pub(crate) use reason::quote;
-pub use reason::{Name, Reason};
+pub use reason::{Name, Reason, quote};
 
 use crate::extents::{BlockMap, MapError, settle};
 use crate::filesystem::Family;
@@ -233,6 +232,16 @@ fn attempt(
     let mut report = changed.ok_or_else(|| io::Error::other("no attempt was made"))?;
     report.reasons.push(Reason::whole(Name::Changed));
     Ok(report)
+}
+
+/// Judge the file for its pages, DAX or not: nothing is walked.
+pub(crate) fn judge_pages(
+    file: &File,
+    path: &Path,
+    facts: &Facts,
+    wanted: Option<Wanted>,
+) -> Report {
+    judge(file, path, Policy::Pages, facts, wanted)
 }
 
 fn judge(

@@ -25,6 +25,8 @@ pub enum Name {
     BeyondEnd,
     /// The range's end is no number of 64 bits.
     Overflow,
+    /// The range does not begin and end where pages do.
+    NotOnPages,
     /// There is nothing in the range.
     Empty,
     /// Too small for swap.
@@ -93,6 +95,7 @@ impl Name {
             Self::ReadOnly => "read-only",
             Self::BeyondEnd => "beyond-end",
             Self::Overflow => "overflow",
+            Self::NotOnPages => "not-on-pages",
             Self::Empty => "empty",
             Self::TooSmall => "too-small",
             Self::ActiveSwap => "active-swap",
@@ -137,6 +140,7 @@ impl Name {
             Self::ReadOnly => "the mount or the file system is read-only",
             Self::BeyondEnd => "the range ends behind the end of the file",
             Self::Overflow => "OFF+LEN is larger than any file",
+            Self::NotOnPages => "the range does not begin and end at page boundaries",
             Self::Empty => "there is nothing in the range",
             Self::TooSmall => "swap needs two whole pages at least, the first one for its header",
             Self::ActiveSwap => "the kernel swaps to this file",
@@ -220,7 +224,8 @@ fn copy(file: &str) -> String {
 }
 
 /// The path as a shell takes it.
-pub(crate) fn quote(path: &Path) -> String {
+#[must_use]
+pub fn quote(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
     if text.chars().all(plain) && !text.starts_with('-') {

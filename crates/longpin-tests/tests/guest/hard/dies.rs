@@ -124,8 +124,7 @@ fn read_events() -> Result<Vec<Value>> {
 /// mount (`sb_umount`), and when a file is known by its inode's address alone and outlives its inode
 /// (`same_file` answers true and `drop_suspect` does nothing: a reader's pin of the new file becomes a hold).
 pub(super) fn c09_file_dies_first() -> Result<()> {
-    guard::off()?;
-    guard::on()?;
+    guard::fresh()?;
     let log = KernelLog::mark()?;
     let broken = guard::count("broken-pages")?;
     memfds_die().context("memfd")?;

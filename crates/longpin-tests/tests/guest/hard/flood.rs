@@ -29,7 +29,7 @@ pub(super) fn c09_foreign_flood() -> Result<()> {
     chown(&sink.path, Some(READER), Some(READER))?;
     std::fs::set_permissions(&f.path, std::fs::Permissions::from_mode(0o644))?;
     let mut pinned = pin(&f, PAGES * PAGE, 65_536)?;
-    let times = rounds(3_000, 100_000);
+    let times = rounds(1_000, 100_000);
     let order = format!("flood {} {} {times}", f.path.display(), sink.path.display());
     let mut readers = [Actor::start(READER)?, Actor::start(READER)?];
     for reader in &mut readers {

@@ -15,6 +15,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+pub(crate) use poison::break_page;
+
 use crate::Test;
 
 pub(crate) const TESTS: &[Test] = &[
@@ -31,7 +33,7 @@ pub(crate) const TESTS: &[Test] = &[
 const PAGE: u64 = 4096;
 
 /// How often: every day, or in a long run.
-fn rounds(daily: u64, long: u64) -> u64 {
+pub(crate) fn rounds(daily: u64, long: u64) -> u64 {
     if std::env::var_os("LONGPIN_LONG").is_some() {
         long
     } else {

@@ -23,15 +23,14 @@ const LEN: u64 = 65_536;
 ///
 /// Fails when hints are always taken to be complete (`hints_complete`), and when an unpin ends a hold.
 pub(super) fn c09_oversubscribed() -> Result<()> {
-    guard::off()?;
-    guard::on()?;
+    guard::fresh()?;
     let _often = Preemption::full()?;
     let log = KernelLog::mark()?;
     let files = (0..=PINNERS - SHARED)
         .map(|_| TestFile::new(FsKind::Tmpfs, LEN))
         .collect::<Result<Vec<_>>>()?;
     let sink = TestFile::new(FsKind::Ext4, LEN)?;
-    let seconds = rounds(8, 60);
+    let seconds = rounds(5, 60);
     let mut pinners = Vec::new();
     for number in 0..PINNERS {
         let file = &files[number.saturating_sub(SHARED - 1)];

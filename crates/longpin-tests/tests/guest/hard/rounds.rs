@@ -52,7 +52,7 @@ pub(super) fn random_rounds() -> Result<()> {
     let log = KernelLog::mark()?;
     let seed = 20_261;
     let mut world = World::new(seed)?;
-    for round in 0..rounds(150, 1000) {
+    for round in 0..rounds(80, 1000) {
         world
             .play()
             .with_context(|| format!("seed {seed}, round {round}"))?;

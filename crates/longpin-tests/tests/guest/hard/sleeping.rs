@@ -77,8 +77,7 @@ fn cannot_sleep(err: &RegisterError, f: &TestFile) -> Result<()> {
 /// Fails when `hints_complete` does not ask the balance of entries and exits, and when a sweep acknowledges the
 /// lost exit without having looked at the pages.
 pub(super) fn c13_sleeping_pin() -> Result<()> {
-    guard::off()?;
-    guard::on()?;
+    guard::fresh()?;
     let log = KernelLog::mark()?;
     let slept = std::thread::scope(sleep_half_way);
     // It has lost a program.

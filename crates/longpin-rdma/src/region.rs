@@ -1,0 +1,246 @@
+//! Regions.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use longpin::plan::{Access, Device, KernelRules, Plan, Planned};
+use longpin::registration::{Hold, Options, RegisterError, Target};
+use longpin_linux::memory::{self, DeviceMemory, Sharing};
+use longpin_linux::verbs::{ProtectionDomain, Region};
+use rustix::io::Errno;
+
+/// The most that one piece of advice covers: its length has 32 bits.
+const ADVICE: usize = 1 << 30;
+
+/// How the device got the memory.
+#[derive(Debug)]
+pub enum Kind {
+    /// The device faults pages in; the file system may take them back at any time.
+    OnDemand,
+    /// The pages are pinned.
+    Longterm {
+        /// What keeps them the file's.
+        hold: Hold,
+    },
+}
+
+impl Kind {
+    /// In words; asks the guard.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::OnDemand => "on demand".into(),
+            Self::Longterm { hold } => match hold.protection() {
+                Ok(protection) => format!("pinned, {}", protection.text()),
+                Err(err) => format!("pinned, {err}"),
+            },
+        }
+    }
+}
+
+/// A registered range of a file. It keeps the mapping and the domain, whatever is dropped first.
+#[derive(Debug)]
+#[must_use = "the region is deregistered when it is dropped"]
+pub struct MemoryRegion {
+    region: Region,
+    kind: Kind,
+}
+
+/// The device did not let go. It may still use the memory, which stays mapped until the process ends.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot deregister the region")]
+pub struct DeregisterError(#[source] pub io::Error);
+
+/// Pages could not be brought in beforehand. The region works all the same.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrefetchError {
+    /// A pinned region has all its pages.
+    #[error("the region is pinned: there is nothing to bring in")]
+    Pinned,
+    /// Library, driver or device do not know this advice.
+    #[error("this device takes no prefetch advice")]
+    Unsupported,
+    /// The pages are not to be had: behind the end of the file, or outside the region.
+    #[error("cannot bring in bytes {}..{} of the region", range.start, range.end)]
+    Failed {
+        /// The bytes.
+        range: Range<usize>,
+        /// What the driver said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl MemoryRegion {
+    /// Plan, `mmap(2)`, `ibv_reg_mr`. The range in bytes, whole pages or up to the end of the file.
+    ///
+    /// Reports how it is protected ([`Hold::protection`]); to insist on it, [`Options::require_hold`].
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError`]; nothing stays mapped or registered.
+    pub fn register(
+        domain: &ProtectionDomain,
+        file: &File,
+        range: Range<u64>,
+        access: Access,
+    ) -> Result<Self, RegisterError> {
+        Self::register_with(domain, file, range, access, &Options::default())
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError`]; nothing stays mapped or registered.
+    pub fn register_with(
+        domain: &ProtectionDomain,
+        file: &File,
+        range: Range<u64>,
+        access: Access,
+        options: &Options,
+    ) -> Result<Self, RegisterError> {
+        let device = domain.capabilities().map_err(device_failed)?;
+        let target = Target {
+            file,
+            range,
+            access,
+            device: Device::Rdma(device),
+            kernel: kernel_rules(domain)?,
+        };
+        let prepared = target.prepare(options)?;
+        let (memory, planned) = (prepared.memory, prepared.planned);
+        let on_demand = planned.plan == Plan::OnDemand;
+        let region = Region::register(domain, &memory, prepared.len, access, on_demand)
+            .map_err(|errno| target.explain(errno, &planned))?;
+        if !on_demand {
+            // What shrinks under an on-demand region is for the device to meet.
+            target.check_size(&planned)?;
+        }
+        Ok(Self {
+            region,
+            kind: kind(&target, &planned, options)?,
+        })
+    }
+
+    /// How the device got the memory.
+    #[must_use]
+    pub const fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// The address that the other end names.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        self.memory().address() as u64
+    }
+
+    /// Bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.region.len()
+    }
+
+    /// Whether there are none; such a region is not made.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.region.is_empty()
+    }
+
+    /// The key for work requests of this process.
+    #[must_use]
+    pub const fn lkey(&self) -> u32 {
+        self.region.lkey()
+    }
+
+    /// The key that the other end needs.
+    #[must_use]
+    pub const fn rkey(&self) -> u32 {
+        self.region.rkey()
+    }
+
+    /// The memory, for this process's own reads and writes.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<DeviceMemory> {
+        self.region.memory()
+    }
+
+    /// `ibv_advise_mr`: the device brings these bytes of an on-demand region in, so that the first access does not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`PrefetchError`].
+    pub fn prefetch(&self, bytes: Range<usize>, write: bool) -> Result<(), PrefetchError> {
+        if !matches!(self.kind, Kind::OnDemand) {
+            return Err(PrefetchError::Pinned);
+        }
+        let failed = |range: Range<usize>, errno: Errno| match errno {
+            Errno::OPNOTSUPP | Errno::NOSYS => PrefetchError::Unsupported,
+            errno => PrefetchError::Failed {
+                range,
+                source: errno.into(),
+            },
+        };
+        if bytes.start > bytes.end || bytes.end > self.len() {
+            return Err(failed(bytes, Errno::INVAL));
+        }
+        for start in bytes.clone().step_by(ADVICE) {
+            let piece = start..bytes.end.min(start + ADVICE);
+            let advised = self.region.prefetch(piece.clone(), write);
+            advised.map_err(|errno| failed(piece, errno))?;
+        }
+        Ok(())
+    }
+
+    /// `ibv_dereg_mr`: the device lets go, and the pages are unpinned before this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`DeregisterError`].
+    pub fn deregister(self) -> Result<(), DeregisterError> {
+        let ended = self.region.deregister();
+        ended.map_err(|errno| DeregisterError(errno.into()))
+    }
+}
+
+fn kind(target: &Target<'_>, planned: &Planned, options: &Options) -> Result<Kind, RegisterError> {
+    let hold = target.hold(planned, options)?;
+    Ok(hold.map_or(Kind::OnDemand, |hold| Kind::Longterm { hold }))
+}
+
+fn device_failed(err: impl std::error::Error + Send + Sync + 'static) -> RegisterError {
+    RegisterError::Device(Box::new(err))
+}
+
+/// The kernel's rules, as far as they concern this device. One page of a memfd that may only be read is registered for it,
+/// and let go: before Linux 6.2 that fails.
+///
+/// # Errors
+///
+/// [`RegisterError::Device`], [`RegisterError::Plan`].
+pub fn kernel_rules(domain: &ProtectionDomain) -> Result<KernelRules, RegisterError> {
+    static RULES: std::sync::OnceLock<KernelRules> = std::sync::OnceLock::new();
+    if let Some(rules) = RULES.get() {
+        return Ok(*rules);
+    }
+    let rules = KernelRules::probe(always_writes(domain)?)?;
+    Ok(*RULES.get_or_init(|| rules))
+}
+
+fn always_writes(domain: &ProtectionDomain) -> Result<bool, RegisterError> {
+    let page = memory::scratch_page().map_err(device_failed)?;
+    let len = rustix::param::page_size();
+    let mapped = DeviceMemory::of_file(&page, 0, len, false, Sharing::Shared);
+    let mapped = Arc::new(mapped.map_err(|errno| device_failed(io::Error::from(errno)))?);
+    match Region::register(domain, &mapped, len, Access::READ, false) {
+        Ok(region) => region
+            .deregister()
+            .map(|()| false)
+            .map_err(|errno| device_failed(io::Error::from(errno))),
+        Err(Errno::FAULT) => Ok(true),
+        Err(errno) => Err(device_failed(io::Error::from(errno))),
+    }
+}

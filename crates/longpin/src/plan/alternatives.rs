@@ -1,0 +1,112 @@
+//! What would work instead: found by asking again with one thing changed, so that no advice is given that is refused, too.
+
+use super::{Access, Capabilities, Device, Medium, Question, TransportCaps, Wish, decide};
+
+/// Something else that would not be refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alternative {
+    /// Let the device only read.
+    ReadOnly,
+    /// Take a pin instead of on-demand paging.
+    Pin,
+    /// Take a device that can fault pages in.
+    FaultingDevice,
+    /// Keep the file on tmpfs or hugetlbfs.
+    MemoryFile,
+    /// Take RDMA instead of io_uring.
+    Rdma,
+    /// Raise the limit of locked memory.
+    RaiseMemlock,
+    /// Lend the blocks.
+    LendBlocks,
+}
+
+impl Alternative {
+    const ALL: [Self; 7] = [
+        Self::ReadOnly,
+        Self::Pin,
+        Self::FaultingDevice,
+        Self::MemoryFile,
+        Self::Rdma,
+        Self::RaiseMemlock,
+        Self::LendBlocks,
+    ];
+
+    /// Those that help with this question, easiest first; none for what is not refused.
+    #[must_use]
+    pub fn to(question: &Question) -> Vec<Self> {
+        if decide(question).refusal().is_none() {
+            return Vec::new();
+        }
+        let helps = |other: &Self| match other.change(question) {
+            Some(changed) => decide(&changed).refusal().is_none(),
+            None => *other == Self::LendBlocks && question.blocks == Some(true),
+        };
+        Self::ALL.into_iter().filter(helps).collect()
+    }
+
+    /// The question that it is; `None` where it is none.
+    fn change(self, question: &Question) -> Option<Question> {
+        let mut changed = question.clone();
+        match self {
+            Self::ReadOnly => changed.access = Access::READ,
+            Self::Pin => changed.wish = Wish::Pin,
+            Self::FaultingDevice => changed.device = Device::Rdma(faulting(question)),
+            Self::MemoryFile => changed.medium = Medium::Memory,
+            Self::Rdma if question.device == Device::IoUring => {
+                let caps = Capabilities {
+                    on_demand: false,
+                    ..faulting(question)
+                };
+                changed.device = Device::Rdma(caps);
+                changed.access = Access::READ;
+            }
+            Self::RaiseMemlock => changed.memlock = None,
+            Self::Rdma | Self::LendBlocks => return None,
+        }
+        Some(changed).filter(|changed| changed != question)
+    }
+
+    /// The name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "read-only",
+            Self::Pin => "pin",
+            Self::FaultingDevice => "faulting-device",
+            Self::MemoryFile => "memory-file",
+            Self::Rdma => "rdma",
+            Self::RaiseMemlock => "raise-memlock",
+            Self::LendBlocks => "lend-blocks",
+        }
+    }
+
+    /// What to do, in words or as a command; the path is quoted for a shell.
+    #[must_use]
+    pub fn hint(self, path: &str) -> String {
+        match self {
+            Self::ReadOnly => "let the device only read: --access read".into(),
+            Self::Pin => "take a pin instead: --registration pin".into(),
+            Self::FaultingDevice => {
+                "use a device with on-demand paging (ibv_devinfo -v: general_odp_caps)".into()
+            }
+            Self::MemoryFile => format!("keep it in memory: cp {path} /dev/shm/"),
+            Self::Rdma => "an RDMA device may read it: --device NAME --access read".into(),
+            Self::RaiseMemlock => "ulimit -l unlimited   # or LimitMEMLOCK= of the service".into(),
+            Self::LendBlocks => format!("longpin check {path} --for blocks   # lend its blocks"),
+        }
+    }
+}
+
+/// A device that can do everything.
+fn faulting(question: &Question) -> Capabilities {
+    let all = TransportCaps(u32::MAX);
+    Capabilities {
+        device: question.device.name().to_owned(),
+        on_demand: true,
+        rc: all,
+        uc: all,
+        ud: all,
+        max_region: u64::MAX,
+    }
+}

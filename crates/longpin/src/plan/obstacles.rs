@@ -1,0 +1,65 @@
+//! What can make a pin slow, or hang it, seen from outside: pages that the kernel would have to move first, because
+//! nothing may stay for long where they lie.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+
+use longpin_linux::memory::{DeviceMemory, Sharing};
+use longpin_linux::zones;
+
+/// How much is mapped at once to look at it.
+const WINDOW: u64 = 64 << 20;
+
+/// What of a file's range would be moved before it is pinned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Obstacles {
+    /// Pages of the range that are in memory.
+    pub resident: u64,
+    /// Of these, pages in ZONE_MOVABLE: each is moved before it is pinned. `None`: the place of pages is told to
+    /// CAP_SYS_ADMIN only.
+    pub movable: Option<u64>,
+    /// ZONE_MOVABLE has memory on this host, in bytes.
+    pub zone_movable: u64,
+    /// Memory set aside for contiguous allocations (CMA), in bytes. Pages lent from it are moved, too; which, nobody tells.
+    pub cma: u64,
+}
+
+impl Obstacles {
+    /// Nothing of this host's memory needs moving.
+    #[must_use]
+    pub const fn are_impossible(&self) -> bool {
+        self.zone_movable == 0 && self.cma == 0
+    }
+}
+
+/// Look at a range of an open file, in pages of `page` bytes. Reads no page in: what is not in memory is not counted.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn read_obstacles(file: &File, range: &Range<u64>, page: u64) -> io::Result<Obstacles> {
+    let zones = zones::read()?;
+    let mut found = Obstacles {
+        zone_movable: zones.movable_bytes(),
+        cma: zones::cma_bytes()?,
+        ..Obstacles::default()
+    };
+    let mut movable = zones::may_see_frames()?.then_some(0);
+    let mut at = range.start - range.start % page;
+    while at < range.end {
+        let len = WINDOW
+            .max(page)
+            .min((range.end - at).next_multiple_of(page));
+        let bytes = usize::try_from(len).map_err(io::Error::other)?;
+        let memory = DeviceMemory::of_file(file, at, bytes, false, Sharing::Shared)?;
+        let resident = memory.resident()?;
+        found.resident += resident.iter().map(|run| run.len() as u64).sum::<u64>();
+        if let (Some(count), false) = (&mut movable, zones.movable_bytes() == 0) {
+            *count += zones.count_movable(&memory, &resident)?;
+        }
+        at += len;
+    }
+    found.movable = movable;
+    Ok(found)
+}

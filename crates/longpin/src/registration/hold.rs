@@ -1,0 +1,149 @@
+//! The hold of a pinned registration: the guard's, known from the pages.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+
+use crate::guard::{GuardError, Host, Running, read_status};
+use crate::plan::Level;
+use crate::{Enforcement, admin};
+
+/// What the guard keeps as long as the pages are pinned. It is no object of the kernel's: dropping it ends nothing.
+#[derive(Debug)]
+pub struct Hold {
+    file: File,
+    range: Range<u64>,
+    level: Level,
+}
+
+/// The guard is there, and cannot be asked.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot ask the guard about the hold")]
+pub struct HoldError(#[source] pub GuardError);
+
+/// How much of the hold there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Protection {
+    /// The guard refuses what would take the pages away.
+    Held {
+        /// How much of the promise it enforces.
+        enforcement: Enforcement,
+    },
+    /// The pages are pinned, and nobody protects them; why.
+    None {
+        /// In words.
+        why: String,
+    },
+    /// Only CAP_SYS_ADMIN may ask.
+    Unknown,
+}
+
+impl Protection {
+    /// In words.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Held {
+                enforcement: Enforcement::Full,
+            } => "held, all claims enforced".into(),
+            Self::Held {
+                enforcement: Enforcement::Partial { missing },
+            } => {
+                let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+                format!("held, without {}", missing.join(", "))
+            }
+            Self::Held {
+                enforcement: Enforcement::None,
+            } => "not held: the guard enforces nothing".into(),
+            Self::None { why } => format!("not held: {why}"),
+            Self::Unknown => "not known: only CAP_SYS_ADMIN may ask the guard".into(),
+        }
+    }
+}
+
+impl Hold {
+    pub(super) fn new(file: &File, range: Range<u64>, level: Level) -> io::Result<Self> {
+        let file = file.try_clone()?;
+        Ok(Self { file, range, level })
+    }
+
+    /// What the file is held at.
+    #[must_use]
+    pub const fn level(&self) -> Level {
+        self.level
+    }
+
+    /// The bytes that were registered.
+    #[must_use]
+    pub fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+
+    /// Ask the guard: it looks at the pages, now.
+    ///
+    /// # Errors
+    ///
+    /// [`HoldError`], when it is there and does not answer.
+    pub fn protection(&self) -> Result<Protection, HoldError> {
+        let running = match Running::look(&Host::default()) {
+            Err(GuardError::NotRunning) => {
+                return Ok(Protection::None {
+                    why: "the guard is not running (longpin guard start)".into(),
+                });
+            }
+            Err(GuardError::NoPrivilege) => return Ok(Protection::Unknown),
+            other => other.map_err(HoldError)?,
+        };
+        let status = read_status(&running).map_err(HoldError)?;
+        if status.audit {
+            return Ok(Protection::None {
+                why: "the guard only records (--audit)".into(),
+            });
+        }
+        let path = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        let known = admin::look_up(&running, &path).map_err(HoldError)?;
+        let enforced = known.holds.iter().filter(|hold| hold.is_enforced());
+        if covers(&self.range, enforced.map(|hold| hold.start..hold.end)) {
+            return Ok(Protection::Held {
+                enforcement: status.enforcement,
+            });
+        }
+        let mut verdicts = known.holds.iter().map(|hold| hold.verdict.reason());
+        let why = verdicts
+            .next_back()
+            .unwrap_or("the guard does not see its pages pinned");
+        Ok(Protection::None { why: why.into() })
+    }
+}
+
+/// Whether these ranges have every byte of the wanted one.
+fn covers(wanted: &Range<u64>, held: impl Iterator<Item = Range<u64>>) -> bool {
+    let mut held: Vec<_> = held.collect();
+    held.sort_by_key(|range| range.start);
+    let mut next = wanted.start;
+    for range in held {
+        if range.start > next {
+            break;
+        }
+        next = next.max(range.end);
+    }
+    next >= wanted.end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::covers;
+
+    #[test]
+    fn a_hold_may_have_several_parts() {
+        let covers = |held: &[(u64, u64)]| covers(&(4..12), held.iter().map(|&(a, b)| a..b));
+        assert!(covers(&[(0, 20)]));
+        assert!(covers(&[(8, 12), (4, 8)]));
+        assert!(!covers(&[(4, 8), (9, 12)]));
+        assert!(!covers(&[(5, 12)]));
+        assert!(!covers(&[]));
+    }
+}
