@@ -15,7 +15,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use longpin_tests::operations::{Ground, Home};
 
-use self::gaps::complaint;
+use self::gaps::{complaint, unnamed};
 use self::steps::{Door, Step, Trial, Trier};
 pub(crate) use self::subject::{Kind, Subject};
 use crate::{Test, guard};
@@ -59,7 +59,7 @@ fn parity(home: Home) -> Result<()> {
         trials: [None, None, None],
     };
     let mut rows: Vec<_> = steps.iter().map(blank).collect();
-    let mut complaints = Vec::new();
+    let mut complaints: Vec<_> = unnamed().collect();
     for (column, kind) in Kind::ALL.into_iter().enumerate() {
         if kind == Kind::Held && !can_hold()? {
             println!("{home}: this longpin has no holds: they are not tried");

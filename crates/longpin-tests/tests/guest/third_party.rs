@@ -127,6 +127,8 @@ fn lend(home: Home, kind: Kind) -> Result<Outcome> {
     let ((tried, refused), shut) = std::thread::scope(|scope| {
         let writer = scope.spawn(|| device.write_until(&stop, &rounds));
         let counts = try_all(home, &mut subject.victim, &mut beside);
+        // What has lost its name goes, and its blocks are there for others.
+        subject.victim.close();
         let shut = beside.fill().err().map(|err| format!("{err:#}"));
         stop.store(true, Ordering::Relaxed);
         let wrote = writer.join();
