@@ -82,7 +82,7 @@ const WEAKNESSES: &[Weakness] = &[
         says: "ext4: ext4 SWAP_BOOT",
         environment: "LONGPIN_ORACLE_HOME=ext4 LONGPIN_ORACLE_OPERATION=SWAP_BOOT",
         file: "ioctl.bpf.c",
-        from: "	if (!magic || !is_armed())\n",
+        from: "	if ((!magic && !state.strict) || !is_armed())\n",
         to: "	if (magic || !is_armed())\n",
     },
     Weakness {
