@@ -8,6 +8,9 @@ use anyhow::{Context, Result, ensure};
 
 const HEAD: &str = include_str!("head.md");
 
+/// What stands where nothing was tried.
+const NOT_TRIED: &str = "-";
+
 /// An operation on one file system: what was answered on the ordinary file, the swap file and the held file, kernel by
 /// kernel.
 struct Row {
@@ -49,16 +52,27 @@ fn run() -> Result<()> {
         }
     }
     for home in homes {
-        writeln!(out, "\n## {home}\n")?;
-        writeln!(
-            out,
-            "| operation | ordinary file | active swap file | held file |"
-        )?;
-        writeln!(out, "|---|---|---|---|")?;
-        for row in rows.iter().filter(|row| row.home == home) {
-            let [ordinary, swap, held] = row.answers.each_ref().map(|answers| cell(answers));
-            writeln!(out, "| {} | {ordinary} | {swap} | {held} |", row.name)?;
-        }
+        let rows: Vec<_> = rows.iter().filter(|row| row.home == home).collect();
+        write_table(&mut out, home, &rows)?;
+    }
+    Ok(())
+}
+
+fn write_table(out: &mut impl Write, home: &str, rows: &[&Row]) -> Result<()> {
+    let [ordinary, swap, held] = [0, 1, 2].map(|column| kernels(rows, column));
+    writeln!(out, "\n## {home}\n")?;
+    writeln!(
+        out,
+        "Tried on Linux: ordinary file {ordinary}; active swap file {swap}; held file {held}.\n"
+    )?;
+    writeln!(
+        out,
+        "| operation | ordinary file | active swap file | held file |"
+    )?;
+    writeln!(out, "|---|---|---|---|")?;
+    for row in rows {
+        let [ordinary, swap, held] = row.answers.each_ref().map(|answers| cell(answers));
+        writeln!(out, "| {} | {ordinary} | {swap} | {held} |", row.name)?;
     }
     Ok(())
 }
@@ -79,9 +93,26 @@ fn enter(rows: &mut Vec<Row>, kernel: &str, line: &str) -> Result<()> {
     }
     let row = rows.iter_mut().find(is_it).context("just made")?;
     for (list, answer) in row.answers.iter_mut().zip(answers) {
+        if *answer == NOT_TRIED {
+            continue;
+        }
         list.push((kernel.to_owned(), (*answer).to_owned()));
     }
     Ok(())
+}
+
+/// The kernels that gave the answers of a column.
+fn kernels(rows: &[&Row], column: usize) -> String {
+    let mut kernels: Vec<&str> = Vec::new();
+    for (kernel, _) in rows.iter().flat_map(|row| &row.answers[column]) {
+        if !kernels.contains(&kernel.as_str()) {
+            kernels.push(kernel);
+        }
+    }
+    match kernels.is_empty() {
+        true => "none".to_owned(),
+        false => kernels.join(", "),
+    }
 }
 
 /// One answer, or one for each kernel where they differ.
@@ -93,8 +124,10 @@ fn cell(answers: &[(String, String)]) -> String {
             None => different.push((answer, vec![kernel])),
         }
     }
-    if let [(answer, _)] = &different[..] {
-        return (*answer).to_owned();
+    match &different[..] {
+        [] => return NOT_TRIED.to_owned(),
+        [(answer, _)] => return (*answer).to_owned(),
+        _ => {}
     }
     let parts = different
         .iter()
