@@ -141,7 +141,7 @@ pub(crate) fn plan_matrix() -> Result<()> {
         None => println!("not tried: memfd_secret is switched off"),
     }
     println!("{} cells", bench.cells);
-    ensure!(bench.cells > 200, "only {} cells", bench.cells);
+    ensure!(bench.cells > 150, "only {} cells", bench.cells);
     Ok(())
 }
 
