@@ -3,7 +3,6 @@
 //! A hook is asked at the beginning of an operation. Who had asked before the hold stood goes on, so the hold
 //! counts only when everybody has been seen outside such an operation since.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -11,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::mappings::{Process, name_process};
+use crate::tasks;
 
 /// Kernel functions inside which a file may be changed, mapped or renamed after the hooks were asked.
 const OPERATIONS: [&str; 34] = [
@@ -68,19 +68,17 @@ enum Seen {
 ///
 /// # Errors
 ///
-/// `/proc` cannot be listed.
+/// `/proc` cannot be read.
 pub fn wait_until_landed(device: u64, ino: u64, limit: Duration) -> io::Result<Option<Process>> {
     let deadline = Instant::now() + limit;
-    // Time outside the kernel when first seen running.
-    let mut open: HashMap<PathBuf, Option<u64>> = list_tasks()?;
+    // This process's own tasks are not in such an operation. Time outside the kernel when first seen running.
+    let own = std::process::id();
+    let tasks = tasks::list_tasks(|pid| pid != own)?;
+    let mut open: Vec<(PathBuf, Option<u64>)> =
+        tasks.into_iter().map(|task| (task, None)).collect();
     loop {
-        open.retain(|task, first| match look(task, device, ino) {
-            Seen::Clear => false,
-            Seen::Inside => true,
-            // It has been outside since.
-            Seen::Running(time) => *first.get_or_insert(time) == time,
-        });
-        let Some(task) = open.keys().next() else {
+        open = still_inside(open, device, ino)?;
+        let Some((task, _)) = open.first() else {
             return Ok(None);
         };
         if Instant::now() > deadline {
@@ -90,20 +88,23 @@ pub fn wait_until_landed(device: u64, ino: u64, limit: Duration) -> io::Result<O
     }
 }
 
-/// All tasks but this process's own.
-fn list_tasks() -> io::Result<HashMap<PathBuf, Option<u64>>> {
-    let own = std::process::id().to_string();
-    let mut tasks = HashMap::new();
-    for process in fs::read_dir("/proc")? {
-        let process = process?;
-        if process.file_name().to_str() == Some(&own) {
-            continue;
-        }
-        if let Ok(list) = fs::read_dir(process.path().join("task")) {
-            tasks.extend(list.flatten().map(|task| (task.path(), None)));
+/// Those of the tasks that have not been seen outside.
+fn still_inside(
+    tasks: Vec<(PathBuf, Option<u64>)>,
+    device: u64,
+    ino: u64,
+) -> io::Result<Vec<(PathBuf, Option<u64>)>> {
+    let mut left = Vec::new();
+    for (task, first) in tasks {
+        match look(&task, device, ino)? {
+            Seen::Clear => {}
+            Seen::Inside => left.push((task, first)),
+            // Other than when first seen running: it has been outside since.
+            Seen::Running(time) if first.is_some_and(|first| first != time) => {}
+            Seen::Running(time) => left.push((task, Some(time))),
         }
     }
-    Ok(tasks)
+    Ok(left)
 }
 
 fn name_task(task: &Path) -> Process {
@@ -111,34 +112,38 @@ fn name_task(task: &Path) -> Process {
     name_process(pid.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
-fn look(task: &Path, device: u64, ino: u64) -> Seen {
-    let Ok(stack) = fs::read_to_string(task.join("stack")) else {
-        return Seen::Clear;
+fn look(task: &Path, device: u64, ino: u64) -> io::Result<Seen> {
+    let Some(stack) = tasks::read_stack(task)? else {
+        return Ok(Seen::Clear);
     };
     if stack.trim().is_empty() {
-        return time_outside(task).map_or(Seen::Clear, Seen::Running);
+        return Ok(time_outside(task)?.map_or(Seen::Clear, Seen::Running));
     }
-    if !crate::tasks::is_inside(&stack, &OPERATIONS) {
-        return Seen::Clear;
+    if !tasks::is_inside(&stack, &OPERATIONS) {
+        return Ok(Seen::Clear);
     }
-    let call = fs::read_to_string(task.join("syscall")).unwrap_or_default();
+    let call = tasks::unless_gone(fs::read_to_string(task.join("syscall")))?.unwrap_or_default();
     let on_others = descriptors(&call).is_some_and(|list| {
         let is_other = |fd: &u64| is_other_file(task, *fd, device, ino);
         list.iter().all(is_other)
     });
-    if on_others { Seen::Clear } else { Seen::Inside }
+    Ok(if on_others { Seen::Clear } else { Seen::Inside })
 }
 
 /// `utime` of `/proc/PID/task/TID/stat`; `None` when the task has gone.
-fn time_outside(task: &Path) -> Option<u64> {
-    let stat = fs::read_to_string(task.join("stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(") ")?;
+fn time_outside(task: &Path) -> io::Result<Option<u64>> {
+    let Some(stat) = tasks::unless_gone(fs::read_to_string(task.join("stat")))? else {
+        return Ok(None);
+    };
+    let strange = || io::Error::other(format!("{} reads {stat:?}", task.join("stat").display()));
+    let (_, rest) = stat.rsplit_once(") ").ok_or_else(strange)?;
     let mut words = rest.split_ascii_whitespace();
     // A task that has ended shows no stack either.
     if matches!(words.next(), Some("Z" | "X")) {
-        return None;
+        return Ok(None);
     }
-    words.nth(10)?.parse().ok()
+    let time = words.nth(10).and_then(|text| text.parse().ok());
+    time.map(Some).ok_or_else(strange)
 }
 
 /// The descriptors that a system call works on, from `/proc/PID/task/TID/syscall`; `None` where that is not known.
@@ -189,6 +194,6 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let data = file.metadata().unwrap();
         let seen = look(Path::new("/proc/self/task/none"), data.dev(), data.ino());
-        assert_eq!(seen, Seen::Clear);
+        assert_eq!(seen.unwrap(), Seen::Clear);
     }
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 
+use crate::tasks;
+
 /// A process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
@@ -17,19 +19,12 @@ pub struct Process {
 ///
 /// # Errors
 ///
-/// `/proc` cannot be listed. Processes that end meanwhile are left out.
+/// `/proc` cannot be read. Processes that end meanwhile are left out.
 pub fn find_writable(device: (u32, u32), ino: u64) -> io::Result<Vec<Process>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let entry = entry?;
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
-        let maps = fs::read_to_string(entry.path().join("maps")).unwrap_or_default();
+    for (pid, process) in tasks::list_processes()? {
+        let maps = tasks::unless_gone(fs::read_to_string(process.join("maps")))?;
+        let maps = maps.unwrap_or_default();
         if maps.lines().any(|line| is_writable(line, device, ino)) {
             found.push(name_process(pid));
         }

@@ -1,26 +1,72 @@
 //! `/proc/*/task/*/stack`: which tasks are inside a kernel function.
 
 use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
 
 /// How many tasks sleep inside one of these kernel functions. A running task's stack cannot be read, so
 /// ask more than once.
 ///
 /// # Errors
 ///
-/// `/proc` cannot be listed. Tasks that end meanwhile are left out.
-pub fn count_tasks_inside(functions: &[&str]) -> std::io::Result<u64> {
+/// `/proc` cannot be read. Tasks that end meanwhile are left out.
+pub fn count_tasks_inside(functions: &[&str]) -> io::Result<u64> {
     let mut count = 0;
-    for process in fs::read_dir("/proc")? {
-        let tasks = process?.path().join("task");
-        let Ok(tasks) = fs::read_dir(tasks) else {
-            continue;
-        };
-        for task in tasks.flatten() {
-            let stack = fs::read_to_string(task.path().join("stack")).unwrap_or_default();
-            count += u64::from(is_inside(&stack, functions));
-        }
+    for task in list_tasks(|_| true)? {
+        let stack = read_stack(&task)?.unwrap_or_default();
+        count += u64::from(is_inside(&stack, functions));
     }
     Ok(count)
+}
+
+/// The directories of all tasks of the processes that are wanted.
+pub(crate) fn list_tasks(is_wanted: impl Fn(u32) -> bool) -> io::Result<Vec<PathBuf>> {
+    let mut tasks = Vec::new();
+    for (pid, process) in list_processes()? {
+        if !is_wanted(pid) {
+            continue;
+        }
+        let listed = fs::read_dir(process.join("task")).and_then(Iterator::collect);
+        let listed: Vec<fs::DirEntry> = unless_gone(listed)?.unwrap_or_default();
+        tasks.extend(listed.iter().map(fs::DirEntry::path));
+    }
+    Ok(tasks)
+}
+
+/// The processes, and their directories.
+pub(crate) fn list_processes() -> io::Result<Vec<(u32, PathBuf)>> {
+    let mut processes = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let pid = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        processes.extend(pid.map(|pid| (pid, entry.path())));
+    }
+    Ok(processes)
+}
+
+/// The kernel stack of a task, from its directory; `None` when it has gone.
+pub(crate) fn read_stack(task: &Path) -> io::Result<Option<String>> {
+    let stack = unless_gone(fs::read_to_string(task.join("stack")))?;
+    // Where no task has one, its absence says nothing about the task.
+    if stack.is_none() && task.exists() {
+        fs::metadata("/proc/self/stack")?;
+    }
+    Ok(stack)
+}
+
+/// What a process or task that has ended leaves unanswered is no error. Everything else is: what cannot be seen may be anything.
+pub(crate) fn unless_gone<T>(answer: io::Result<T>) -> io::Result<Option<T>> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(err) if err.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
+        Err(err) => Err(err),
+    }
 }
 
 pub(crate) fn is_inside(stack: &str, functions: &[&str]) -> bool {
@@ -41,5 +87,24 @@ mod tests {
         assert!(is_inside(stack, &["pin_user_pages_fast"]));
         assert!(!is_inside(stack, &["pin_user_pages"]));
         assert!(!is_inside("", &["pin_user_pages"]));
+    }
+
+    #[test]
+    fn only_what_has_gone_is_left_out() {
+        let gone = |errno: Errno| unless_gone::<()>(Err(errno.into()));
+        assert_eq!(gone(Errno::NOENT).unwrap(), None);
+        assert_eq!(gone(Errno::SRCH).unwrap(), None);
+        for errno in [Errno::ACCESS, Errno::PERM, Errno::MFILE, Errno::NOMEM] {
+            let err = gone(errno).unwrap_err();
+            assert_eq!(err.raw_os_error(), Some(errno.raw_os_error()));
+        }
+    }
+
+    #[test]
+    fn this_process_is_listed_with_its_tasks() {
+        let own = std::process::id();
+        let tasks = list_tasks(|pid| pid == own).unwrap();
+        let main = PathBuf::from(format!("/proc/{own}/task/{own}"));
+        assert!(tasks.contains(&main), "{tasks:?}");
     }
 }

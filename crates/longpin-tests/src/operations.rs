@@ -5,6 +5,7 @@
 //! calls it looks at the pages before and after ([`frames`](crate::frames)).
 
 use anyhow::Result;
+use rustix::io::Errno;
 
 use crate::act::Outcome;
 
@@ -30,6 +31,9 @@ mod zlib;
 pub use ground::{Ground, Home, reserve_huge_pages};
 pub use victim::{Build, Donor, Victim};
 
+/// How often an interrupted operation is tried again.
+const INTERRUPTED: u32 = 100;
+
 /// One way to touch a file.
 #[derive(Clone, Copy)]
 pub struct Operation {
@@ -43,11 +47,26 @@ pub struct Operation {
     pub build: Build,
     /// Whether nothing but the pin may hold the file meanwhile: no descriptor, no mapping.
     pub alone: bool,
-    /// Tries it. An error is the test's own, not the kernel's answer.
-    pub act: fn(&mut Victim<'_>) -> Result<Outcome>,
+    act: fn(&mut Victim<'_>) -> Result<Outcome>,
 }
 
 impl Operation {
+    /// Tries it. An error is the test's own, not the kernel's answer.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from being tried.
+    pub fn try_on(&self, victim: &mut Victim<'_>) -> Result<Outcome> {
+        // A ring's late work interrupts its task as a signal does (tmpfs: EINTR of fallocate): that is no answer.
+        for _ in 0..INTERRUPTED {
+            match (self.act)(victim)? {
+                Err(Errno::INTR) => {}
+                answer => return Ok(answer),
+            }
+        }
+        (self.act)(victim)
+    }
+
     const fn new(
         name: &'static str,
         claim: &'static str,

@@ -7,6 +7,7 @@ use longpin_tests::act::ftruncate;
 use longpin_tests::scratch::FsKind;
 use serde_json::Value;
 
+use crate::blocks::status as status_of;
 use crate::child::Pinner;
 use crate::files::TestFile;
 use crate::pin::{must_allow, must_allow_soon, must_refuse, pin};
@@ -147,6 +148,14 @@ fn admin_audit() -> Result<()> {
         "{status}"
     );
     drop(pinned);
+    // A hold under it would hold nothing.
+    let other = TestFile::new(FsKind::Tmpfs, LEN)?;
+    let path = other.path.to_string_lossy();
+    for level in ["layout", "swapfile"] {
+        let hold = ["hold", "--level", level, &path, "--", "true"];
+        let (code, words) = status_of(&hold)?;
+        ensure!(code == 1 && words.contains("--audit"), "{code}: {words}");
+    }
     guard::off()
 }
 

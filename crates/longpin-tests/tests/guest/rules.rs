@@ -1,6 +1,7 @@
 //! The administrator's rules in force: who may hold, who may not pin, who is never refused.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,10 +9,11 @@ use anyhow::{Context, Result, ensure};
 use longpin_tests::act::{ftruncate, punch};
 use longpin_tests::mapping::Mapping;
 use longpin_tests::scratch::FsKind;
+use rustix::io::Errno;
 
 use crate::child::Pinner;
 use crate::files::TestFile;
-use crate::pin::{must_allow, must_refuse, pin};
+use crate::pin::{must_allow, must_allow_soon, must_refuse, pin};
 use crate::{Test, guard};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -21,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("rules_cgroups", rules_cgroups),
     ("rules_exempt", rules_exempt),
     ("rules_longterm", rules_longterm),
+    ("rules_level", rules_level),
     ("rules_wrong", rules_wrong),
     ("rules_reload_without_a_gap", rules_reload_without_a_gap),
 ];
@@ -156,6 +159,30 @@ fn rules_longterm() -> Result<()> {
     must_allow("read", read())?;
     ensure!(held()? == 1, "a hold without the rule");
     must_allow("truncate", ftruncate(&f.file, 0))
+}
+
+/// `swapfile` by file: its pins forbid writes, too. The level goes with the rule, but not from a file that is pinned.
+fn rules_level() -> Result<()> {
+    let f = TestFile::new(FsKind::Tmpfs, LEN)?;
+    let other = TestFile::new(FsKind::Tmpfs, LEN)?;
+    let write = |f: &TestFile| match f.file.write_at(b"x", LEN - 1) {
+        Ok(_) => Ok(()),
+        Err(err) => Err(Errno::from_io_error(&err).unwrap_or(Errno::IO)),
+    };
+    let rules = Rules::set(&format!("swapfile path={}\n", f.path.display()))?;
+    let pins = (pin(&f, 0, 4096)?, pin(&other, 0, 4096)?);
+    must_refuse("a write", write(&f))?;
+    must_allow("a write at level layout", write(&other))?;
+    drop(rules);
+    must_refuse("a write without the rule", write(&f))?;
+    ensure!(guard::status()?["strict"] == true, "the level was detached");
+    drop(pins);
+    must_allow_soon("a write without the pin", || write(&f))?;
+    guard::must(&["guard", "reload"])?;
+    ensure!(guard::status()?["strict"] == false, "the level stayed");
+    let _pin = pin(&f, 0, 4096)?;
+    must_allow("a write to a file pinned now", write(&f))?;
+    must_refuse("truncate", ftruncate(&f.file, 0))
 }
 
 /// Wrong rules change nothing, and a guard does not start with them.

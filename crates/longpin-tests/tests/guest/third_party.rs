@@ -169,7 +169,7 @@ fn try_all(home: Home, victim: &mut Victim<'_>, beside: &mut Beside) -> (usize, 
     for operation in all.filter(|it| is_wanted(home, it)) {
         // Without the hold the file is soon gone.
         let opened = victim.open_anew().is_ok();
-        let answer = opened.then(|| (operation.act)(victim));
+        let answer = opened.then(|| operation.try_on(victim));
         tried += 1;
         refused += usize::from(matches!(answer, Some(Ok(Err(_)))));
         // It may be full already.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use longpin_bpf::STRICT_RULES;
 use longpin_bpf::pinned::Pinned;
 use longpin_bpf::rule::{Rule, RuleAction};
+use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::{GuardError, Host, Running, levels};
 use crate::config::{self, Action, Problem, Resolved, ResolvedRule};
@@ -37,12 +38,34 @@ pub fn reload(host: &Host, running: &Running) -> Result<Reloaded, GuardError> {
 pub(super) fn apply(pinned: &Pinned, resolved: &Resolved) -> Result<(), GuardError> {
     let rules: Vec<Rule> = resolved.rules.iter().map(to_rule).collect();
     pinned.set_rules(&rules)?;
-    let strict = &pinned.state().strict;
-    if rules.iter().any(|rule| rule.action == RuleAction::Swapfile) {
-        strict.fetch_or(STRICT_RULES, Ordering::AcqRel);
-    }
+    let swapfile = |rule: &Rule| rule.action == RuleAction::Swapfile;
+    want_level(pinned, rules.iter().any(swapfile))?;
     let quota = &pinned.state().quota_files;
     quota.store(resolved.files_per_user, Ordering::Release);
+    Ok(())
+}
+
+/// Whether rules may ask for level swapfile. What is pinned at that level stays at it after its rule has gone.
+fn want_level(pinned: &Pinned, wanted: bool) -> Result<(), GuardError> {
+    let strict = &pinned.state().strict;
+    if wanted {
+        strict.fetch_or(STRICT_RULES, Ordering::AcqRel);
+        return Ok(());
+    }
+    if strict.load(Ordering::Acquire) & STRICT_RULES == 0 {
+        return Ok(());
+    }
+    // A pin call that has read the old rules marks its file before this returns. Where it cannot be waited for,
+    // the level stays.
+    if membarrier(MembarrierCommand::Global).is_err() {
+        return Ok(());
+    }
+    for suspect in pinned.suspects()? {
+        if suspect.strict && !pinned.forget(&suspect.file)? {
+            return Ok(());
+        }
+    }
+    strict.fetch_and(!STRICT_RULES, Ordering::AcqRel);
     Ok(())
 }
 

@@ -75,20 +75,34 @@ pub(super) fn start_for_holds(host: &Host) -> Result<(), GuardError> {
 }
 
 fn assemble_for_holds(host: &Host, facts: &Facts, rules: &Resolved) -> Result<(), GuardError> {
+    let pinned = load_and_pin(host, facts, Purpose::Holds)?;
+    rules::apply(&pinned, rules)?;
+    publish(host, &pinned, Mode::Enforcing)
+}
+
+/// Load the programs, attach them, and pin them where they are not armed yet.
+fn load_and_pin(host: &Host, facts: &Facts, purpose: Purpose) -> Result<Pinned, GuardError> {
     let mut storage = Storage::default();
-    let mut attached = load::attach(&mut storage, facts, Purpose::Holds)?;
+    let mut attached = load::attach(&mut storage, facts, purpose)?;
     let scratch = host.scratch_dir();
-    let publish = |source| GuardError::Publish {
+    std::fs::create_dir(&scratch).map_err(|source| not_published(host, source))?;
+    attached.pin(&scratch)?;
+    Ok(Pinned::open(&scratch)?)
+}
+
+/// One rename shows the programs to other commands, one store arms them.
+fn publish(host: &Host, pinned: &Pinned, mode: Mode) -> Result<(), GuardError> {
+    std::fs::rename(host.scratch_dir(), host.guard_dir())
+        .map_err(|source| not_published(host, source))?;
+    pinned.state().set_mode(mode);
+    Ok(())
+}
+
+fn not_published(host: &Host, source: std::io::Error) -> GuardError {
+    GuardError::Publish {
         path: host.guard_dir(),
         source,
-    };
-    std::fs::create_dir(&scratch).map_err(publish)?;
-    attached.pin(&scratch)?;
-    let pinned = Pinned::open(&scratch)?;
-    rules::apply(&pinned, rules)?;
-    std::fs::rename(&scratch, host.guard_dir()).map_err(publish)?;
-    pinned.state().set_mode(Mode::Enforcing);
-    Ok(())
+    }
 }
 
 fn check_host(host: &Host) -> Result<(), GuardError> {
@@ -168,23 +182,15 @@ fn assemble(
     rules: &Resolved,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Enforcement, GuardError> {
-    let mut storage = Storage::default();
     let max_files = options.max_files.unwrap_or(MAX_FILES);
-    let mut attached = load::attach(&mut storage, facts, Purpose::Guard { max_files })?;
     let scratch = host.scratch_dir();
-    let publish = |source| GuardError::Publish {
-        path: host.guard_dir(),
-        source,
-    };
-    std::fs::create_dir(&scratch).map_err(publish)?;
-    attached.pin(&scratch)?;
+    let pinned = load_and_pin(host, facts, Purpose::Guard { max_files })?;
     let enforcement = read_enforcement(&scratch)?;
     if enforcement != Enforcement::Full && !options.partial {
         return Err(GuardError::Partial {
             missing: enforcement.missing().to_vec(),
         });
     }
-    let pinned = Pinned::open(&scratch)?;
     if options.swapfile {
         pinned.state().strict.fetch_or(STRICT_ALL, Ordering::AcqRel);
     }
@@ -193,12 +199,12 @@ fn assemble(
     levels::settle(&pinned, &scratch)?;
     look_over(&pinned, progress)?;
     prove_hooks(&pinned, options.swapfile)?;
-    std::fs::rename(&scratch, host.guard_dir()).map_err(publish)?;
-    pinned.state().set_mode(if options.audit {
+    let mode = if options.audit {
         Mode::Audit
     } else {
         Mode::Enforcing
-    });
+    };
+    publish(host, &pinned, mode)?;
     Ok(enforcement)
 }
 

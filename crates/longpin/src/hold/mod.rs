@@ -22,10 +22,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use longpin_bpf::STRICT_HOLDS;
 use longpin_bpf::lend::{Lent, Loan};
 use longpin_bpf::load::STRICT;
+use longpin_bpf::pinned::Pinned;
 use longpin_bpf::shared::FileId;
+use longpin_bpf::{Mode, STRICT_HOLDS};
 use longpin_linux::file::Found;
 use longpin_linux::{flight, mappings, probe};
 use rustix::fs::{MemfdFlags, OFlags, ftruncate, memfd_create};
@@ -292,6 +293,9 @@ impl Candidate {
     }
 
     fn attach(&self, running: &Running) -> Result<Enforcement, Refusal> {
+        if running.pinned().state().mode() == Mode::Audit {
+            return Err(Refusal::Audit);
+        }
         if self.request.level == Level::Swapfile {
             let strict = &running.pinned().state().strict;
             strict.fetch_or(STRICT_HOLDS, Ordering::AcqRel);
@@ -307,19 +311,15 @@ impl Candidate {
     }
 
     fn lend(&self, running: &Running) -> Result<Lent, Refusal> {
-        let identify = |file: &File| -> Result<FileId, Refusal> {
-            let found = running.pinned().identify(file).map_err(GuardError::from)?;
-            found.ok_or_else(|| ask("which inode a file is")(io::ErrorKind::Unsupported.into()))
-        };
-        let token = identify(&self.token)?.inode;
+        let pinned = running.pinned();
         let loan = Loan {
-            file: identify(&self.file)?,
+            file: identify(pinned, &self.file)?,
             level: self.request.level,
             range: self.pages(),
-            token,
+            token: identify(pinned, &self.token)?.inode,
             persists: self.request.persist,
         };
-        Ok(running.pinned().lend(&loan).map_err(GuardError::from)?)
+        Ok(pinned.lend(&loan).map_err(GuardError::from)?)
     }
 
     /// Page indexes, both inclusive.
@@ -383,11 +383,9 @@ impl Candidate {
 
     fn count_direct(&self, host: &Host) -> Result<u32, Refusal> {
         let running = Running::look(host)?;
-        let pinned = running.pinned();
-        let file = pinned.identify(&self.file).map_err(GuardError::from)?;
-        let file =
-            file.ok_or_else(|| ask("which inode a file is")(io::ErrorKind::Unsupported.into()))?;
-        Ok(pinned.count_direct(&file).map_err(GuardError::from)?)
+        let file = identify(running.pinned(), &self.file)?;
+        let count = running.pinned().count_direct(&file);
+        Ok(count.map_err(GuardError::from)?)
     }
 
     /// Attached is not enforced: try it. The size that the file has; harmless if it goes through.
@@ -452,6 +450,11 @@ impl Candidate {
         }
         Ok(())
     }
+}
+
+fn identify(pinned: &Pinned, file: &File) -> Result<FileId, Refusal> {
+    let found = pinned.identify(file).map_err(GuardError::from)?;
+    found.ok_or_else(|| ask("which inode a file is")(io::ErrorKind::Unsupported.into()))
 }
 
 fn ask(what: &'static str) -> impl FnOnce(io::Error) -> Refusal {

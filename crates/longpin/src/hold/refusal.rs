@@ -91,6 +91,9 @@ pub enum Refusal {
         /// The program.
         program: &'static str,
     },
+    /// The guard refuses nothing, so a hold would hold nothing.
+    #[error("the guard only records what it would refuse: it was started with --audit")]
+    Audit,
     /// The tables are full.
     #[error("there is no room for another hold")]
     NoRoom,
@@ -130,6 +133,7 @@ impl Refusal {
             Self::NoPrivilege => vec!["run it as root, for example with sudo".into()],
             Self::Unfit(report) => report.hints(),
             Self::Busy { .. } => vec!["longpin ls".into()],
+            Self::Audit => vec!["longpin guard stop && longpin guard start".into()],
             Self::FileSystem { path, .. } => vec![format!(
                 "longpin hold --level layout {} -- …   # pages and blocks stay, contents may change",
                 crate::activation::quote(path)

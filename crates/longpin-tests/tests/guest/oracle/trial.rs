@@ -70,7 +70,7 @@ pub(super) fn try_one(operation: &Operation, ground: &Ground, eye: &mut Eye) -> 
     if operation.alone {
         victim.close();
     }
-    let answer = (operation.act)(&mut victim);
+    let answer = operation.try_on(&mut victim);
     ground.mend().context("after the operation")?;
     let (effect, intact) = look(&mut victim, &before, &contents, eye, &mut pin)
         .with_context(|| format!("looking at it after it answered {answer:?}"))?;

@@ -143,7 +143,7 @@ impl<'a> Trier<'a> {
                     if alone {
                         victim.close();
                     }
-                    Ok((operation.act)(victim)?.into())
+                    Ok(operation.try_on(victim)?.into())
                 })
             }
         }
