@@ -102,8 +102,12 @@ fn all_tests() -> Vec<(Test, bool)> {
 }
 
 fn listed_tests() -> Vec<(Test, bool)> {
-    let quick = claims::TESTS
+    let quick = plan::WITHOUT_GUARD
         .iter()
+        .chain(plan::RDMA_WITHOUT_GUARD)
+        .chain(claims::TESTS)
+        .chain(plan::TESTS)
+        .chain(plan::RDMA_TESTS)
         .chain(walk::TESTS)
         .chain(hints::TESTS)
         .chain(oracle::TESTS)
@@ -119,12 +123,8 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .chain(hold::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
-    let long = plan::WITHOUT_GUARD
+    let long = walk::LONG_TESTS
         .iter()
-        .chain(plan::RDMA_WITHOUT_GUARD)
-        .chain(plan::TESTS)
-        .chain(plan::RDMA_TESTS)
-        .chain(walk::LONG_TESTS)
         .chain(shutdown::TESTS)
         .chain(swap_oracle::TESTS)
         .chain(extents::LONG_TESTS)
