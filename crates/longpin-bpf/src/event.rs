@@ -82,6 +82,10 @@ pub enum Operation {
     Rename,
     /// `execve(2)`.
     Exec,
+    /// `swapon(2)`.
+    Swapon,
+    /// A writable loop device.
+    Loop,
     /// A page left the page cache in this system call (-1: not known).
     Removal(i64),
     /// Something in this system call (-1: not known), whose arguments were not seen.
@@ -107,6 +111,8 @@ impl Operation {
             16 => Self::Unlink,
             17 => Self::Rename,
             18 => Self::Exec,
+            20 => Self::Swapon,
+            21 => Self::Loop,
             12 => Self::Removal(i64::from_ne_bytes(detail.to_ne_bytes())),
             _ => Self::Unknown(i64::from_ne_bytes(detail.to_ne_bytes())),
         }

@@ -38,7 +38,7 @@ const REQUIRED: [(&str, &str); 5] = [
 ];
 
 /// Functions that some claims need, and without which the others can still be enforced.
-const OPTIONAL: [&str; 12] = [
+const OPTIONAL: [&str; 13] = [
     "vfs_clone_file_range",
     "vfs_copy_file_range",
     "vfs_dedupe_file_range_one",
@@ -51,6 +51,7 @@ const OPTIONAL: [&str; 12] = [
     "bpf_lsm_inode_unlink",
     "bpf_lsm_inode_rename",
     "bpf_lsm_bprm_check_security",
+    "bpf_lsm_file_open",
 ];
 /// The tracepoint that tells of pages that leave their file, by its type.
 const REMOVAL: &str = "btf_trace_mm_filemap_delete_from_page_cache";
@@ -148,6 +149,7 @@ impl Facts {
             "strict_mprotect" => !lacks("bpf_lsm_file_mprotect"),
             "strict_unlink" => !lacks("bpf_lsm_inode_unlink"),
             "strict_rename" => !lacks("bpf_lsm_inode_rename"),
+            "strict_open" => !lacks("bpf_lsm_file_open"),
             "strict_exec" => !lacks("bpf_lsm_bprm_check_security"),
             "remote_probe_entry" | "remote_probe_exit" => self.remote_is_probed,
             _ => watched_function(program).is_none_or(|function| {

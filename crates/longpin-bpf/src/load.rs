@@ -35,13 +35,14 @@ pub(crate) const ON_REQUEST: [&str; 12] = [
 ];
 
 /// Programs that are attached while somebody asks for level swapfile: every write pays for the first.
-pub const STRICT: [&str; 6] = [
+pub const STRICT: [&str; 7] = [
     "strict_permission",
     "strict_mmap",
     "strict_mprotect",
     "strict_unlink",
     "strict_rename",
     "strict_exec",
+    "strict_open",
 ];
 
 /// What is loaded.
@@ -256,6 +257,7 @@ impl Attached<'_> {
             ("prog_strict_unlink", &mut programs.strict_unlink),
             ("prog_strict_rename", &mut programs.strict_rename),
             ("prog_strict_exec", &mut programs.strict_exec),
+            ("prog_strict_open", &mut programs.strict_open),
             ("prog_inspect", &mut programs.inspect),
             ("prog_end_row", &mut programs.end_row),
             ("prog_introduce", &mut programs.introduce),

@@ -12,6 +12,7 @@ pub mod fixed_buffer;
 pub mod flight;
 pub mod identity;
 pub mod kallsyms;
+pub mod loops;
 pub mod mappings;
 pub mod memory;
 pub mod mounts;

@@ -16,6 +16,10 @@
 #define F2FS_MOVE_RANGE COMMAND(0xf5, 9)
 #define F2FS_SEC_TRIM COMMAND(0xf5, 20)
 #define F2FS_START_ATOMIC_REPLACE COMMAND(0xf5, 25)
+#define LOOP_MAJOR 7
+#define LOOP_SET_FD COMMAND('L', 0)
+#define LOOP_CHANGE_FD COMMAND('L', 6)
+#define LOOP_CONFIGURE COMMAND('L', 10)
 #define EXT4_MAGIC 0xef53
 #define XFS_MAGIC 0x58465342
 #define F2FS_MAGIC 0xf2f52010
@@ -172,6 +176,34 @@ static __noinline bool is_command_strictly_refused(u64 inode, u64 command)
 	return is_strictly_refused(&act);
 }
 
+/*
+ * The loop driver writes to its file without asking anybody, where a swap file answers it ETXTBSY: a held file gets
+ * no writable loop device.
+ */
+static __noinline bool is_loop_refused(u32 command, u64 argument)
+{
+	struct act act = { .operation = OP_LOOP, WHOLE_FILE };
+	u32 descriptor = argument;
+	u64 file;
+
+	/* The first word of struct loop_config. What cannot be read now, the driver may read later. */
+	if (command == LOOP_CONFIGURE &&
+	    bpf_probe_read_user(&descriptor, sizeof(descriptor), (void *)argument))
+		return true;
+	file = file_of_descriptor(descriptor);
+	if (!file || !(FIELD32(file, struct file, f_mode) & FMODE_WRITE))
+		return false;
+	act.inode = inode_of_file(file);
+	return is_strictly_refused(&act);
+}
+
+static __always_inline bool is_loop_command(u64 inode, u32 command)
+{
+	if (command != LOOP_SET_FD && command != LOOP_CHANGE_FD && command != LOOP_CONFIGURE)
+		return false;
+	return FIELD32(inode, struct inode, i_rdev) >> 20 == LOOP_MAJOR;
+}
+
 static __always_inline int judge_strict_ioctl(u64 inode, u64 sb, u64 number)
 {
 	struct command command = strict_command(number & 0xffff);
@@ -197,6 +229,8 @@ static __always_inline int judge_ioctl(u64 *ctx)
 	inode = inode_of_file(number(ctx, 0));
 	sb = FIELD64(inode, struct inode, i_sb);
 	if (state.strict) {
+		if (is_loop_command(inode, ctx[1]))
+			return is_loop_refused(ctx[1], ctx[2]) ? -ETXTBSY : 0;
 		answer = judge_strict_ioctl(inode, sb, ctx[1]);
 		if (answer)
 			return answer;

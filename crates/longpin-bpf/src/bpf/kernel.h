@@ -142,6 +142,7 @@ struct inode {
 	unsigned int i_nlink;
 	s64 i_size;
 	u32 i_generation;
+	u32 i_rdev;
 	struct hlist_head i_dentry;
 	struct list_head i_sb_list;
 	atomic_t i_dio_count;
@@ -179,6 +180,7 @@ struct file {
 	struct address_space *f_mapping;
 	struct inode *f_inode;
 	unsigned int f_flags;
+	unsigned int f_mode;
 	const struct file_operations *f_op;
 } KERNEL_TYPE;
 
@@ -308,6 +310,7 @@ struct timespec64 {
 #define VM_SHARED 8
 #define SB_RDONLY 1
 #define O_DIRECT 040000
+#define FMODE_WRITE 2
 #define PF_KTHREAD 0x00200000
 #define PF_IO_WORKER 0x00000010
 #define TS_COMPAT 0x0002

@@ -51,20 +51,38 @@ static long look_at_descriptor(u32 i, struct possession *p)
 	return p->found;
 }
 
+/* The descriptors of this process: how many there is room for, and where the first one's file is. */
+static __always_inline u32 descriptors(u64 *first)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	u64 files = FIELD64((u64)task, struct task_struct, files);
+	u64 table;
+
+	if (!files)
+		return 0;
+	table = FIELD64(files, struct files_struct, fdt);
+	*first = FIELD64(table, struct fdtable, fd);
+	return FIELD32(table, struct fdtable, max_fds);
+}
+
+/* The file behind a descriptor of this process, or 0. */
+static __always_inline u64 file_of_descriptor(u32 descriptor)
+{
+	u64 first = 0;
+
+	if (descriptor >= descriptors(&first))
+		return 0;
+	return load64(first + (u64)descriptor * 8);
+}
+
 /* Has this process a descriptor of the token? Then it is the holder, or was started by it. */
 static __noinline bool has_token(u64 token)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct possession p = { .token = token };
-	u64 files, table;
-	u32 count;
+	u32 count = descriptors(&p.files);
 
-	files = FIELD64((u64)task, struct task_struct, files);
-	if (!token || !files)
+	if (!token || !count)
 		return false;
-	table = FIELD64(files, struct files_struct, fdt);
-	p.files = FIELD64(table, struct fdtable, fd);
-	count = FIELD32(table, struct fdtable, max_fds);
 	bpf_loop(count < MAX_DESCRIPTORS ? count : MAX_DESCRIPTORS, look_at_descriptor, &p, 0);
 	return p.found;
 }

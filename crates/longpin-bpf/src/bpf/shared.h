@@ -208,6 +208,8 @@ _Static_assert(sizeof(struct row) == 232, "row");
 #define OP_RENAME 17
 #define OP_EXEC 18
 #define OP_HOLD 19
+#define OP_SWAPON 20
+#define OP_LOOP 21
 
 struct event {
 	u64 seq; /* of this event plus 1; 0 while it is being written */

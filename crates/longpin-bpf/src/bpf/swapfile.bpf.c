@@ -119,6 +119,30 @@ int strict_rename(u64 *ctx)
 			       is_name_refused(number(ctx, 3), OP_RENAME));
 }
 
+/* Is this task in swapon(2)? */
+static __always_inline bool is_in_swapon(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs;
+
+	if (task->flags & (PF_KTHREAD | PF_IO_WORKER))
+		return false;
+	regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	return regs->orig_ax == (task->thread_info.status & TS_COMPAT ? 87 : 167);
+}
+
+/* int file_open(struct file *file): C16. A swap file is opened by the call that activates it. */
+SEC("?lsm/file_open")
+int strict_open(u64 *ctx)
+{
+	struct act act = { .operation = OP_SWAPON, WHOLE_FILE };
+
+	if (!is_in_swapon())
+		return 0;
+	act.inode = inode_of_file(number(ctx, 0));
+	return is_strictly_refused(&act) ? -EBUSY : 0;
+}
+
 /* int bprm_check_security(struct linux_binprm *bprm): C16 */
 SEC("?lsm/bprm_check_security")
 int strict_exec(u64 *ctx)

@@ -112,6 +112,8 @@ fn operation(operation: Operation) -> String {
         Operation::Unlink => "unlink".into(),
         Operation::Rename => "rename".into(),
         Operation::Exec => "execve".into(),
+        Operation::Swapon => "swapon".into(),
+        Operation::Loop => "writable loop device".into(),
         Operation::Remount => "remount read-only".into(),
         Operation::Removal(call) => format!("page removed in {}", system_call(call)),
         Operation::Unknown(call) => system_call(call),

@@ -1,5 +1,6 @@
 //! Explicit holds, and level swapfile: what an active swap file answers.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
@@ -9,7 +10,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use longpin_linux::FixedBuffer;
 use longpin_tests::PAGE;
-use longpin_tests::act::{Outcome, ftruncate, open_truncate, outcome_name, punch, truncate};
+use longpin_tests::act::{Outcome, ftruncate, open_truncate, outcome_name, punch, swap, truncate};
 use longpin_tests::mapping::Mapping;
 use longpin_tests::pattern::Pattern;
 use longpin_tests::scratch::{FsKind, Scratch};
@@ -30,6 +31,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("hold_holder", holder),
     ("hold_excludes", excludes),
     ("hold_layout", layout),
+    ("hold_kernel_writers", kernel_writers),
 ];
 
 pub(crate) const LONG_TESTS: &[Test] = &[
@@ -336,6 +338,41 @@ fn persists() -> Result<()> {
     must_allow("a write afterwards", open_truncate(&path))?;
     must_allow("remount afterwards", read_only())?;
     scratch.close().context("umount afterwards")
+}
+
+/// C16, C12: who writes to a file from inside the kernel, asking nobody: swapping, and the loop driver.
+fn kernel_writers() -> Result<()> {
+    guard::on()?;
+    let file = TestFile::new(FsKind::Ext4, LEN)?;
+    let path = file.path.to_string_lossy();
+    run("mkswap", &["-q", &path])?;
+    let held = Holder::start(&[], &file.path)?;
+    let name = CString::new(&*path)?;
+    expect("swapon", swap(&name, true), Errno::BUSY)?;
+    let attached = run("losetup", &["-f", "--show", &path]);
+    ensure!(
+        attached.is_err(),
+        "a loop device writes to it: {attached:?}"
+    );
+    let reader = run("losetup", &["-r", "-f", "--show", &path])?;
+    held.end()?;
+    // One that only reads is nobody's concern.
+    ensure!(status(&["hold", &path, "--", "true"])?.0 == 0);
+    run("losetup", &["-d", &reader])?;
+    let writer = run("losetup", &["-f", "--show", &path])?;
+    let (code, words) = status(&["hold", &path, "--", "true"])?;
+    ensure!(code == 1 && words.contains(&writer), "{code}: {words}");
+    run("losetup", &["-d", &writer])?;
+    must_allow("swapon afterwards", swap(&name, true))?;
+    must_allow("swapoff", swap(&name, false))
+}
+
+/// A command that must succeed: what it printed.
+fn run(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program).args(arguments).output()?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program}: {words}");
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// With a guard running: the programs of the level come and go with the hold.

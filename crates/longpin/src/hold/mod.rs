@@ -28,7 +28,7 @@ use longpin_bpf::pinned::Pinned;
 use longpin_bpf::shared::FileId;
 use longpin_bpf::{Mode, STRICT_HOLDS};
 use longpin_linux::file::Found;
-use longpin_linux::{flight, mappings, probe};
+use longpin_linux::{flight, loops, mappings, probe};
 use rustix::fs::{MemfdFlags, OFlags, ftruncate, memfd_create};
 use rustix::io::Errno;
 
@@ -340,7 +340,7 @@ impl Candidate {
             self.prove()?;
         }
         settle(&self.file).map_err(ask("whether the file is written"))?;
-        self.refuse_mapped()?;
+        self.refuse_written()?;
         let before = self.digest()?;
         let Self { request, file, .. } = self;
         let report = activation::check_file(file, &request.path, self.policy, request.range)
@@ -400,21 +400,26 @@ impl Candidate {
         }
     }
 
-    /// Stores through mappings that are there already ask nobody.
-    fn refuse_mapped(&self) -> Result<(), Refusal> {
+    /// Stores through mappings and loop devices that are there already ask nobody.
+    fn refuse_written(&self) -> Result<(), Refusal> {
         if self.request.level != Level::Swapfile {
             return Ok(());
         }
         let data = self.file.metadata().map_err(ask("what the file is"))?;
         let device = (rustix::fs::major(data.dev()), rustix::fs::minor(data.dev()));
+        let path = || self.request.path.clone();
         let by = mappings::find_writable(device, data.ino()).map_err(ask("who maps the file"))?;
-        if by.is_empty() {
-            return Ok(());
+        if !by.is_empty() {
+            return Err(Refusal::Mapped { path: path(), by });
         }
-        Err(Refusal::Mapped {
-            path: self.request.path.clone(),
-            by,
-        })
+        let devices = loops::find_writable(data.dev(), data.ino());
+        match devices.map_err(ask("which loop devices write to the file"))? {
+            found if found.is_empty() => Ok(()),
+            devices => Err(Refusal::Looped {
+                path: path(),
+                devices,
+            }),
+        }
     }
 
     /// Of the block map, where there is one.

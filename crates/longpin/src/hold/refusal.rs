@@ -50,6 +50,14 @@ pub enum Refusal {
         /// Who.
         by: Vec<Process>,
     },
+    /// The loop driver may write to the file without asking anybody.
+    #[error("{} is behind the writable loop device {}", path.display(), list_paths(devices))]
+    Looped {
+        /// The file.
+        path: PathBuf,
+        /// Which.
+        devices: Vec<PathBuf>,
+    },
     /// An operation that began before the hold does not end.
     #[error(
         "process {} ({}) is in an operation that may be on {} and began before the hold",
@@ -117,6 +125,14 @@ pub enum Refusal {
     Guard(#[from] GuardError),
 }
 
+fn list_paths(paths: &[PathBuf]) -> String {
+    let names: Vec<_> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    names.join(", ")
+}
+
 fn list(processes: &[Process]) -> String {
     let names = processes.iter();
     let names: Vec<_> = names
@@ -133,6 +149,10 @@ impl Refusal {
             Self::NoPrivilege => vec!["run it as root, for example with sudo".into()],
             Self::Unfit(report) => report.hints(),
             Self::Busy { .. } => vec!["longpin ls".into()],
+            Self::Looped { devices, .. } => devices
+                .iter()
+                .map(|device| format!("losetup -d {}", crate::activation::quote(device)))
+                .collect(),
             Self::Audit => vec!["longpin guard stop && longpin guard start".into()],
             Self::FileSystem { path, .. } => vec![format!(
                 "longpin hold --level layout {} -- …   # pages and blocks stay, contents may change",

@@ -26,22 +26,22 @@ const GAPS: &[Gap] = &[
     gap("mmap shared, read-only: mprotect", "ETXTBSY", NO_SIGNAL),
     gap("write of nothing", "ETXTBSY", NO_LENGTH).on(&[Home::Xfs]),
     gap("io_uring write of nothing", "ETXTBSY", NO_LENGTH).on(&[Home::Xfs]),
-    gap("swapon", "done", NO_HOOK),
     gap("journal its data", "ETXTBSY", JOURNAL).on(&[Home::Ext4]),
     gap("enable fs-verity", "ETXTBSY", NO_FEATURE).on(&[Home::Xfs]),
     gap("umount, lazy", "EBUSY", LAZY),
-    gap("write to a loop device", "done, bytes changed", LOOP),
-    gap("write to a direct loop device", "done, bytes changed", LOOP),
+    gap("write to a loop device", "ETXTBSY", LOOP),
+    gap("write to a direct loop device", "ETXTBSY", LOOP),
+    gap("discard on a loop device", "ETXTBSY", LOOP),
+    gap("zero out on a loop device", "ETXTBSY", LOOP),
 ];
 
 const EXCLUDED: &str = "mapping of anybody is refused by process";
 const NO_SIGNAL: &str = "mprotect answers ETXTBSY";
 const NO_LENGTH: &str = "write of length zero answers ETXTBSY";
-const NO_HOOK: &str = "swapon(2) of a held file is not refused";
 const JOURNAL: &str = "journalling of its data on ext4";
 const NO_FEATURE: &str = "fs-verity where the file system has none";
 const LAZY: &str = "a lazy umount (EBUSY)";
-const LOOP: &str = "A loop device over a held file writes to it";
+const LOOP: &str = "A held file gets no writable loop device";
 
 const fn gap(operation: &'static str, held: &'static str, named: &'static str) -> Gap {
     Gap {
