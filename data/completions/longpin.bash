@@ -1051,12 +1051,16 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__watch)
-            opts="-l -J -v -h --last --json --verbose --help"
+            opts="-l -J -v -h --last --verify --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --verify)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

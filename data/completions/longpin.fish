@@ -106,6 +106,7 @@ complete -c longpin -n "__fish_longpin_using_subcommand ls" -s h -l help -d 'Pri
 complete -c longpin -n "__fish_longpin_using_subcommand why" -s J -l json -d 'One JSON object'
 complete -c longpin -n "__fish_longpin_using_subcommand why" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
 complete -c longpin -n "__fish_longpin_using_subcommand why" -s h -l help -d 'Print help'
+complete -c longpin -n "__fish_longpin_using_subcommand watch" -l verify -d 'Also read the block maps of files held at level swapfile, at least every SECONDS, and tell when blocks have moved' -r
 complete -c longpin -n "__fish_longpin_using_subcommand watch" -s l -l last -d 'Show the last 1,024 events, and end'
 complete -c longpin -n "__fish_longpin_using_subcommand watch" -s J -l json -d 'One JSON object a line'
 complete -c longpin -n "__fish_longpin_using_subcommand watch" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'

@@ -365,6 +365,17 @@ pub(crate) struct Watch {
     /// Show the last 1,024 events, and end
     #[arg(short, long)]
     pub(crate) last: bool,
+    /// Also read the block maps of files held at level swapfile, at least every SECONDS, and tell when blocks have moved
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "10",
+        conflicts_with = "last",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    pub(crate) verify: Option<u64>,
     /// One JSON object a line
     #[arg(short = 'J', long)]
     pub(crate) json: bool,

@@ -22,6 +22,7 @@ pub mod plan;
 pub mod preparation;
 pub mod registration;
 pub mod swapfile;
+pub mod watchdog;
 
 pub use claim::{Claim, Enforcement};
 pub use hold::{Hold, Refusal};

@@ -13,6 +13,7 @@ mod plan;
 mod prepare;
 mod progress;
 mod swap;
+mod verify;
 mod watch;
 
 use std::process::ExitCode;

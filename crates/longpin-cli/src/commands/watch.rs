@@ -6,6 +6,7 @@ use std::time::Duration;
 use longpin::events::{self, Batch, EventKind, Operation, Told};
 use longpin::guard::{GuardError, Host, Running};
 
+use super::verify::Verifier;
 use crate::cli::Watch;
 use crate::output::{REFUSED, human, visible};
 
@@ -22,6 +23,7 @@ pub(crate) fn run(options: &Watch) -> anyhow::Result<ExitCode> {
         events::next_number(&running)
     };
     drop(running);
+    let mut verifier = options.verify.map(Verifier::every);
     loop {
         // Opened anew each time: the guard may have been stopped, or started anew.
         let batch = match Running::look(&host) {
@@ -30,7 +32,12 @@ pub(crate) fn run(options: &Watch) -> anyhow::Result<ExitCode> {
             Err(err) => return Err(err.into()),
         };
         next = batch.next;
-        if !show(&batch, options.json) || options.last {
+        let mut lines = to_lines(&batch, options.json);
+        if let Some(verifier) = &mut verifier {
+            let happened = batch.lost > 0 || !batch.events.is_empty();
+            lines.extend(verifier.look(&host, happened, options.json)?);
+        }
+        if !show(&lines) || options.last {
             return Ok(ExitCode::SUCCESS);
         }
         std::thread::sleep(INTERVAL);
@@ -46,10 +53,7 @@ fn ended(json: bool) -> ExitCode {
     ExitCode::from(REFUSED)
 }
 
-/// False when nobody reads any more.
-fn show(batch: &Batch, json: bool) -> bool {
-    use std::io::Write;
-    let mut out = anstream::stdout().lock();
+fn to_lines(batch: &Batch, json: bool) -> Vec<String> {
     let mut lines = Vec::new();
     if batch.lost > 0 && json {
         let lost = serde_json::json!({ "version": 1, "event": "lost", "count": batch.lost });
@@ -67,17 +71,25 @@ fn show(batch: &Batch, json: bool) -> bool {
             visible(&to_line(told))
         }
     }));
+    lines
+}
+
+/// False when nobody reads any more.
+fn show(lines: &[String]) -> bool {
+    use std::io::Write;
+    let mut out = anstream::stdout().lock();
     let written = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
     written.and_then(|()| out.flush()).is_ok()
 }
 
 fn time(told: &Told) -> String {
-    jiff::Timestamp::UNIX_EPOCH
-        .checked_add(told.time)
-        .map_or_else(
-            |_| "-".into(),
-            |t| t.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
-        )
+    let time = jiff::Timestamp::UNIX_EPOCH.checked_add(told.time);
+    time.map_or_else(|_| "-".into(), stamp)
+}
+
+/// As all events show it.
+pub(super) fn stamp(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 pub(crate) fn kind(kind: EventKind) -> &'static str {

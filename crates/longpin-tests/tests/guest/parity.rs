@@ -21,10 +21,15 @@ pub(crate) use self::subject::{Kind, Subject};
 use crate::{Test, guard};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("parity_ext4", || parity(Home::Ext4)),
-    ("parity_xfs", || parity(Home::Xfs)),
-    ("parity_btrfs", || parity(Home::Btrfs)),
-    ("parity_f2fs", || parity(Home::F2fs)),
+    ("parity_ext4", || parity(Home::Ext4, Kind::Held)),
+    ("parity_xfs", || parity(Home::Xfs, Kind::Held)),
+    ("parity_btrfs", || parity(Home::Btrfs, Kind::Held)),
+    ("parity_f2fs", || parity(Home::F2fs, Kind::Held)),
+    // The devices that pin files with blocks are RDMA's.
+    #[cfg(feature = "rdma")]
+    ("parity_pinned_ext4", || parity(Home::Ext4, Kind::Pinned)),
+    #[cfg(feature = "rdma")]
+    ("parity_pinned_xfs", || parity(Home::Xfs, Kind::Pinned)),
 ];
 
 /// What an operation did to each of the three.
@@ -50,7 +55,8 @@ impl Row {
     }
 }
 
-fn parity(home: Home) -> Result<()> {
+fn parity(home: Home, last: Kind) -> Result<()> {
+    let kinds = [Kind::Ordinary, Kind::Swap, last];
     guard::off()?;
     let ground = Ground::lent(home)?;
     let steps = steps::all(home);
@@ -60,23 +66,23 @@ fn parity(home: Home) -> Result<()> {
     };
     let mut rows: Vec<_> = steps.iter().map(blank).collect();
     let mut complaints: Vec<_> = unnamed().collect();
-    for (column, kind) in Kind::ALL.into_iter().enumerate() {
-        if kind == Kind::Held && !can_hold()? {
-            println!("{home}: this longpin has no holds: they are not tried");
-            continue;
-        }
-        if kind == Kind::Held {
+    for (column, kind) in kinds.into_iter().enumerate() {
+        match kind {
             // Else each hold would load what it needs.
-            guard::on()?;
+            Kind::Held => guard::on()?,
+            Kind::Pinned => drop(guard::must(&["guard", "start", "--level", "swapfile"])?),
+            Kind::Ordinary | Kind::Swap => {}
         }
         let begin = Instant::now();
-        if let Err(err) = try_column(&ground, kind, &mut rows, column) {
+        if let Err(err) = try_column(&ground, kinds, &mut rows, column) {
             complaints.push(format!("{}: {err:#}", kind.name()));
         }
         println!("{home}: {}: {:.1?}", kind.name(), begin.elapsed());
     }
-    print_rows(home, &rows);
-    complaints.extend(rows.iter().flat_map(|row| judge(home, row)));
+    if last == Kind::Held {
+        print_rows(home, &rows);
+    }
+    complaints.extend(rows.iter().flat_map(|row| judge(home, kinds, row)));
     if let Err(err) = ground.close() {
         complaints.push(format!("{err:#}"));
     }
@@ -89,11 +95,8 @@ fn parity(home: Home) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn can_hold() -> Result<bool> {
-    Ok(guard::longpin(&["hold", "--help"])?.status.success())
-}
-
-fn try_column(ground: &Ground, kind: Kind, rows: &mut [Row], column: usize) -> Result<()> {
+fn try_column(ground: &Ground, kinds: [Kind; 3], rows: &mut [Row], column: usize) -> Result<()> {
+    let kind = kinds[column];
     let mut trier = Trier::new(ground, kind);
     for row in rows {
         let trial = trier.try_step(&row.step);
@@ -106,7 +109,7 @@ fn try_column(ground: &Ground, kind: Kind, rows: &mut [Row], column: usize) -> R
         }
         row.trials[column] = Some(trial);
         // At once: the rest takes minutes.
-        for words in judge(ground.home(), row) {
+        for words in judge(ground.home(), kinds, row) {
             println!("{words}");
         }
     }
@@ -114,16 +117,16 @@ fn try_column(ground: &Ground, kind: Kind, rows: &mut [Row], column: usize) -> R
 }
 
 /// Trials that failed, and a held file that is not like a swap file.
-fn judge(home: Home, row: &Row) -> Vec<String> {
+fn judge(home: Home, kinds: [Kind; 3], row: &Row) -> Vec<String> {
     let name = row.step.name();
-    let failures = row.trials.iter().zip(Kind::ALL);
+    let failures = row.trials.iter().zip(kinds);
     let failures = failures.filter_map(|(trial, kind)| match trial {
         Some(Trial::Failed(words)) => Some(format!("{name}: {}: {words}", kind.name())),
         _ => None,
     });
     let mut complaints: Vec<_> = failures.collect();
     if let [_, Some(swap), Some(held)] = &row.trials {
-        complaints.extend(complaint(home, name, swap, held));
+        complaints.extend(complaint(home, kinds[2], name, swap, held));
     }
     complaints
 }

@@ -1,6 +1,7 @@
 //! Long-term pins by the devices of the guest: io_uring for memory file systems, soft-RoCE (read-only)
 //! for those with blocks, which the kernel lets nobody pin for writing.
 
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -30,9 +31,18 @@ pub(crate) fn pin(file: &TestFile, offset: u64, len: usize) -> Result<Pinned> {
     register(file, offset, len, false)
 }
 
-#[cfg(feature = "rdma")]
 pub(crate) fn register(
     file: &TestFile,
+    offset: u64,
+    len: usize,
+    on_demand: bool,
+) -> Result<Pinned> {
+    register_file(&file.file, offset, len, on_demand)
+}
+
+#[cfg(feature = "rdma")]
+pub(crate) fn register_file(
+    file: &File,
     offset: u64,
     len: usize,
     on_demand: bool,
@@ -47,7 +57,7 @@ pub(crate) fn register(
         Access::READ
     };
     let region = |writable| {
-        let mapping = Mapping::shared(&file.file, offset, len, writable)?;
+        let mapping = Mapping::shared(file, offset, len, writable)?;
         mapping.touch();
         anyhow::Ok(Region::register(&domain, &mapping, 0..len, access))
     };
@@ -60,7 +70,7 @@ pub(crate) fn register(
 }
 
 #[cfg(not(feature = "rdma"))]
-pub(crate) fn register(_: &TestFile, _: u64, _: usize, _: bool) -> Result<Pinned> {
+pub(crate) fn register_file(_: &File, _: u64, _: usize, _: bool) -> Result<Pinned> {
     anyhow::bail!("built without the feature rdma")
 }
 

@@ -4,6 +4,7 @@ use longpin_tests::operations::Home;
 
 use super::cell;
 use super::steps::Trial;
+use super::subject::Kind;
 
 /// A difference that is known.
 struct Gap {
@@ -11,6 +12,8 @@ struct Gap {
     operation: &'static str,
     /// Where; everywhere if empty.
     homes: &'static [Home],
+    /// For which of the two; both if `None`.
+    kind: Option<Kind>,
     /// What the held file answers, as in the table.
     held: &'static str,
     /// The words by which docs/guarantee.md names it.
@@ -21,7 +24,7 @@ struct Gap {
 const GUARANTEE: &str = include_str!("../../../../../docs/guarantee.md");
 
 const GAPS: &[Gap] = &[
-    gap("older writable mapping", "not held", EXCLUDED),
+    gap("older writable mapping", "not held", EXCLUDED).of(Kind::Held),
     gap("older read-only mapping: mprotect", "ETXTBSY", NO_SIGNAL),
     gap("mmap shared, read-only: mprotect", "ETXTBSY", NO_SIGNAL),
     gap("write of nothing", "ETXTBSY", NO_LENGTH).on(&[Home::Xfs]),
@@ -47,6 +50,7 @@ const fn gap(operation: &'static str, held: &'static str, named: &'static str) -
     Gap {
         operation,
         homes: &[],
+        kind: None,
         held,
         named,
     }
@@ -57,15 +61,29 @@ impl Gap {
         Self { homes, ..self }
     }
 
+    const fn of(self, kind: Kind) -> Self {
+        Self {
+            kind: Some(kind),
+            ..self
+        }
+    }
+
     fn is_of(&self, home: Home, name: &str) -> bool {
         name.starts_with(self.operation) && (self.homes.is_empty() || self.homes.contains(&home))
     }
 }
 
 /// What is wrong with the answer on the held file.
-pub(super) fn complaint(home: Home, name: &str, swap: &Trial, held: &Trial) -> Option<String> {
-    let gap = GAPS.iter().find(|gap| gap.is_of(home, name));
-    let answers = format!("swap file: {}, held file: {}", cell(swap), cell(held));
+pub(super) fn complaint(
+    home: Home,
+    kind: Kind,
+    name: &str,
+    swap: &Trial,
+    held: &Trial,
+) -> Option<String> {
+    let is_it = |gap: &&Gap| gap.is_of(home, name) && gap.kind.is_none_or(|it| it == kind);
+    let gap = GAPS.iter().find(is_it);
+    let answers = format!("swap file: {}, {}: {}", cell(swap), kind.name(), cell(held));
     // Whether there is anything to collect is chance.
     let by_chance = name.contains("GARBAGE_COLLECT");
     match (swap == held, gap) {

@@ -10,28 +10,32 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use longpin_linux::fiemap::{ExtentFlags, Fiemap, RawExtent};
 use longpin_linux::swap::{swap_off, swap_on};
+use longpin_tests::act::ftruncate;
 use longpin_tests::operations::{Ground, Victim};
 use rustix::fs::Advice;
 use serde_json::Value;
 
 use crate::blocks;
+use crate::pin::{Pinned, must_allow_soon, register_file};
 
 /// A column of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Ordinary,
     Swap,
+    /// By `longpin hold`.
     Held,
+    /// By a pin, under a guard of level swapfile.
+    Pinned,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 3] = [Self::Ordinary, Self::Swap, Self::Held];
-
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Ordinary => "ordinary file",
             Self::Swap => "active swap file",
             Self::Held => "held file",
+            Self::Pinned => "pinned file",
         }
     }
 }
@@ -41,6 +45,7 @@ enum Keeper {
     Nobody,
     Kernel,
     Command(Child),
+    Device(Box<Pinned>),
 }
 
 /// What an operation must not change.
@@ -126,6 +131,12 @@ impl<'a> Subject<'a> {
                     return Ok(Err(Refused(words)));
                 }
             },
+            Kind::Pinned => {
+                let len = usize::try_from(victim.pinned.end - victim.pinned.start)?;
+                let file = File::open(path)?;
+                let pin = register_file(&file, victim.pinned.start, len, false)?;
+                Keeper::Device(Box::new(pin))
+            }
         };
         let place = match kind {
             Kind::Ordinary => None,
@@ -173,6 +184,12 @@ impl<'a> Subject<'a> {
             Keeper::Nobody => Ok(()),
             Keeper::Kernel => swap_off(&self.any_path()).context("swapoff"),
             Keeper::Command(child) => release(child),
+            Keeper::Device(pin) => {
+                drop(pin);
+                let file = File::options().write(true).open(self.any_path())?;
+                let size = file.metadata()?.len();
+                must_allow_soon("truncate to its size", || ftruncate(&file, size))
+            }
         }
     }
 
