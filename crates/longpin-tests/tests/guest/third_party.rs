@@ -15,7 +15,7 @@ use longpin_tests::operations::{self, Build, Ground, Home, Operation, Victim};
 use longpin_tests::pattern::Pattern;
 use serde_json::Value;
 
-use crate::parity::{self, Kind, Subject};
+use crate::parity::{Kind, Subject};
 use crate::{Test, blocks, guard};
 
 pub(crate) const TESTS: &[Test] = &[
