@@ -25,6 +25,10 @@ const GUARANTEE: &str = include_str!("../../../../../docs/guarantee.md");
 
 const GAPS: &[Gap] = &[
     gap("older writable mapping", "not held", EXCLUDED).of(Kind::Held),
+    gap("older writable mapping: store", STORED, OLDER).of(Kind::Pinned),
+    gap("older writable mapping: read(2)", STORED, OLDER).of(Kind::Pinned),
+    gap("older writable mapping: MADV_POPULATE", "done", OLDER).of(Kind::Pinned),
+    gap("bind mount made read-only", "done", BIND).of(Kind::Pinned),
     gap("older read-only mapping: mprotect", "ETXTBSY", NO_SIGNAL),
     gap("mmap shared, read-only: mprotect", "ETXTBSY", NO_SIGNAL),
     gap("write of nothing", "ETXTBSY", NO_LENGTH).on(&[Home::Xfs]),
@@ -39,6 +43,9 @@ const GAPS: &[Gap] = &[
 ];
 
 const EXCLUDED: &str = "mapping of anybody is refused by process";
+const OLDER: &str = "mappings that are older than a *pin* are not refused";
+const STORED: &str = "done, bytes changed";
+const BIND: &str = "of a pinned file it is allowed";
 const NO_SIGNAL: &str = "mprotect answers ETXTBSY";
 const NO_LENGTH: &str = "write of length zero answers ETXTBSY";
 const JOURNAL: &str = "journalling of its data on ext4";
