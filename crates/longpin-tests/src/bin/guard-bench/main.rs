@@ -9,6 +9,7 @@ mod guard;
 mod held;
 mod hot;
 mod kprobe;
+mod lend;
 mod memory;
 mod options;
 mod register;

@@ -8,7 +8,7 @@ guard-bench: what the guard costs, in instructions
 
 usage: guard-bench [--only PART[,PART...]] [--largest MIB] [--rounds N]
 
-  --only PARTS    hot, register, memory, walk [default: all]
+  --only PARTS    hot, register, memory, walk, lend [default: all]
   --largest MIB   largest file and region [default: 4096; regions at most 1024]
   --rounds N      how often all states are gone through [default: 2]
 
@@ -21,6 +21,7 @@ pub(crate) struct Asked {
     pub(crate) register: bool,
     pub(crate) memory: bool,
     pub(crate) walk: bool,
+    pub(crate) lend: bool,
     /// Bytes.
     pub(crate) largest: usize,
     pub(crate) rounds: usize,
@@ -28,7 +29,7 @@ pub(crate) struct Asked {
 
 /// `None`: the user asked for help.
 pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Asked>> {
-    let mut parts = "hot,register,memory,walk".to_owned();
+    let mut parts = "hot,register,memory,walk,lend".to_owned();
     let mut largest = 4096_usize;
     let mut rounds = 2;
     while let Some(argument) = arguments.next() {
@@ -49,6 +50,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Optio
         register: false,
         memory: false,
         walk: false,
+        lend: false,
         largest: largest << 20,
         rounds,
     };
@@ -58,7 +60,8 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Optio
             "register" => asked.register = true,
             "memory" => asked.memory = true,
             "walk" => asked.walk = true,
-            other => bail!("unknown part {other}: hot, register, memory or walk"),
+            "lend" => asked.lend = true,
+            other => bail!("unknown part {other}: hot, register, memory, walk or lend"),
         }
     }
     Ok(Some(asked))
