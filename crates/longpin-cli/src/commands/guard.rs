@@ -139,37 +139,43 @@ fn to_rows(status: &Status) -> Vec<Vec<String>> {
             "impossible: this kernel has a pin function that cannot be watched; every file is walked"
         }
     };
-    let mode = match (status.holds_only, status.audit) {
-        (true, _) => "not running: explicit holds only, pins are not watched".to_owned(),
-        (false, audit) => {
-            let audit = if audit {
-                " (audit: refuses nothing)"
-            } else {
-                ""
-            };
-            describe(&status.enforcement, status.level.as_str()) + audit
-        }
-    };
     let strict = if status.strict {
         "attached: level swapfile is asked for"
     } else {
         "not attached: nobody asks for level swapfile"
     };
+    let suspects = format!("{} files pinned at some time", status.suspects);
+    let refused = format!("{} operations, {} walks", status.refused, status.walks);
     let mut rows = vec![
-        ("guard", mode),
+        ("guard", mode(status)),
         ("hints", hints.to_owned()),
         ("strict", strict.to_owned()),
         ("pin calls", format!("{} seen", status.pin_calls)),
-        (
-            "suspects",
-            format!("{} files pinned at some time", status.suspects),
-        ),
-        (
-            "refused",
-            format!("{} operations, {} walks", status.refused, status.walks),
-        ),
+        ("suspects", suspects),
+        ("refused", refused),
     ];
-    let troubles = [
+    let notes = troubles(status).into_iter().filter(|(n, _)| *n > 0);
+    rows.extend(notes.map(|(n, what)| ("note", format!("{n} {what}"))));
+    rows.into_iter()
+        .map(|(name, value)| vec![format!("{name}:"), value])
+        .collect()
+}
+
+fn mode(status: &Status) -> String {
+    if status.holds_only {
+        return "not running: explicit holds only, pins are not watched".to_owned();
+    }
+    let audit = if status.audit {
+        " (audit: refuses nothing)"
+    } else {
+        ""
+    };
+    describe(&status.enforcement, status.level.as_str()) + audit
+}
+
+/// What is told where there is any of it.
+const fn troubles(status: &Status) -> [(u64, &'static str); 8] {
+    [
         (
             status.unfinished,
             "walks that could not finish, and refused",
@@ -190,16 +196,7 @@ fn to_rows(status: &Status) -> Vec<Vec<String>> {
             status.rows_lost,
             "pins found the table of rows full; `longpin ls` makes room",
         ),
-    ];
-    rows.extend(
-        troubles
-            .iter()
-            .filter(|(n, _)| *n > 0)
-            .map(|(n, what)| ("note", format!("{n} {what}"))),
-    );
-    rows.into_iter()
-        .map(|(name, value)| vec![format!("{name}:"), value])
-        .collect()
+    ]
 }
 
 fn to_json(status: &Status) -> serde_json::Value {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 
-use super::victim::{NEXT, create};
+use super::victim::NEXT;
 use super::{Build, Ground, Home, Victim, btrfs};
 
 impl<'a> Victim<'a> {
@@ -21,16 +21,7 @@ impl<'a> Victim<'a> {
             fs::create_dir(&dir)?;
             dir
         };
-        let path = dir.join(format!("victim-{number}"));
-        let mut victim = Self {
-            ground,
-            file: Some(create(&path)?),
-            path,
-            pinned: ground.pinned(),
-            namespace: None,
-        };
-        victim.prepare(build).context("a victim to lend")?;
-        Ok(victim)
+        Self::made(ground, dir.join(format!("victim-{number}")), build, None)
     }
 
     /// The file under its name.

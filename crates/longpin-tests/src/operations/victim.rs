@@ -75,6 +75,16 @@ impl<'a> Victim<'a> {
             dir = btrfs::create_subvolume(&dir, &format!("subvolume-{number}"))?;
         }
         let path = dir.join(format!("victim-{number}"));
+        Self::made(ground, path, build, namespace)
+    }
+
+    /// A file of this name, filled.
+    pub(super) fn made(
+        ground: &'a Ground,
+        path: PathBuf,
+        build: Build,
+        namespace: Option<Namespace>,
+    ) -> Result<Self> {
         let mut victim = Self {
             ground,
             file: Some(create(&path)?),
@@ -100,7 +110,7 @@ impl<'a> Victim<'a> {
         })
     }
 
-    pub(super) fn prepare(&mut self, build: Build) -> Result<()> {
+    fn prepare(&mut self, build: Build) -> Result<()> {
         let mut contents = self.ground.contents();
         let file = self.file()?;
         let zeroes;
