@@ -6,9 +6,11 @@
 )]
 
 use std::ffi::CString;
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use libbpf_rs::libbpf_sys;
 
@@ -43,6 +45,8 @@ pub struct Loan {
     pub persists: bool,
 }
 
+/// How long the kernel may take to let go of a link.
+const LETTING_GO: Duration = Duration::from_secs(10);
 /// `LEVEL_PERSISTS` in bpf/shared.h.
 const PERSISTS: u64 = 0x100;
 /// `-EBUSY`, as a program returns it.
@@ -151,7 +155,7 @@ pub fn detach_strict(dir: &Path) -> Result<(), BpfError> {
     for name in STRICT {
         let path = dir.join(format!("link_{name}"));
         match std::fs::remove_file(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
                 return Err(BpfError::ListPins { path, source });
             }
             _ => {}
@@ -160,8 +164,21 @@ pub fn detach_strict(dir: &Path) -> Result<(), BpfError> {
     Ok(())
 }
 
-/// The target is part of an LSM program: it needs no name.
+/// The kernel lets go of a link some time after it was unpinned, and attaches a program only once.
 fn attach(program: &OwnedFd) -> std::io::Result<OwnedFd> {
+    let deadline = Instant::now() + LETTING_GO;
+    loop {
+        match attach_once(program) {
+            Err(err) if err.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// The target is part of an LSM program: it needs no name.
+fn attach_once(program: &OwnedFd) -> std::io::Result<OwnedFd> {
     // SAFETY: a null name is allowed for programs that know their target; the descriptor is open.
     let fd: RawFd =
         unsafe { libbpf_sys::bpf_raw_tracepoint_open(std::ptr::null(), program.as_raw_fd()) };

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use longpin_tests::pattern::Pattern;
+use longpin_tests::scratch::{FsKind, Scratch};
 
 use crate::{Test, guard};
 
@@ -16,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("bad_other_version", bad_other_version),
     ("bad_interrupted_start", bad_interrupted_start),
     ("bad_usage", bad_usage),
+    ("bad_hold", bad_hold),
     ("bad_stop_with_holds", bad_stop_with_holds),
 ];
 
@@ -161,7 +164,7 @@ fn bad_usage() -> Result<()> {
 
 fn bad_stop_with_holds() -> Result<()> {
     guard::on()?;
-    let f = crate::files::TestFile::new(longpin_tests::scratch::FsKind::Tmpfs, 65_536)?;
+    let f = crate::files::TestFile::new(FsKind::Tmpfs, 65_536)?;
     let _pinned = crate::pin::pin(&f, 0, 4096)?;
     must_fail(
         "longpin guard stop",
@@ -171,4 +174,53 @@ fn bad_stop_with_holds() -> Result<()> {
     crate::pin::must_refuse("still held", longpin_tests::act::ftruncate(&f.file, 0))?;
     guard::must(&["guard", "stop", "--force"])?;
     crate::pin::must_allow("no guard", longpin_tests::act::ftruncate(&f.file, 0))
+}
+
+/// What cannot be held, and why: CMD does not run, and nothing is left.
+fn bad_hold() -> Result<()> {
+    guard::on()?;
+    let scratch = Scratch::new(FsKind::Ext4, 64 << 20)?;
+    scratch.file("f", 1 << 20, Pattern::new(1))?;
+    let prepare = "[ -d d ] || { mkdir d l u w m; mkfifo p; : >e; echo bytes >l/f; }; \
+                   mount -t overlay -o lowerdir=l,upperdir=u,workdir=w none m";
+    let tried: [(&str, &str, &str); 14] = [
+        ("", "d", "a directory"),
+        ("", "p", "a FIFO"),
+        ("", "/dev/null", "a character device"),
+        ("", "none", "No such file"),
+        ("", "e", "there is nothing in the range"),
+        ("", "m/f", "overlayfs shows another file system's file"),
+        (
+            "rm e; exec 5<u; exec 5<>e; rm e;",
+            "/proc/self/fd/5",
+            "has no name",
+        ),
+        ("", "--range 1M+4K f", "ends behind the end of the file"),
+        (
+            "",
+            "--range 18446744073709551615+2 f",
+            "larger than any file",
+        ),
+        ("", "--range 0+0 f", "there is nothing in the range"),
+        ("", "--range 100+100 f", "block boundaries"),
+        ("", "/proc/version", "not known to longpin"),
+        ("mount -o bind,ro . d; cd d;", "f", "Read-only file system"),
+        (
+            "setpriv --reuid 65534 --clear-groups",
+            "f",
+            "CAP_LINUX_IMMUTABLE",
+        ),
+    ];
+    for (before, arguments, words) in tried {
+        let line = format!(
+            "set -e; cd {}; {prepare}; {before} \
+             \"$(command -v longpin)\" hold -n -E 77 {arguments} -- touch ran",
+            scratch.dir().display()
+        );
+        must_fail(&line, 77, &[words])?;
+        ensure!(!scratch.dir().join("ran").exists(), "{line}: CMD ran");
+    }
+    ensure!(guard::all_holds()?.is_empty(), "a hold is left");
+    ensure!(guard::status()?["strict"] == false, "the level is left");
+    scratch.close()
 }

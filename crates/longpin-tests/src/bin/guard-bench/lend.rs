@@ -141,8 +141,10 @@ fn fragmented(extents: u64) -> Result<(Scratch, PathBuf, u64)> {
     };
     let file = File::create_new(&path)?;
     fallocate(&file, FallocateFlags::empty(), 0, len)?;
+    // Prepare wants it for itself.
+    drop(file);
     command(&["longpin", "prepare", &text(&path)])?;
-    let count = Fiemap::new(&file, 0, len).count() as u64;
+    let count = Fiemap::new(&File::open(&path)?, 0, len).count() as u64;
     ensure!(
         extents == 1 || count > extents / 2,
         "the file has {count} extents, not some {extents}"
