@@ -127,17 +127,19 @@ fn zeroes(asked: &Asked, counter: Counter) -> Result<Table> {
 
 /// A file on written blocks in about so many extents, on a file system of its own; how many they are.
 fn fragmented(extents: u64) -> Result<(Scratch, PathBuf, u64)> {
-    let len = (extents * BLOCK).max(4 << 20);
-    let scratch = Scratch::new(FsKind::Ext4, (2 * len).max(64 << 20) + (64 << 20))?;
+    let single = extents > 1;
+    // The file system keeps these for itself, in one piece, and gives that first.
+    let kept = (extents / 20).clamp(2048, 4096);
+    // Some go to the maps.
+    let holes = (extents + kept) * 21 / 20;
+    let size = if single { 2 * holes * BLOCK } else { 0 };
+    let scratch = Scratch::new(FsKind::Ext4, size + (64 << 20))?;
     let path = scratch.dir().join("lent");
-    if extents > 1 {
-        leave_only_single_blocks(scratch.dir(), extents)?;
-    }
-    // Some of the blocks go to the map itself.
-    let len = if extents > 1 {
-        extents * BLOCK / 100 * 95
+    let len = if single {
+        leave_only_single_blocks(scratch.dir(), holes)?;
+        (extents + kept) * BLOCK
     } else {
-        len
+        4 << 20
     };
     let file = File::create_new(&path)?;
     fallocate(&file, FallocateFlags::empty(), 0, len)?;
@@ -146,14 +148,14 @@ fn fragmented(extents: u64) -> Result<(Scratch, PathBuf, u64)> {
     command(&["longpin", "prepare", &text(&path)])?;
     let count = Fiemap::new(&File::open(&path)?, 0, len).count() as u64;
     ensure!(
-        extents == 1 || count > extents / 2,
+        !single || count > extents / 2,
         "the file has {count} extents, not some {extents}"
     );
     Ok((scratch, path, count))
 }
 
 /// Fills the file system, and makes every other block of a part free again.
-fn leave_only_single_blocks(dir: &Path, extents: u64) -> Result<()> {
+fn leave_only_single_blocks(dir: &Path, holes: u64) -> Result<()> {
     let filler = File::create_new(dir.join("filler"))?;
     let (mut at, mut step) = (0, 64 << 20);
     while step >= BLOCK {
@@ -163,10 +165,9 @@ fn leave_only_single_blocks(dir: &Path, extents: u64) -> Result<()> {
             Err(err) => bail!(err),
         }
     }
-    ensure!(at > 2 * extents * BLOCK, "no room for {extents} extents");
-    // The fillers of the rest: metadata that grows with the holes.
+    ensure!(at > 2 * holes * BLOCK, "no room for {holes} holes");
     let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    for index in 0..extents {
+    for index in 0..holes {
         fallocate(&filler, punch, index * 2 * BLOCK, BLOCK)?;
     }
     // Freed blocks are free when the journal has them.
