@@ -35,6 +35,7 @@ pub(super) fn run(options: &cli::Hold) -> anyhow::Result<ExitCode> {
         return code;
     }
     let ended = held.release().map_err(refused)?;
+    tell_unpinned(&ended);
     if !ended.was_held {
         anyhow::bail!(
             "{} was not held to the end: somebody ended swapping to it",
@@ -155,6 +156,17 @@ fn print_ended(id: u64, ended: &Ended) {
         " (it was not held any more)"
     };
     anstream::println!("hold {id} released{held}: {path} has its first 8 KiB back");
+    tell_unpinned(ended);
+}
+
+fn tell_unpinned(ended: &Ended) {
+    if ended.unpinned {
+        let path = visible(&ended.path.display().to_string());
+        anstream::eprintln!(
+            "longpin: {path}: f2fs has unpinned it with the end of the hold, and pins only empty files"
+        );
+        anstream::eprintln!("hint: for another hold, prepare a new file and copy this one into it");
+    }
 }
 
 fn refused(err: EndError) -> output::Refusal {

@@ -4,6 +4,7 @@
 //! The names begin with the claim of docs/guarantee.md that the test serves.
 
 mod admin;
+mod backend;
 mod bad_input;
 mod blocks;
 mod child;
@@ -117,6 +118,7 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .chain(prepare::TESTS)
         .chain(swapon::TESTS)
         .chain(hold::TESTS)
+        .chain(backend::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
     let long = plan::WITHOUT_GUARD
@@ -130,6 +132,7 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .chain(extents::LONG_TESTS)
         .chain(prepare::LONG_TESTS)
         .chain(hold::LONG_TESTS)
+        .chain(backend::LONG_TESTS)
         .chain(parity::TESTS)
         .chain(third_party::TESTS);
     quick.chain(long.map(|&test| (test, true))).collect()

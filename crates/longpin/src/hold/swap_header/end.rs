@@ -6,12 +6,13 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use longpin_linux::f2fs::{self, PinError};
 use longpin_linux::file::{Found, Kind};
 use longpin_linux::swap::{self, SwapError};
-use rustix::fs::OFlags;
+use rustix::fs::{Advice, OFlags};
 
 use super::inode;
-use crate::activation;
+use crate::activation::{self, Facts};
 use crate::hold::heads::{Heads, Record};
 use crate::swapfile::{self, ActivateError, PAGE, UUID};
 
@@ -22,6 +23,8 @@ pub struct Ended {
     pub path: PathBuf,
     /// False: somebody else had ended it before, and the file was not held since.
     pub was_held: bool,
+    /// f2fs: `swapoff(2)` took the file's pin away, and this kernel pins only empty files.
+    pub unpinned: bool,
 }
 
 /// Why a hold could not be ended. What is done is done, and the rest can be tried again.
@@ -161,23 +164,24 @@ pub(super) fn finish(
     file: &File,
 ) -> Result<Ended, EndError> {
     let _lock = heads.lock().map_err(records(heads))?;
-    let path = path.to_owned();
     // Somebody else may have ended it while this waited.
-    let left = heads.find(record.id()).map_err(records(heads))?;
-    let was_held = match left {
-        Some(_) => undo(heads, record, &path, file)?,
-        None => false,
-    };
-    Ok(Ended { path, was_held })
+    match heads.find(record.id()).map_err(records(heads))? {
+        Some(_) => undo(heads, record, path, file),
+        None => Ok(Ended {
+            path: path.to_owned(),
+            was_held: false,
+            unpinned: false,
+        }),
+    }
 }
 
-/// With the records locked: was it still held?
+/// With the records locked.
 pub(super) fn undo(
     heads: &Heads,
     record: &Record,
     path: &Path,
     file: &File,
-) -> Result<bool, EndError> {
+) -> Result<Ended, EndError> {
     // This very file, whatever its name leads to.
     let own = format!("/proc/self/fd/{}", file.as_raw_fd());
     let was_held = match swapfile::deactivate(Path::new(&own)) {
@@ -188,12 +192,33 @@ pub(super) fn undo(
         }) => false,
         Err(err) => return Err(err.into()),
     };
-    write_head(file, record).map_err(|source| EndError::PutBack {
+    let put_back = |source| EndError::PutBack {
         path: path.to_owned(),
         source,
-    })?;
+    };
+    // Before the head is written: then that happens in place.
+    let unpinned = !keep_pinned(file).map_err(put_back)?;
+    // A device wrote the blocks, and the cache does not know. What somebody has mapped or locked stays in it.
+    let _ = rustix::fs::fadvise(file, 0, None, Advice::DontNeed);
+    write_head(file, record).map_err(put_back)?;
     heads.remove(record.id()).map_err(records(heads))?;
-    Ok(was_held)
+    Ok(Ended {
+        path: path.to_owned(),
+        was_held,
+        unpinned,
+    })
+}
+
+/// f2fs takes the pin away when it deactivates a swap file. False: it is gone.
+fn keep_pinned(file: &File) -> io::Result<bool> {
+    if !Facts::read(file)?.is_unpinned() {
+        return Ok(true);
+    }
+    match f2fs::pin(file) {
+        Ok(()) => Ok(true),
+        Err(PinError::NotEmpty) => Ok(false),
+        Err(err) => Err(io::Error::other(err)),
+    }
 }
 
 /// The slot first: as long as the header is there, it is not done.
