@@ -19,20 +19,22 @@ use rustix::fs::{
 use rustix::io::Errno;
 use serde_json::Value;
 
-use crate::blocks::{device_bytes, same, sh, status};
+use crate::blocks::{device_bytes, extents, same, sh, status};
 use crate::{Test, guard};
 
 pub(crate) const TESTS: &[Test] = &[
     ("backend_ext4", || third_party(FsKind::Ext4)),
-    ("backend_xfs", || third_party(FsKind::Xfs)),
     ("backend_killed", killed),
     ("backend_refuses", refuses),
 ];
 
 pub(crate) const LONG_TESTS: &[Test] = &[
+    ("backend_xfs", || third_party(FsKind::Xfs)),
     ("backend_btrfs", || third_party(FsKind::Btrfs)),
     ("backend_f2fs", || third_party(FsKind::F2fs)),
+    ("backend_ended_by_others", ended_by_others),
     ("backend_slot_is_used", slot_is_used),
+    ("backend_slot_elsewhere", slot_elsewhere),
     ("backend_no_more_areas", no_more_areas),
     ("backend_immutable", immutable),
 ];
@@ -42,6 +44,14 @@ const LEN: usize = 2 << 20;
 /// What a hold takes of it.
 const HEAD: usize = 8192;
 const RECORDS: &str = "/var/lib/longpin/heads";
+
+/// In blocks of a page.
+fn scratch_of(kind: FsKind) -> Result<Scratch> {
+    match kind {
+        FsKind::Ext4 => Scratch::full(kind, 64 << 20),
+        _ => Scratch::new(kind, 320 << 20),
+    }
+}
 
 /// A file that can be lent, every byte of it known; nobody has it open.
 fn make(scratch: &Scratch, name: &str, pattern: Pattern) -> Result<PathBuf> {
@@ -170,7 +180,7 @@ fn names(path: &Path) -> Result<()> {
 /// own head, and behind it what the device wrote.
 fn third_party(kind: FsKind) -> Result<()> {
     guard::off()?;
-    let scratch = Scratch::new(kind, 320 << 20)?;
+    let scratch = scratch_of(kind)?;
     let (own, lent) = (Pattern::new(31), Pattern::new(32));
     let path = make(&scratch, "lent", own)?;
     let held = Held::start(&path)?;
@@ -249,14 +259,10 @@ fn listed(path: &Path, enforced: bool) -> Result<String> {
 /// C10, fail closed: whoever is killed, the file stays held, and has its bytes back when it is released.
 fn killed() -> Result<()> {
     guard::off()?;
-    let scratch = Scratch::new(FsKind::Ext4, 64 << 20)?;
+    let scratch = scratch_of(FsKind::Ext4)?;
     let own = Pattern::new(33);
     let path = make(&scratch, "held", own)?;
     let text = path.to_string_lossy();
-    let whole = |when: &str| -> Result<()> {
-        nothing_is_left(&path)?;
-        same(when, &fs::read(&path)?, &own.bytes(LEN))
-    };
     let mut held = Held::start(&path)?;
     held.kill()?;
     expect("truncate", truncate(&path, 4096), Err(Errno::TXTBSY))?;
@@ -271,26 +277,19 @@ fn killed() -> Result<()> {
     ensure!(is_active(&path)?, "a refused release ended it");
     drop(held.stdin.take());
     until_released(&id)?;
-    whole("after a kill")?;
+    is_whole("after a kill", &path, own)?;
     refuse(&["release", &id], 1, &["there is no hold"])?;
     // Told to end, it ends CMD and the hold.
     let held = Held::start(&path)?;
     sh(&format!("kill -TERM {}", held.longpin.id()), &path)?;
     ensure!(held.end()? == 128 + 15, "CMD was not told");
-    whole("after SIGTERM")?;
-    guard::must(&[
-        "hold",
-        "--backend",
-        "swap-header",
-        "--overwrite-head",
-        "--persist",
-        &text,
-    ])?;
-    expect("truncate", truncate(&path, 4096), Err(Errno::TXTBSY))?;
-    guard::must(&["swapoff", &text])?;
-    whole("after swapoff")?;
-    by_other_means(&path, &whole)?;
+    is_whole("after SIGTERM", &path, own)?;
     scratch.close()
+}
+
+fn is_whole(when: &str, path: &Path, own: Pattern) -> Result<()> {
+    nothing_is_left(path)?;
+    same(when, &fs::read(path)?, &own.bytes(LEN))
 }
 
 /// CMD needs a moment to end.
@@ -303,32 +302,35 @@ fn until_released(id: &str) -> Result<()> {
 }
 
 /// swapoff(8), or a crash: the file is not held, and its head is not lost.
-fn by_other_means(path: &Path, whole: &dyn Fn(&str) -> Result<()>) -> Result<()> {
+fn ended_by_others() -> Result<()> {
+    guard::off()?;
+    let scratch = scratch_of(FsKind::Ext4)?;
+    let own = Pattern::new(38);
+    let path = make(&scratch, "held", own)?;
     let text = path.to_string_lossy();
-    let hold = [
-        "hold",
-        "--backend",
-        "swap-header",
-        "--overwrite-head",
-        "--persist",
-        &text,
-    ];
+    let mut hold = vec!["hold", "--backend", "swap-header", "--overwrite-head"];
+    hold.extend(["--persist", &text]);
     guard::must(&hold)?;
-    sh("swapoff $F", path)?;
-    let id = listed(path, false)?;
+    expect("truncate", truncate(&path, 4096), Err(Errno::TXTBSY))?;
+    guard::must(&["swapoff", &text])?;
+    is_whole("after longpin swapoff", &path, own)?;
+    guard::must(&hold)?;
+    sh("swapoff $F", &path)?;
+    let id = listed(&path, false)?;
     guard::must(&["release", &id])?;
-    whole("after swapoff(8)")?;
+    is_whole("after swapoff(8)", &path, own)?;
     guard::must(&hold)?;
-    sh("swapoff $F", path)?;
+    sh("swapoff $F", &path)?;
     // Another hold puts right what is left of this one.
-    let held = Held::start(path)?;
-    sh("swapoff $F", path)?;
+    let held = Held::start(&path)?;
+    sh("swapoff $F", &path)?;
     let code = held.end()?;
     ensure!(
         code == 8,
         "a hold that was ended by others ended with {code}"
     );
-    whole("after two holds")
+    is_whole("after two holds", &path, own)?;
+    scratch.close()
 }
 
 fn refuse(arguments: &[&str], code: i32, words: &[&str]) -> Result<()> {
@@ -343,7 +345,7 @@ fn refuse(arguments: &[&str], code: i32, words: &[&str]) -> Result<()> {
 /// C12: every refusal says why, and leaves file and system as they were.
 fn refuses() -> Result<()> {
     guard::off()?;
-    let scratch = Scratch::new(FsKind::Ext4, 64 << 20)?;
+    let scratch = scratch_of(FsKind::Ext4)?;
     let own = Pattern::new(34);
     let path = make(&scratch, "data", own)?;
     let text = path.to_string_lossy();
@@ -417,7 +419,7 @@ fn without_bpf(path: &Path) -> Result<()> {
 /// The slot may get a page of somebody's memory: it comes back with the end of the hold, and the file's own bytes, too.
 fn slot_is_used() -> Result<()> {
     guard::off()?;
-    let scratch = Scratch::new(FsKind::Ext4, 64 << 20)?;
+    let scratch = scratch_of(FsKind::Ext4)?;
     let (own, secret) = (Pattern::new(35), Pattern::new(36));
     let path = make(&scratch, "held", own)?;
     let held = Held::start(&path)?;
@@ -438,10 +440,38 @@ fn slot_is_used() -> Result<()> {
     scratch.close()
 }
 
+/// Blocks of 1 KiB: where the file begins inside a page of the device, the slot would be partly outside of the 8 KiB.
+fn slot_elsewhere() -> Result<()> {
+    guard::off()?;
+    let scratch = Scratch::new(FsKind::Ext4, 64 << 20)?;
+    let mut refused = 0;
+    for number in 0..8 {
+        let name = number.to_string();
+        // Files of odd sizes, so that each begins somewhere else.
+        let path = scratch.dir().join(&name);
+        let text = path.to_string_lossy();
+        guard::must(&["prepare", "--size", "67K", &text])?;
+        let physical = extents(&path)?["extents"][0]["physical"].as_u64();
+        let aligned = physical.context("no extent")? % 4096 == 0;
+        let hold = ["hold", "--backend", "swap-header", &text, "--", "true"];
+        let (code, said) = status(&hold)?;
+        ensure!((code == 0) == aligned, "at {physical:?}: {code}: {said}");
+        ensure!(fs::read(&path)? == vec![0; 67 << 10], "a header is left");
+        if !aligned {
+            refused += 1;
+            let words = "would not swap to the second page";
+            ensure!(said.contains(words), "{said}");
+        }
+    }
+    ensure!(refused > 0, "all files begin with a page of the device");
+    nothing_is_left(scratch.dir())?;
+    scratch.close()
+}
+
 /// The kernel's table is full: said, with the number; and all can be released.
 fn no_more_areas() -> Result<()> {
     guard::off()?;
-    let scratch = Scratch::new(FsKind::Ext4, 64 << 20)?;
+    let scratch = scratch_of(FsKind::Ext4)?;
     let mut ids = Vec::new();
     let refused = loop {
         ensure!(ids.len() < 40, "no limit was met");

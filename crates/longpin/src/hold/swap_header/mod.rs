@@ -39,6 +39,7 @@ pub use refusal::Refusal;
 use super::Wait;
 use super::heads::{self, HEAD, Heads, Record};
 use crate::activation::{self, Facts, Name, Policy, Report, Verdict};
+use crate::extents::{BlockMap, Extent, Place};
 use crate::swapfile::{self, ActivateError, PAGE, UUID};
 
 /// What of a held file is not the holder's: the header, and the slot.
@@ -251,6 +252,7 @@ impl Request {
         };
         let lease = Lease::take(file).map_err(ask("for a lease on the file"))?;
         let lease = lease.ok_or_else(in_use)?;
+        self.refuse_slot_elsewhere(file)?;
         let mut head = vec![0; HEAD];
         file.read_exact_at(&mut head, 0)
             .map_err(ask("what is in the file"))?;
@@ -308,6 +310,24 @@ impl Request {
         judged.map_err(|refusal| self.take_back(file, record, refusal))
     }
 
+    /// The kernel swaps to whole pages of the device, counted in the order of the file: the second one is the slot. It is
+    /// the file's second page only if the first two begin where pages of the device do, which blocks smaller than a page
+    /// need not; else swap would overwrite what is not given up.
+    fn refuse_slot_elsewhere(&self, file: &File) -> Result<(), Refusal> {
+        let status = file::status(file).map_err(ask("what the file is"))?;
+        let map = BlockMap::open(file, &status).map_err(ActivateError::from)?;
+        for extent in map.located(&GIVEN_UP) {
+            let extent = extent.map_err(ActivateError::from)?;
+            if !is_of_pages(&extent) {
+                return Err(Refusal::SlotElsewhere {
+                    path: self.path.clone(),
+                    at: extent.logical,
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// What nobody can change now.
     fn judge(&self, file: &File, version: Version) -> Result<Report, Refusal> {
         let status = file::status(file).map_err(ask("what the file is"))?;
@@ -322,6 +342,7 @@ impl Request {
         let reasons = &mut report.reasons;
         reasons.retain(|reason| reason.name != Name::ActiveSwap);
         let report = fit(report)?;
+        self.refuse_slot_elsewhere(file)?;
         // The size that it has: harmless if it goes through.
         match ftruncate(file, status.size) {
             Err(Errno::TXTBSY) => Ok(report),
@@ -367,6 +388,16 @@ impl Request {
     }
 }
 
+/// It begins and ends with a page, of the file and of the device.
+fn is_of_pages(extent: &Extent) -> bool {
+    let page = PAGE as u64;
+    let whole = extent.logical % page == 0 && extent.length % page == 0;
+    match extent.place {
+        Place::On { physical, .. } => whole && physical % page == 0,
+        Place::Nowhere(_) => false,
+    }
+}
+
 fn fit(report: Report) -> Result<Report, Refusal> {
     match report.verdict() {
         Verdict::Yes => Ok(report),
@@ -394,4 +425,33 @@ fn inode(file: &File) -> io::Result<(u64, u64)> {
 
 fn ask(what: &'static str) -> impl FnOnce(io::Error) -> Refusal {
     move |source| Refusal::Ask { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extents::{Device, ExtentFlags, Unlocated};
+
+    #[test]
+    fn the_slot_is_the_second_page_only_where_pages_are_whole() {
+        let extent = |logical, physical, length| Extent {
+            logical,
+            length,
+            flags: ExtentFlags::default(),
+            place: Place::On {
+                device: Device(7, 0),
+                physical,
+            },
+        };
+        assert!(is_of_pages(&extent(0, 1 << 20, 8192)));
+        assert!(is_of_pages(&extent(4096, 12288, 4096)));
+        assert!(!is_of_pages(&extent(0, (1 << 20) + 1024, 8192)));
+        assert!(!is_of_pages(&extent(0, 1 << 20, 5120)));
+        assert!(!is_of_pages(&extent(5120, 1 << 20, 3072)));
+        let nowhere = Extent {
+            place: Place::Nowhere(Unlocated::Inline),
+            ..extent(0, 0, 8192)
+        };
+        assert!(!is_of_pages(&nowhere));
+    }
 }

@@ -63,6 +63,17 @@ pub enum Refusal {
         /// Where.
         at: usize,
     },
+    /// Blocks smaller than a page, and the file does not begin where a page of the device does.
+    #[error(
+        "the kernel would not swap to the second page of {}, but elsewhere in it: byte {at} lies at no page of the device",
+        path.display()
+    )]
+    SlotElsewhere {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        at: u64,
+    },
     /// Somebody has the file open, and might write to its head.
     #[error("somebody has {} open: what is written to its head meanwhile could be lost", path.display())]
     InUse {
@@ -139,6 +150,10 @@ impl Refusal {
             Self::Data { .. } => vec![
                 "add --overwrite-head if the holder can do without them; they are put back at the end".into(),
             ],
+            Self::SlotElsewhere { path, .. } => vec![format!(
+                "use a file system with blocks of 4096 bytes (stat -f -c %S {})",
+                activation::quote(path)
+            )],
             Self::InUse { path } | Self::Changed { path } => vec![format!(
                 "fuser -v {}   # who has it open?",
                 activation::quote(path)
