@@ -1,5 +1,8 @@
 //! Holds without BPF: `longpin hold --backend swap-header`, and the immutable attribute.
 
+mod areas;
+mod immutable;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -13,13 +16,11 @@ use longpin_tests::act::{Outcome, ftruncate, open_truncate, outcome_name, punch,
 use longpin_tests::mapping::Mapping;
 use longpin_tests::pattern::Pattern;
 use longpin_tests::scratch::{FsKind, Scratch};
-use rustix::fs::{
-    FallocateFlags, IFlags, fallocate, ioctl_ficlone, ioctl_getflags, ioctl_setflags,
-};
+use rustix::fs::{FallocateFlags, fallocate, ioctl_ficlone};
 use rustix::io::Errno;
 use serde_json::Value;
 
-use crate::blocks::{device_bytes, extents, same, sh, status};
+use crate::blocks::{device_bytes, same, sh, status};
 use crate::{Test, guard};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -33,10 +34,11 @@ pub(crate) const LONG_TESTS: &[Test] = &[
     ("backend_btrfs", || third_party(FsKind::Btrfs)),
     ("backend_f2fs", || third_party(FsKind::F2fs)),
     ("backend_ended_by_others", ended_by_others),
-    ("backend_slot_is_used", slot_is_used),
-    ("backend_slot_elsewhere", slot_elsewhere),
-    ("backend_no_more_areas", no_more_areas),
-    ("backend_immutable", immutable),
+    ("backend_killed_anywhere", killed_anywhere),
+    ("backend_slot_is_used", areas::slot_is_used),
+    ("backend_slot_elsewhere", areas::slot_elsewhere),
+    ("backend_no_more_areas", areas::no_more_areas),
+    ("backend_immutable", immutable::immutable),
 ];
 
 /// What f2fs pins at once.
@@ -111,9 +113,19 @@ fn is_active(path: &Path) -> Result<bool> {
 /// Nothing is swapped to, and no head is kept.
 fn nothing_is_left(path: &Path) -> Result<()> {
     ensure!(!is_active(path)?, "{} is active", path.display());
-    let left = fs::read_dir(RECORDS)?.count();
-    ensure!(left == 0, "{left} records are left");
+    let left = records()?;
+    ensure!(left.is_empty(), "records are left: {left:?}");
     Ok(())
+}
+
+/// Numbers of the records that are whole.
+fn records() -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(RECORDS)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        found.extend((!name.contains('.')).then_some(name));
+    }
+    Ok(found)
 }
 
 fn io<T>(result: std::io::Result<T>) -> Outcome {
@@ -301,6 +313,51 @@ fn until_released(id: &str) -> Result<()> {
     Ok(())
 }
 
+/// kill -9 whenever an acquisition has gone a little further, then the same with the release: the file is held, or can be
+/// released, and has its bytes.
+fn killed_anywhere() -> Result<()> {
+    guard::off()?;
+    let scratch = scratch_of(FsKind::Ext4)?;
+    let own = Pattern::new(39);
+    let path = make(&scratch, "held", own)?;
+    let text = path.to_string_lossy();
+    let mut hold = vec!["hold", "--backend", "swap-header", "--overwrite-head"];
+    hold.extend(["--persist", &text]);
+    let killed_after = |arguments: &[&str], time: Duration| -> Result<()> {
+        let mut longpin = Command::new("longpin").args(arguments).spawn()?;
+        std::thread::sleep(time);
+        longpin.kill()?;
+        longpin.wait()?;
+        Ok(())
+    };
+    // Nothing there, a record, a hold.
+    let mut met = [0; 3];
+    for round in 0..30 {
+        let time = Duration::from_millis(15 * round);
+        killed_after(&hold, time)?;
+        let state = match (records()?.is_empty(), is_active(&path)?) {
+            (true, active) => {
+                ensure!(!active, "held, and no record");
+                0
+            }
+            (false, active) => 1 + usize::from(active),
+        };
+        met[state] += 1;
+        for id in records()? {
+            killed_after(&["release", &id], time)?;
+            let (code, said) = status(&["release", &id])?;
+            ensure!(code == 0 || said.contains("there is no hold"), "{said}");
+        }
+        is_whole(&format!("killed after {time:?}"), &path, own)?;
+    }
+    println!(
+        "killed: {} with nothing done, {} with a record, {} held",
+        met[0], met[1], met[2]
+    );
+    ensure!(met[0] > 0 && met[2] > 0, "too early or too late: {met:?}");
+    scratch.close()
+}
+
 /// swapoff(8), or a crash: the file is not held, and its head is not lost.
 fn ended_by_others() -> Result<()> {
     guard::off()?;
@@ -413,165 +470,5 @@ fn without_bpf(path: &Path) -> Result<()> {
     let expected = [("bpf", "no"), ("swap-header", "yes"), ("immutable", "yes")];
     let expected = expected.map(|(name, verdict)| (Some(name), Some(verdict)));
     ensure!(found == expected, "{found:?}");
-    Ok(())
-}
-
-/// The slot may get a page of somebody's memory: it comes back with the end of the hold, and the file's own bytes, too.
-fn slot_is_used() -> Result<()> {
-    guard::off()?;
-    let scratch = scratch_of(FsKind::Ext4)?;
-    let (own, secret) = (Pattern::new(35), Pattern::new(36));
-    let path = make(&scratch, "held", own)?;
-    let held = Held::start(&path)?;
-    let memory = Mapping::anonymous(LEN)?;
-    memory.copy_in(0, &secret.bytes(LEN));
-    memory.advise(0..LEN, rustix::mm::Advice::LinuxPageOut)?;
-    let used = |path: &Path| -> Result<u64> {
-        let swaps = read_swap_files()?;
-        let own = swaps.iter().find(|swap| swap.path == path);
-        Ok(own.context("no such swap file")?.used)
-    };
-    ensure!(used(&path)? == 4096, "{} bytes are used", used(&path)?);
-    ensure!(held.end()? == 7, "CMD's status was lost");
-    same("the memory", &memory.copy_out(0..LEN), &secret.bytes(LEN))?;
-    same("the file", &fs::read(&path)?, &own.bytes(LEN))?;
-    same("the device", &device_bytes(&path)?, &own.bytes(LEN))?;
-    nothing_is_left(&path)?;
-    scratch.close()
-}
-
-/// Blocks of 1 KiB: where the file begins inside a page of the device, the slot would be partly outside of the 8 KiB.
-fn slot_elsewhere() -> Result<()> {
-    guard::off()?;
-    let scratch = Scratch::new(FsKind::Ext4, 64 << 20)?;
-    let mut refused = 0;
-    for number in 0..8 {
-        let name = number.to_string();
-        // Files of odd sizes, so that each begins somewhere else.
-        let path = scratch.dir().join(&name);
-        let text = path.to_string_lossy();
-        guard::must(&["prepare", "--size", "67K", &text])?;
-        let physical = extents(&path)?["extents"][0]["physical"].as_u64();
-        let aligned = physical.context("no extent")? % 4096 == 0;
-        let hold = ["hold", "--backend", "swap-header", &text, "--", "true"];
-        let (code, said) = status(&hold)?;
-        ensure!((code == 0) == aligned, "at {physical:?}: {code}: {said}");
-        ensure!(fs::read(&path)? == vec![0; 67 << 10], "a header is left");
-        if !aligned {
-            refused += 1;
-            let words = "would not swap to the second page";
-            ensure!(said.contains(words), "{said}");
-        }
-    }
-    ensure!(refused > 0, "all files begin with a page of the device");
-    nothing_is_left(scratch.dir())?;
-    scratch.close()
-}
-
-/// The kernel's table is full: said, with the number; and all can be released.
-fn no_more_areas() -> Result<()> {
-    guard::off()?;
-    let scratch = scratch_of(FsKind::Ext4)?;
-    let mut ids = Vec::new();
-    let refused = loop {
-        ensure!(ids.len() < 40, "no limit was met");
-        let path = scratch.dir().join(ids.len().to_string());
-        let text = path.to_string_lossy();
-        guard::must(&["prepare", "--size", "64K", &text])?;
-        let (code, said) = status(&["hold", "--backend", "swap-header", "--persist", &text])?;
-        if code != 0 {
-            ensure!(
-                fs::read(&path)? == vec![0; 64 << 10],
-                "a refused file has a header"
-            );
-            break said;
-        }
-        let words: Vec<&str> = said.split(' ').collect();
-        let at = words.iter().position(|word| *word == "hold");
-        let id = at.and_then(|at| words.get(at + 1)).context("no number")?;
-        ids.push((*id).to_owned());
-    };
-    println!("{} holds by swap header", ids.len());
-    let words = format!("{} are active", ids.len());
-    ensure!(
-        refused.contains("takes no more swap areas") && refused.contains(&words),
-        "{refused}"
-    );
-    ensure!((20..30).contains(&ids.len()), "{} holds", ids.len());
-    for id in &ids {
-        guard::must(&["release", id])?;
-    }
-    nothing_is_left(scratch.dir())?;
-    scratch.close()
-}
-
-/// What the attribute refuses, and what it does not: descriptors and mappings that are older than it go on writing where
-/// the file system does not look, and no attribute keeps blocks from being shared.
-fn immutable() -> Result<()> {
-    for kind in [FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs, FsKind::F2fs] {
-        let scratch = Scratch::new(kind, 320 << 20)?;
-        let path = make(&scratch, "file", Pattern::new(37))?;
-        immutable_on(&scratch, &path).with_context(|| kind.name())?;
-        scratch.close()?;
-    }
-    Ok(())
-}
-
-fn immutable_on(scratch: &Scratch, path: &Path) -> Result<()> {
-    let text = path.to_string_lossy();
-    let old = File::options().read(true).write(true).open(path)?;
-    let mapped = Mapping::shared(&old, 0, LEN, true)?;
-    // So prepare makes no immutable file that somebody can write to.
-    refuse(
-        &["prepare", "--immutable", &text],
-        1,
-        &["somebody has the file open"],
-    )?;
-    ioctl_setflags(&old, ioctl_getflags(&old)? | IFlags::IMMUTABLE)?;
-    new_descriptors(scratch, path)?;
-    let denied = Err(Errno::PERM);
-    let looks = matches!(scratch.kind(), FsKind::Ext4 | FsKind::F2fs);
-    let older = if looks { denied } else { Ok(()) };
-    expect(
-        "an older descriptor's punch",
-        punch(&old, 65536, 4096),
-        denied,
-    )?;
-    expect(
-        "an older descriptor's write",
-        io(old.write_all_at(b"x", 0)),
-        older,
-    )?;
-    expect(
-        "an older descriptor's ftruncate",
-        ftruncate(&old, LEN as u64 / 2),
-        older,
-    )?;
-    let store = mapped.advise(0..4096, rustix::mm::Advice::LinuxPopulateWrite);
-    let older = if looks { Err(Errno::FAULT) } else { Ok(()) };
-    expect("an older mapping's store", store, older)?;
-    drop((old, mapped));
-    let said = guard::must(&["prepare", "--mutable", &text])?;
-    ensure!(said.contains("mutable again"), "{said}");
-    expect("truncate afterwards", truncate(path, LEN as u64), Ok(()))?;
-    let said = guard::must(&["prepare", "--mutable", &text])?;
-    ensure!(said.contains("was not immutable"), "{said}");
-    Ok(())
-}
-
-fn new_descriptors(scratch: &Scratch, path: &Path) -> Result<()> {
-    let denied = Err(Errno::PERM);
-    let open = File::options().write(true).open(path);
-    expect("open for writing", io(open), denied)?;
-    expect("truncate", truncate(path, 4096), denied)?;
-    expect("O_TRUNC", open_truncate(path), denied)?;
-    expect("unlink", io(fs::remove_file(path)), denied)?;
-    let away = path.with_extension("away");
-    expect("rename", io(fs::rename(path, &away)), denied)?;
-    expect("a hard link", io(fs::hard_link(path, &away)), denied)?;
-    if scratch.kind() == FsKind::Xfs {
-        let clone = ioctl_ficlone(File::create_new(&away)?, File::open(path)?);
-        expect("a clone of it", clone, Ok(()))?;
-    }
     Ok(())
 }

@@ -23,6 +23,9 @@ pub const DIR: &str = "/var/lib/longpin/heads";
 pub const HEAD: usize = 8192;
 /// Numbers of these holds begin here: the guard counts its own from 1.
 const FIRST_ID: u64 = 1_000_000_000;
+/// The extension of a record that is not whole yet.
+const NEW: &str = "new";
+
 /// Whether a hold of this number is, or was, one by swap header.
 #[must_use]
 pub const fn is_number(id: u64) -> bool {
@@ -212,13 +215,9 @@ impl Heads {
 
     /// On the disk before it returns: the token, open and locked.
     pub(super) fn save(&self, record: &Record, dir: &File) -> io::Result<File> {
+        self.remove_unpublished()?;
         let path = self.path(record.id());
-        let new = path.with_extension("new");
-        // What a killed one left there under the same number.
-        match std::fs::remove_file(&new) {
-            Err(err) if err.kind() != ErrorKind::NotFound => return Err(err),
-            _ => {}
-        }
+        let new = path.with_extension(NEW);
         let mut options = OpenOptions::new();
         let mut file = options
             .write(true)
@@ -233,6 +232,17 @@ impl Heads {
         std::fs::rename(&new, &path)?;
         dir.sync_all()?;
         Ok(token)
+    }
+
+    /// What killed ones left: their files are as they were.
+    fn remove_unpublished(&self) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.0)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|found| found == NEW) {
+                std::fs::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn remove(&self, id: u64) -> io::Result<()> {
@@ -293,7 +303,11 @@ mod tests {
         assert_eq!(heads.read_all().unwrap(), []);
         let record = record();
         let lock = heads.lock().unwrap();
+        let unpublished = heads.path(1).with_extension(NEW);
+        std::fs::write(&unpublished, "half").unwrap();
+        assert_eq!(heads.read_all().unwrap(), []);
         let token = heads.save(&record, &lock).unwrap();
+        assert!(!unpublished.exists());
         assert_eq!(heads.find(record.id()).unwrap(), Some(record.clone()));
         assert!(heads.has_holder(record.id()).unwrap());
         drop(token);
