@@ -60,8 +60,7 @@ impl Record {
     /// The hold's number, made of the UUID: a number that was released does not come back for another hold.
     #[must_use]
     pub fn id(&self) -> u64 {
-        let [a, b, c, d, ..] = self.uuid;
-        FIRST_ID + u64::from(u32::from_ne_bytes([a, b, c, d])) % FIRST_ID
+        id_of(&self.uuid)
     }
 
     fn to_bytes(&self) -> Vec<u8> {
@@ -104,6 +103,11 @@ impl Record {
             head: head.to_vec(),
         })
     }
+}
+
+pub(super) fn id_of(uuid: &[u8; 16]) -> u64 {
+    let [a, b, c, d, ..] = *uuid;
+    FIRST_ID + u64::from(u32::from_ne_bytes([a, b, c, d])) % FIRST_ID
 }
 
 fn parse_uuid(text: &str) -> Option<[u8; 16]> {

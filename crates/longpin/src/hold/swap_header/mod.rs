@@ -264,8 +264,8 @@ impl Request {
                 });
             }
         }
-        let header = swapfile::make_header(PAGES, None, None)?;
-        let record = self.record(file, head, &header)?;
+        let (header, uuid) = self.new_header()?;
+        let record = self.record(file, head, uuid)?;
         let token = self.heads.save(&record, lock).map_err(self.keep())?;
         if !lease.is_whole().map_err(ask("for the lease"))? {
             self.heads.remove(record.id()).map_err(self.keep())?;
@@ -277,9 +277,20 @@ impl Request {
         Ok((record.clone(), token, version.map_err(refused)?.version))
     }
 
-    fn record(&self, file: &File, head: Vec<u8>, header: &[u8]) -> Result<Record, Refusal> {
-        let mut uuid = [0; 16];
-        uuid.copy_from_slice(&header[UUID]);
+    /// With a UUID whose number no other record has.
+    fn new_header(&self) -> Result<(Vec<u8>, [u8; 16]), Refusal> {
+        loop {
+            let header = swapfile::make_header(PAGES, None, None)?;
+            let mut uuid = [0; 16];
+            uuid.copy_from_slice(&header[UUID]);
+            let taken = self.heads.find(heads::id_of(&uuid));
+            if taken.map_err(self.keep())?.is_none() {
+                return Ok((header, uuid));
+            }
+        }
+    }
+
+    fn record(&self, file: &File, head: Vec<u8>, uuid: [u8; 16]) -> Result<Record, Refusal> {
         let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
         let pid = std::process::id();
         Ok(Record {
