@@ -27,6 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("backend_ext4", || third_party(FsKind::Ext4)),
     ("backend_killed", killed),
     ("backend_refuses", refuses),
+    ("backend_without_bpf", without_bpf),
 ];
 
 pub(crate) const LONG_TESTS: &[Test] = &[
@@ -191,7 +192,6 @@ fn names(path: &Path) -> Result<()> {
 /// The device writes all blocks that the holder was told of, while everything else is tried: afterwards the file has its
 /// own head, and behind it what the device wrote.
 fn third_party(kind: FsKind) -> Result<()> {
-    guard::off()?;
     let scratch = scratch_of(kind)?;
     let (own, lent) = (Pattern::new(31), Pattern::new(32));
     let path = make(&scratch, "lent", own)?;
@@ -270,7 +270,6 @@ fn listed(path: &Path, enforced: bool) -> Result<String> {
 
 /// C10, fail closed: whoever is killed, the file stays held, and has its bytes back when it is released.
 fn killed() -> Result<()> {
-    guard::off()?;
     let scratch = scratch_of(FsKind::Ext4)?;
     let own = Pattern::new(33);
     let path = make(&scratch, "held", own)?;
@@ -316,7 +315,6 @@ fn until_released(id: &str) -> Result<()> {
 /// kill -9 whenever an acquisition has gone a little further, then the same with the release: the file is held, or can be
 /// released, and has its bytes.
 fn killed_anywhere() -> Result<()> {
-    guard::off()?;
     let scratch = scratch_of(FsKind::Ext4)?;
     let own = Pattern::new(39);
     let path = make(&scratch, "held", own)?;
@@ -360,7 +358,6 @@ fn killed_anywhere() -> Result<()> {
 
 /// swapoff(8), or a crash: the file is not held, and its head is not lost.
 fn ended_by_others() -> Result<()> {
-    guard::off()?;
     let scratch = scratch_of(FsKind::Ext4)?;
     let own = Pattern::new(38);
     let path = make(&scratch, "held", own)?;
@@ -401,7 +398,6 @@ fn refuse(arguments: &[&str], code: i32, words: &[&str]) -> Result<()> {
 
 /// C12: every refusal says why, and leaves file and system as they were.
 fn refuses() -> Result<()> {
-    guard::off()?;
     let scratch = scratch_of(FsKind::Ext4)?;
     let own = Pattern::new(34);
     let path = make(&scratch, "data", own)?;
@@ -445,12 +441,14 @@ fn refuses() -> Result<()> {
     expected[65536..65536 + 4096].fill(0);
     same("a refused file", &fs::read(&path)?, &expected)?;
     ensure!(!is_active(&path)?, "a refused file is held");
-    without_bpf(&path)?;
     scratch.close()
 }
 
 /// Where the list of security modules lacks bpf, the error names the command that does, and doctor the backends.
-fn without_bpf(path: &Path) -> Result<()> {
+fn without_bpf() -> Result<()> {
+    guard::off()?;
+    let scratch = scratch_of(FsKind::Ext4)?;
+    let path = &make(&scratch, "file", Pattern::new(40))?;
     let script = "echo lockdown,yama > /tmp/lsm; exec unshare --mount --propagation private sh -c '
         mount --bind /tmp/lsm /sys/kernel/security/lsm; longpin hold \"$F\" -- sleep \"a b\" 2>&1 || true
         longpin doctor --json || true'";
@@ -470,5 +468,5 @@ fn without_bpf(path: &Path) -> Result<()> {
     let expected = [("bpf", "no"), ("swap-header", "yes"), ("immutable", "yes")];
     let expected = expected.map(|(name, verdict)| (Some(name), Some(verdict)));
     ensure!(found == expected, "{found:?}");
-    Ok(())
+    scratch.close()
 }

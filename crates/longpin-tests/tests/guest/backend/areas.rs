@@ -15,7 +15,6 @@ use crate::guard;
 
 /// The slot may get a page of somebody's memory: it comes back with the end of the hold, and the file's own bytes, too.
 pub(super) fn slot_is_used() -> Result<()> {
-    guard::off()?;
     let scratch = scratch_of(FsKind::Ext4)?;
     let (own, secret) = (Pattern::new(35), Pattern::new(36));
     let path = make(&scratch, "held", own)?;
@@ -44,7 +43,6 @@ pub(super) fn slot_is_used() -> Result<()> {
 
 /// Blocks of 1 KiB: where the file begins inside a page of the device, the slot would be partly outside of the 8 KiB.
 pub(super) fn slot_elsewhere() -> Result<()> {
-    guard::off()?;
     let scratch = Scratch::new(FsKind::Ext4, 64 << 20)?;
     let mut refused = 0;
     for number in 0..8 {
@@ -72,7 +70,6 @@ pub(super) fn slot_elsewhere() -> Result<()> {
 
 /// The kernel's table is full: said, with the number; and all can be released.
 pub(super) fn no_more_areas() -> Result<()> {
-    guard::off()?;
     let scratch = scratch_of(FsKind::Ext4)?;
     let mut ids = Vec::new();
     let refused = loop {
