@@ -881,12 +881,20 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__hold)
-            opts="-l -n -w -E -v -h --range --level --nonblock --wait --conflict-exit-code --persist --verbose --help"
+            opts="-b -l -n -w -E -v -h --backend --overwrite-head --range --level --nonblock --wait --conflict-exit-code --persist --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --backend)
+                    COMPREPLY=($(compgen -W "bpf swap-header" -- "${cur}"))
+                    return 0
+                    ;;
+                -b)
+                    COMPREPLY=($(compgen -W "bpf swap-header" -- "${cur}"))
+                    return 0
+                    ;;
                 --range)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -945,7 +953,7 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__prepare)
-            opts="-s -i -v -h --size --immutable --verbose --help"
+            opts="-s -i -m -v -h --size --immutable --mutable --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

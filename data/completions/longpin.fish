@@ -143,6 +143,7 @@ complete -c longpin -n "__fish_longpin_using_subcommand try-pin" -s v -l verbose
 complete -c longpin -n "__fish_longpin_using_subcommand try-pin" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c longpin -n "__fish_longpin_using_subcommand prepare" -s s -l size -d 'Grow it to so many bytes, or create it; K, M, G and T are powers of 1024' -r
 complete -c longpin -n "__fish_longpin_using_subcommand prepare" -s i -l immutable -d 'At the end make it immutable: without a guard, the weakest way to keep it as it is'
+complete -c longpin -n "__fish_longpin_using_subcommand prepare" -s m -l mutable -d 'Only take that back, and change nothing else'
 complete -c longpin -n "__fish_longpin_using_subcommand prepare" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
 complete -c longpin -n "__fish_longpin_using_subcommand prepare" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c longpin -n "__fish_longpin_using_subcommand swapon" -s s -l size -d 'With --prepare: grow it to so many bytes, or create it' -r
@@ -153,11 +154,14 @@ complete -c longpin -n "__fish_longpin_using_subcommand swapon" -s v -l verbose 
 complete -c longpin -n "__fish_longpin_using_subcommand swapon" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c longpin -n "__fish_longpin_using_subcommand swapoff" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
 complete -c longpin -n "__fish_longpin_using_subcommand swapoff" -s h -l help -d 'Print help'
+complete -c longpin -n "__fish_longpin_using_subcommand hold" -s b -l backend -d 'Who refuses' -r -f -a "bpf\t'BPF LSM programs; the host\'s list of security modules must have bpf'
+swap-header\t'The kernel itself, which swaps to one page of the file; gives up the file\'s first 8 KiB'"
 complete -c longpin -n "__fish_longpin_using_subcommand hold" -l range -d 'Only these bytes of it (level layout; swapfile holds the whole file, and checks this range)' -r
 complete -c longpin -n "__fish_longpin_using_subcommand hold" -s l -l level -d 'What is refused' -r -f -a "layout\t'What would take pages or blocks of the range away from the file'
 swapfile\t'All that is refused of an active swap file: also writes, and names that go away'"
 complete -c longpin -n "__fish_longpin_using_subcommand hold" -s w -l wait -d 'Wait so long for it; without -n and -w, for ever' -r
 complete -c longpin -n "__fish_longpin_using_subcommand hold" -s E -l conflict-exit-code -d 'Exit status of a refusal, instead of 1' -r
+complete -c longpin -n "__fish_longpin_using_subcommand hold" -l overwrite-head -d 'With --backend swap-header: also if there is data in the first 8 KiB. It is kept in /var/lib/longpin/heads, and put back at the end'
 complete -c longpin -n "__fish_longpin_using_subcommand hold" -s n -l nonblock -d 'Fail at once if another hold excludes this one'
 complete -c longpin -n "__fish_longpin_using_subcommand hold" -l persist -d 'The hold stands until `longpin release`'
 complete -c longpin -n "__fish_longpin_using_subcommand hold" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'

@@ -99,6 +99,14 @@ pub(crate) enum Command {
     /// mapped shared and writable. LONGPIN_EXTENTS names a file with the extents, as `longpin extents
     /// --json` prints them. The command, and what it starts, may map the file shared and writable. The hold
     /// ends when the last of them has closed the descriptor that they inherit. Needs no guard.
+    ///
+    /// On a host without BPF LSM, --backend swap-header has the kernel itself refuse the same, on ext4, xfs, btrfs and
+    /// f2fs: the file becomes a swap file of one page. Its first 8 KiB are given up meanwhile, and are not among the
+    /// extents; they must be empty (or --overwrite-head), and are put back at the end. Nobody writes to the file, or
+    /// maps it shared and writable, also not the command: the device writes to the blocks. The kernel takes some
+    /// 20 swap areas in all. The hold ends with the command; when longpin is killed it stands, until `longpin
+    /// release`.
+    ///
     /// Exit status: that of the command; 1, or -E, when the hold is refused.
     Hold(Hold),
     /// Where a file's bytes lie: offsets on its block device, in bytes
@@ -204,6 +212,9 @@ pub(crate) struct Prepare {
     /// At the end make it immutable: without a guard, the weakest way to keep it as it is
     #[arg(short, long)]
     pub(crate) immutable: bool,
+    /// Only take that back, and change nothing else
+    #[arg(short, long, conflicts_with_all = ["immutable", "size"])]
+    pub(crate) mutable: bool,
 }
 
 #[derive(Debug, Args)]
@@ -245,10 +256,43 @@ pub(crate) enum Level {
     Swapfile,
 }
 
+/// Who refuses while a file is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backend {
+    /// BPF LSM programs; the host's list of security modules must have bpf
+    Bpf,
+    /// The kernel itself, which swaps to one page of the file; gives up the file's first 8 KiB
+    SwapHeader,
+}
+
+impl Backend {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bpf => "bpf",
+            Self::SwapHeader => "swap-header",
+        }
+    }
+
+    /// Bytes at the file's head that are not the holder's.
+    pub(crate) const fn given_up(self) -> std::ops::Range<u64> {
+        match self {
+            Self::Bpf => 0..0,
+            Self::SwapHeader => longpin::hold::swap_header::GIVEN_UP,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Hold {
     /// The file
     pub(crate) file: PathBuf,
+    /// Who refuses
+    #[arg(short, long, value_enum, default_value_t = Backend::Bpf, value_name = "BACKEND")]
+    pub(crate) backend: Backend,
+    /// With --backend swap-header: also if there is data in the first 8 KiB. It is kept in
+    /// /var/lib/longpin/heads, and put back at the end
+    #[arg(long)]
+    pub(crate) overwrite_head: bool,
     /// Only these bytes of it (level layout; swapfile holds the whole file, and checks this range)
     #[arg(long, value_name = "OFF+LEN", value_parser = parse_range)]
     pub(crate) range: Option<Range>,

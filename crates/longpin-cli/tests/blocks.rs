@@ -64,3 +64,22 @@ fn what_check_refuses_prepare_cures() {
     let lengths: u64 = extents.iter().map(|e| e["length"].as_u64().unwrap()).sum();
     assert_eq!(lengths, (1 << 20) + 5);
 }
+
+#[test]
+fn what_a_backend_does_not_do_is_said_before_anything_is_done() {
+    let hold = |more: &[&str]| {
+        let arguments = [&["hold"], more, &["/no/such/file", "--", "true"]].concat();
+        let (code, _, err) = longpin(&arguments);
+        (code, err)
+    };
+    let swap = ["--backend", "swap-header"];
+    let (code, err) = hold(&[&swap[..], &["--level", "layout"]].concat());
+    assert!(code == 1 && err.contains("at level swapfile only"), "{err}");
+    let (code, err) = hold(&[&swap[..], &["--range", "0+4K", "-E", "9"]].concat());
+    assert!(code == 9 && err.contains("takes no --range"), "{err}");
+    let (code, err) = hold(&["--overwrite-head"]);
+    assert!(code == 16 && err.contains("is for --backend"), "{err}");
+    assert_eq!(hold(&["--backend", "none"]).0, 16);
+    let prepare = ["prepare", "--mutable", "--immutable", "/no/such/file"];
+    assert_eq!(longpin(&prepare).0, 16);
+}

@@ -17,6 +17,7 @@ pub mod mappings;
 pub mod memory;
 pub mod mounts;
 pub mod probe;
+pub mod relay;
 pub mod swap;
 pub mod tasks;
 pub mod users;

@@ -98,6 +98,16 @@ pub fn read_swap_files() -> io::Result<Vec<SwapFile>> {
     }
 }
 
+/// How many swap areas `/proc/swaps` lists: files, partitions, devices.
+///
+/// # Errors
+///
+/// It cannot be read; not found on a kernel without swap.
+pub fn count_areas() -> io::Result<usize> {
+    let text = std::fs::read_to_string("/proc/swaps")?;
+    Ok(text.lines().skip(1).count())
+}
+
 /// Lines of name, type, size, used, priority; sizes in KiB.
 fn parse(text: &[u8]) -> Vec<SwapFile> {
     let lines = text.split(|&byte| byte == b'\n').skip(1);

@@ -3,6 +3,7 @@
 //! [`read_host`] is the one door: it collects [`HostFacts`]. [`judge`] is pure. A "yes" here means that
 //! nothing is known to be missing; only a starting guard proves it.
 
+mod backends;
 mod checks;
 mod claims;
 mod door;
@@ -42,6 +43,10 @@ pub struct HostFacts {
     pub ftrace_enabled: Fact<Option<u32>>,
     /// `kernel.io_uring_disabled`; `None` when there is no such switch.
     pub io_uring_disabled: Fact<Option<u32>>,
+    /// Lines of `/proc/swaps`; `None` on a kernel without swap.
+    pub swap_areas: Fact<Option<usize>>,
+    /// This process has CAP_LINUX_IMMUTABLE.
+    pub may_make_immutable: bool,
     /// Whether a guard runs.
     pub guard: GuardFact,
 }
@@ -135,6 +140,17 @@ pub struct ClaimVerdict {
     pub remedy: Vec<String>,
 }
 
+/// Something that can hold a file, on this host.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct BackendVerdict {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it can be used here.
+    pub verdict: Verdict,
+    /// Why not, or what it gives and takes.
+    pub reason: String,
+}
+
 /// The whole judgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -142,6 +158,8 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// The claims, in their order.
     pub claims: Vec<ClaimVerdict>,
+    /// What can hold a file here, strongest first.
+    pub backends: Vec<BackendVerdict>,
 }
 
 impl Report {
@@ -168,7 +186,12 @@ impl Report {
 pub fn judge(facts: &HostFacts) -> Report {
     let checks = checks::check(facts);
     let claims = claims::judge_claims(facts, &checks);
-    Report { checks, claims }
+    let backends = backends::judge(facts, &checks, &claims);
+    Report {
+        checks,
+        claims,
+        backends,
+    }
 }
 
 #[cfg(test)]

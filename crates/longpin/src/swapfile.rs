@@ -17,11 +17,11 @@ use crate::activation::{self, Policy, Report, Verdict};
 use crate::extents::{self, BlockMap, MapError};
 
 /// Bytes of a page, and of the header.
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 /// Where the label lies.
 const LABEL: Range<usize> = 1052..1068;
 /// Where the UUID lies.
-const UUID: Range<usize> = 1036..1052;
+pub(crate) const UUID: Range<usize> = 1036..1052;
 /// `SWAPSPACE2`, at the end of the first page.
 const MAGIC: &[u8; 10] = b"SWAPSPACE2";
 /// Bytes read at once when the file is looked through.
@@ -201,7 +201,7 @@ fn refuse_unfit(found: &Found, path: &Path) -> Result<(), ActivateError> {
 }
 
 /// By the user's name, so that `/proc/swaps` shows it, if it still leads to the file that was checked.
-fn swap_on(path: &Path, checked: &Found) -> Result<(), ActivateError> {
+pub(crate) fn swap_on(path: &Path, checked: &Found) -> Result<(), ActivateError> {
     let now = Found::at(path).map_err(failed("open the file"))?;
     let same = now.is_same(checked).map_err(failed("look at the file"))?;
     if !same {
@@ -226,7 +226,7 @@ pub fn deactivate(path: &Path) -> Result<(), ActivateError> {
     })
 }
 
-fn read_header(file: &File) -> Result<Vec<u8>, ActivateError> {
+pub(crate) fn read_header(file: &File) -> Result<Vec<u8>, ActivateError> {
     let mut header = vec![0; PAGE];
     file.read_exact_at(&mut header, 0)
         .map_err(failed("read the header"))?;
@@ -306,7 +306,7 @@ fn label_bytes(options: &Options) -> Result<Option<[u8; 16]>, ActivateError> {
 }
 
 /// A header as the kernel takes it: version 1. What looks like an older one counts as data.
-fn has_signature(header: &[u8]) -> bool {
+pub(crate) fn has_signature(header: &[u8]) -> bool {
     header.ends_with(MAGIC) && word(header, 1024) == Some(1)
 }
 
@@ -322,7 +322,7 @@ fn is_current(header: &[u8], pages: u64) -> bool {
 }
 
 /// `union swap_header`, version 1, in this machine's byte order, as the kernel reads it.
-fn make_header(
+pub(crate) fn make_header(
     pages: u64,
     old: Option<&[u8]>,
     label: Option<[u8; 16]>,

@@ -49,6 +49,13 @@ fn print(facts: &HostFacts, report: &Report) {
     }
     print_table(Some(&["CLAIM", "HERE", "WHAT"]), &[], &rows);
     anstream::println!();
+    let backends = report.backends.iter().map(|backend| {
+        let verdict = verdict_word(backend.verdict).to_owned();
+        vec![backend.name.to_owned(), verdict, backend.reason.clone()]
+    });
+    let rows: Vec<_> = backends.collect();
+    print_table(Some(&["BACKEND", "HERE", "WHY"]), &[], &rows);
+    anstream::println!();
     anstream::println!("{}", summary(facts, report));
     for line in remedies(report) {
         anstream::println!("hint: {line}");
@@ -152,5 +159,6 @@ fn to_json(facts: &HostFacts, report: &Report) -> serde_json::Value {
         "verdict": report.verdict(),
         "checks": report.checks,
         "claims": report.claims,
+        "backends": report.backends,
     })
 }

@@ -13,7 +13,7 @@ use longpin::extents::{BlockMap, Device, Extent, MapError, Place, settle};
 use longpin_linux::file::{self, Found, Kind};
 use rustix::fs::OFlags;
 
-use crate::cli::Extents;
+use crate::cli::{Backend, Extents};
 use crate::output::{NotRegular, visible};
 
 pub(crate) fn run(options: &Extents) -> anyhow::Result<ExitCode> {
@@ -31,7 +31,7 @@ pub(crate) fn run(options: &Extents) -> anyhow::Result<ExitCode> {
     let digest = map.digest(&range).with_context(refused)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     if options.json {
-        print_json(&mut out, &map, path, &range, &devices)?;
+        print_json(&mut out, &map, path, &range, &devices, None)?;
     } else {
         print_table(&mut out, &map, &range, options.noheadings)?;
     }
@@ -43,14 +43,19 @@ pub(crate) fn run(options: &Extents) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The map of an open file as one JSON object, for somebody who keeps it from changing.
-pub(super) fn print_json_of(out: &mut impl Write, file: &File, path: &Path) -> anyhow::Result<()> {
+/// The map of an open file as one JSON object, for somebody who holds it: without what the hold gives up at the head.
+pub(super) fn print_json_of(
+    out: &mut impl Write,
+    file: &File,
+    path: &Path,
+    backend: Backend,
+) -> anyhow::Result<()> {
     let status = file::status(file)?;
     refuse_other_bytes(file)?;
     let map = BlockMap::open(file, &status)?;
-    let range = 0..status.size;
+    let range = backend.given_up().end..status.size;
     let devices = devices(&map, &range)?;
-    print_json(out, &map, path, &range, &devices)
+    print_json(out, &map, path, &range, &devices, Some(backend))
 }
 
 /// Where FIEMAP gives places that do not hold what the file says, and does not say so.
@@ -137,6 +142,7 @@ fn print_json(
     path: &Path,
     range: &Range<u64>,
     devices: &BTreeSet<Device>,
+    backend: Option<Backend>,
 ) -> anyhow::Result<()> {
     let device = |device: &Device| {
         serde_json::json!({
@@ -148,6 +154,10 @@ fn print_json(
     let name = serde_json::json!(visible(&path.display().to_string()));
     let devices = serde_json::Value::from(devices);
     write!(out, r#"{{"version":1,"path":{name},"size":{},"#, range.end)?;
+    if let Some(backend) = backend {
+        let (name, bytes) = (backend.as_str(), backend.given_up().end);
+        write!(out, r#""backend":"{name}","given-up":{bytes},"#)?;
+    }
     write!(out, r#""devices":{devices},"extents":["#)?;
     for (number, extent) in map.located(range).enumerate() {
         let extent = extent?;

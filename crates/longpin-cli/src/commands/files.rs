@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use longpin::admin::{self, Known};
 use longpin::guard::{self, Host, Running};
+use longpin::hold::heads;
 
-use super::{ls, watch};
+use super::{ls, swap_header, watch};
 use crate::cli::{FileArg, Release, Why};
 use crate::output::{human, visible};
 
@@ -96,6 +97,9 @@ pub(crate) fn set_rule(file: &FileArg, deny: bool) -> anyhow::Result<ExitCode> {
 }
 
 pub(crate) fn release(options: &Release) -> anyhow::Result<ExitCode> {
+    if heads::is_number(options.id) {
+        return swap_header::release(options);
+    }
     let running = Running::open(&Host::default())?;
     let hold = admin::release(&running, options.id, options.force)?;
     anstream::println!(

@@ -1,6 +1,7 @@
 //! `longpin hold`
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
@@ -13,17 +14,26 @@ use longpin::activation::Wanted;
 use longpin::guard::Host;
 use longpin::hold::{Hold, Level, Refusal, Wait};
 
-use super::extents;
+use longpin_linux::relay;
+
+use super::{extents, swap_header};
 use crate::cli;
-use crate::output::{Reasons, SYSTEM, report};
+use crate::output::{Reasons, SYSTEM, USAGE, report};
 
 /// Names the file with the extents.
-const EXTENTS: &str = "LONGPIN_EXTENTS";
+pub(super) const EXTENTS: &str = "LONGPIN_EXTENTS";
 /// As the shell has it: a command that cannot be run, and one that is not there.
 const NOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
 pub(crate) fn run(options: &cli::Hold) -> anyhow::Result<ExitCode> {
+    if options.backend == cli::Backend::SwapHeader {
+        return swap_header::run(options);
+    }
+    if options.overwrite_head {
+        anstream::eprintln!("longpin: --overwrite-head is for --backend swap-header");
+        return Ok(ExitCode::from(USAGE));
+    }
     let held = match acquire(options) {
         Ok(held) => held,
         Err(refusal) => return Ok(explain(refusal, options)),
@@ -31,17 +41,10 @@ pub(crate) fn run(options: &cli::Hold) -> anyhow::Result<ExitCode> {
     if let Enforcement::Partial { missing } = held.enforcement() {
         anstream::eprintln!("longpin: this kernel does not enforce {missing:?}");
     }
-    let mut child = options.command.split_first().map(|(program, arguments)| {
-        let mut command = Command::new(program);
-        command.args(arguments);
-        command
-    });
+    let mut child = command_of(options);
     if let (true, Some(command)) = (held.has_blocks(), &mut child) {
-        write_extents(&held, options).context("cannot write the extents down")?;
-        command.env(
-            EXTENTS,
-            format!("/proc/self/fd/{}", held.token().as_raw_fd()),
-        );
+        write_extents(held.token(), held.file(), options)?;
+        command.env(EXTENTS, name_of(held.token()));
     }
     let code = match child {
         Some(mut command) => run_child(&mut command),
@@ -51,15 +54,31 @@ pub(crate) fn run(options: &cli::Hold) -> anyhow::Result<ExitCode> {
     code
 }
 
+/// CMD, if there is one.
+pub(super) fn command_of(options: &cli::Hold) -> Option<Command> {
+    let (program, arguments) = options.command.split_first()?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    Some(command)
+}
+
+pub(super) fn wait_of(options: &cli::Hold) -> Wait {
+    match (options.nonblock, options.wait) {
+        (true, _) => Wait::No,
+        (false, Some(seconds)) => Wait::For(Duration::from_secs(seconds)),
+        (false, None) => Wait::Forever,
+    }
+}
+
+/// Where a process that inherits the file finds it.
+pub(super) fn name_of(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
 fn acquire(options: &cli::Hold) -> Result<Hold, Refusal> {
     let level = match options.level {
         cli::Level::Layout => Level::Layout,
         cli::Level::Swapfile => Level::Swapfile,
-    };
-    let wait = match (options.nonblock, options.wait) {
-        (true, _) => Wait::No,
-        (false, Some(seconds)) => Wait::For(Duration::from_secs(seconds)),
-        (false, None) => Wait::Forever,
     };
     let range = options.range.map(|range| Wanted {
         offset: range.offset,
@@ -69,7 +88,7 @@ fn acquire(options: &cli::Hold) -> Result<Hold, Refusal> {
         .level(level)
         .range(range)
         .persist(options.persist)
-        .wait(wait)
+        .wait(wait_of(options))
         .acquire(&Host::default())
 }
 
@@ -84,7 +103,8 @@ fn explain(refusal: Refusal, options: &cli::Hold) -> ExitCode {
         _ if failed => crate::output::CANNOT_TELL,
         _ => options.conflict_exit_code,
     };
-    let hints = refusal.hints();
+    let mut hints = refusal.hints();
+    hints.extend(swap_header::offer(&refusal, options));
     let err = match refusal {
         Refusal::Unfit(unfit) => {
             let text = format!("{} cannot be held", unfit.path.display());
@@ -99,17 +119,23 @@ fn explain(refusal: Refusal, options: &cli::Hold) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Into the token, which the command inherits.
-fn write_extents(held: &Hold, options: &cli::Hold) -> anyhow::Result<()> {
-    let mut out = BufWriter::new(held.token());
-    extents::print_json_of(&mut out, held.file(), &options.file)?;
-    out.flush()?;
-    Ok(())
+/// Into a file that the command inherits.
+pub(super) fn write_extents(to: &File, of: &File, options: &cli::Hold) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(to);
+    let printed = extents::print_json_of(&mut out, of, &options.file, options.backend);
+    let written = printed.and_then(|()| Ok(out.flush()?));
+    written.context("cannot write the extents down")
 }
 
-fn run_child(command: &mut Command) -> anyhow::Result<ExitCode> {
+pub(super) fn run_child(command: &mut Command) -> anyhow::Result<ExitCode> {
     let name: OsString = command.get_program().to_owned();
-    match command.status() {
+    let status = command.spawn().and_then(|mut child| {
+        relay::to(child.id());
+        let status = child.wait();
+        relay::to(0);
+        status
+    });
+    match status {
         Ok(status) => Ok(code_of(status)),
         Err(err) => {
             anstream::eprintln!("longpin: cannot run {}: {err}", name.to_string_lossy());

@@ -3,14 +3,12 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use longpin::guard::{self, GuardError, Hints, Host, Running};
 use longpin::holds::{self, Hold, Verdict};
-use longpin::swapfile::{self, ActiveSwap};
 
 use super::progress::SweepBar;
-use super::swap;
-use crate::cli::{Column, Ls};
+use super::swap::{self, Swapped};
+use crate::cli::{Backend, Column, Ls};
 use crate::output::{human, print_raw, print_table};
 
 const DEFAULT: [Column; 12] = [
@@ -30,7 +28,7 @@ const DEFAULT: [Column; 12] = [
 
 pub(crate) fn run(options: &Ls) -> anyhow::Result<ExitCode> {
     // The kernel itself holds these, whether a guard runs or not.
-    let swaps = swapfile::read_active().context("cannot read /proc/swaps")?;
+    let swaps = swap::read_all()?;
     let holds = match read_holds(options) {
         Err(err) if is_not_running(&err) && !swaps.is_empty() => {
             anstream::eprintln!("longpin: no guard runs: only swap files are held");
@@ -65,7 +63,7 @@ fn is_not_running(err: &anyhow::Error) -> bool {
     matches!(err.downcast_ref(), Some(GuardError::NotRunning))
 }
 
-fn print(holds: &[Hold], swaps: &[ActiveSwap], options: &Ls) {
+fn print(holds: &[Hold], swaps: &[Swapped], options: &Ls) {
     let mut columns = options.output.clone();
     if columns.is_empty() {
         columns.extend(DEFAULT);
@@ -147,7 +145,7 @@ fn path(hold: &Hold) -> String {
     }
 }
 
-fn since(time: Duration) -> Option<String> {
+pub(super) fn since(time: Duration) -> Option<String> {
     let time = jiff::Timestamp::UNIX_EPOCH.checked_add(time).ok()?;
     Some(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
@@ -157,6 +155,8 @@ pub(crate) fn to_json(hold: &Hold) -> serde_json::Value {
     serde_json::json!({
         "id": hold.id,
         "kind": kind(hold),
+        "backend": Backend::Bpf.as_str(),
+        "given-up": 0,
         "level": level(hold),
         "path": hold.path,
         "deleted": hold.deleted,

@@ -13,6 +13,7 @@ mod plan;
 mod prepare;
 mod progress;
 mod swap;
+mod swap_header;
 mod verify;
 mod watch;
 

@@ -11,12 +11,27 @@ use crate::cli::Prepare;
 use crate::output::{CANNOT_TELL, REFUSED, Reasons, Refusal, SYSTEM, human, visible};
 
 pub(crate) fn run(options: &Prepare) -> anyhow::Result<ExitCode> {
+    if options.mutable {
+        return make_mutable(&options.file);
+    }
     let request = Request {
         size: options.size,
         immutable: options.immutable,
     };
     let done = prepare(&options.file, &request)?;
     print(&options.file, &done, options.immutable);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn make_mutable(path: &Path) -> anyhow::Result<ExitCode> {
+    let was = preparation::make_mutable(path).map_err(|err| refusal(path, err))?;
+    let path = visible(&path.display().to_string());
+    let done = if was {
+        "mutable again"
+    } else {
+        "was not immutable; nothing done"
+    };
+    anstream::println!("{path}: {done}");
     Ok(ExitCode::SUCCESS)
 }
 

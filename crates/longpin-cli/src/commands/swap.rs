@@ -1,15 +1,18 @@
 //! `longpin swapon`, `longpin swapoff`, and active swap files among the holds.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use longpin::activation::Verdict;
+use longpin::hold::heads::{DIR, Heads, Record};
 use longpin::preparation::Request;
 use longpin::swapfile::{self, ActivateError, Activated, ActiveSwap, Options};
 
-use super::prepare;
 use super::progress::ByteBar;
-use crate::cli::{Column, FileArg, Swapon};
+use super::{ls, prepare, swap_header};
+use crate::cli::{Backend, Column, FileArg, Swapon};
 use crate::output::{CANNOT_TELL, REFUSED, Reasons, Refusal, SYSTEM, human, visible};
 
 pub(crate) fn on(options: &Swapon) -> anyhow::Result<ExitCode> {
@@ -51,6 +54,9 @@ fn print(path: &Path, activated: &Activated) {
 }
 
 pub(crate) fn off(options: &FileArg) -> anyhow::Result<ExitCode> {
+    if let Some(done) = swap_header::swap_off(&options.file)? {
+        return Ok(done);
+    }
     let ended = swapfile::deactivate(&options.file);
     ended.map_err(|err| refusal("end swapping to", &options.file, err))?;
     let shown = visible(&options.file.display().to_string());
@@ -79,28 +85,109 @@ fn refusal(what: &str, path: &Path, err: ActivateError) -> Refusal {
     }
 }
 
-/// A cell of `ls` for an active swap file.
-pub(super) fn cell(file: &ActiveSwap, column: Column, bytes: bool) -> String {
+/// An active swap file; or what is left of a hold by swap header that somebody ended otherwise.
+pub(super) struct Swapped {
+    file: ActiveSwap,
+    active: bool,
+    record: Option<Record>,
+}
+
+/// All of them.
+pub(super) fn read_all() -> anyhow::Result<Vec<Swapped>> {
+    let active = swapfile::read_active().context("cannot read /proc/swaps")?;
+    let heads = Heads::default().read_all();
+    let mut records = heads.with_context(|| format!("cannot read {DIR}"))?;
+    let mut all = Vec::new();
+    for file in active {
+        let own = inode(&file.path);
+        let at = records.iter().position(|record| Some(record.inode) == own);
+        all.push(Swapped {
+            file,
+            active: true,
+            record: at.map(|at| records.swap_remove(at)),
+        });
+    }
+    all.extend(records.into_iter().map(left));
+    Ok(all)
+}
+
+fn left(record: Record) -> Swapped {
+    let size = std::fs::metadata(&record.path).map(|data| data.len());
+    Swapped {
+        file: ActiveSwap {
+            path: record.path.clone(),
+            deleted: size.is_err(),
+            end: size.unwrap_or(0),
+        },
+        active: false,
+        record: Some(record),
+    }
+}
+
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    let data = std::fs::metadata(path).ok()?;
+    Some((data.dev(), data.ino()))
+}
+
+impl Swapped {
+    const fn level(&self) -> &'static str {
+        if self.active { "swapfile" } else { "none" }
+    }
+
+    const fn consumer(&self) -> &'static str {
+        match self.record {
+            Some(_) => Backend::SwapHeader.as_str(),
+            None => "swap",
+        }
+    }
+
+    const fn why(&self) -> &'static str {
+        match (&self.record, self.active) {
+            (None, _) => "active swap file",
+            (Some(_), true) => "held by a swap header, which takes the first 8K",
+            (Some(_), false) => "not held any more; `longpin release` puts the first 8K back",
+        }
+    }
+
+    fn since(&self) -> Option<String> {
+        self.record.as_ref().and_then(|own| ls::since(own.since))
+    }
+}
+
+/// A cell of `ls`.
+pub(super) fn cell(swapped: &Swapped, column: Column, bytes: bool) -> String {
     let size = |n: u64| if bytes { n.to_string() } else { human(n) };
+    let record = swapped.record.as_ref();
+    let of_record = match column {
+        Column::Id => record.map(|own| own.id().to_string()),
+        Column::Pid => record.map(|own| own.pid.to_string()),
+        Column::Command => record.map(|own| own.command.clone()),
+        Column::Since => swapped.since(),
+        _ => None,
+    };
     match column {
         Column::Kind => "swap".into(),
-        Column::Level => "swapfile".into(),
-        Column::Path => file.path.display().to_string(),
+        Column::Level => swapped.level().into(),
+        Column::Path => swapped.file.path.display().to_string(),
         Column::Start => "0".into(),
-        Column::End => size(file.end),
-        Column::Consumer => "swap".into(),
+        Column::End => size(swapped.file.end),
+        Column::Consumer => swapped.consumer().into(),
         Column::Broken => "0".into(),
-        Column::Why => "active swap file".into(),
-        _ => "-".into(),
+        Column::Why => swapped.why().into(),
+        _ => of_record.unwrap_or_else(|| "-".into()),
     }
 }
 
 /// The same members as a hold of the guard's; what a swap file has not is null.
-pub(super) fn to_json(file: &ActiveSwap) -> serde_json::Value {
+pub(super) fn to_json(swapped: &Swapped) -> serde_json::Value {
+    let Swapped { file, record, .. } = swapped;
+    let record = record.as_ref();
     serde_json::json!({
-        "id": 0,
+        "id": record.map_or(0, Record::id),
         "kind": "swap",
-        "level": "swapfile",
+        "backend": swapped.consumer(),
+        "given-up": record.map_or(0, |_| Backend::SwapHeader.given_up().end),
+        "level": swapped.level(),
         "path": file.path.display().to_string(),
         "deleted": file.deleted,
         "was": null,
@@ -108,13 +195,13 @@ pub(super) fn to_json(file: &ActiveSwap) -> serde_json::Value {
         "end": file.end,
         "pages": null,
         "broken-pages": 0,
-        "enforced": true,
-        "why": null,
-        "pid": null,
-        "command": null,
+        "enforced": swapped.active,
+        "why": record.map(|_| swapped.why()),
+        "pid": record.map(|own| own.pid),
+        "command": record.map(|own| own.command.as_str()),
         "uid": null,
         "cgroup": null,
-        "consumer": "swap",
-        "since": null,
+        "consumer": swapped.consumer(),
+        "since": swapped.since(),
     })
 }

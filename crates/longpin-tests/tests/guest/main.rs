@@ -4,6 +4,7 @@
 //! The names begin with the claim of docs/guarantee.md that the test serves.
 
 mod admin;
+mod backend;
 mod bad_input;
 mod blocks;
 mod child;
@@ -60,7 +61,7 @@ fn run(test: fn() -> anyhow::Result<()>) -> Result<(), Failed> {
 
 /// These stop the guard or need it stopped, and a start takes ten seconds and more under emulation: they come last, in an
 /// order in which few of them have to.
-const RESTARTING: [&str; 22] = [
+const RESTARTING: [&str; 23] = [
     // Leave no guard.
     "c09_lost_hints",
     "c09_full_table",
@@ -71,6 +72,7 @@ const RESTARTING: [&str; 22] = [
     "bad_no_btf",
     "bad_no_bpf_fs",
     "hold_ext4",
+    "backend_without_bpf",
     // Each begins as the one before it ends.
     "swapon_prepares_and_activates",
     "bad_started_twice",
@@ -121,6 +123,7 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .chain(prepare::TESTS)
         .chain(swapon::TESTS)
         .chain(hold::TESTS)
+        .chain(backend::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
     let long = walk::LONG_TESTS
@@ -130,6 +133,7 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .chain(extents::LONG_TESTS)
         .chain(prepare::LONG_TESTS)
         .chain(hold::LONG_TESTS)
+        .chain(backend::LONG_TESTS)
         .chain(parity::TESTS)
         .chain(third_party::TESTS);
     quick.chain(long.map(|&test| (test, true))).collect()

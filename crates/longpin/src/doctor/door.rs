@@ -6,7 +6,7 @@ use std::path::Path;
 
 use longpin_bpf::facts::PIN_FUNCTIONS;
 use longpin_bpf::offers::Offers;
-use longpin_linux::probe;
+use longpin_linux::{probe, swap};
 
 use super::{BtfFacts, Fact, GuardFact, HostFacts, SymbolFacts, claims};
 use crate::guard::{GuardError, Host, Running};
@@ -31,6 +31,12 @@ pub fn read_host(host: &Host) -> HostFacts {
         symbols: read_symbols(),
         ftrace_enabled: read_switch("ftrace_enabled"),
         io_uring_disabled: read_switch("io_uring_disabled"),
+        swap_areas: match swap::count_areas() {
+            Ok(count) => Ok(Some(count)),
+            Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
+            Err(err) => Err(said(Path::new("/proc/swaps"), &err)),
+        },
+        may_make_immutable: probe::may_make_immutable().unwrap_or(false),
         guard: read_guard(host),
     }
 }

@@ -29,6 +29,8 @@ fn good() -> HostFacts {
         }),
         ftrace_enabled: Ok(Some(1)),
         io_uring_disabled: Ok(None),
+        swap_areas: Ok(Some(1)),
+        may_make_immutable: true,
         guard: GuardFact::NotRunning,
     }
 }
@@ -254,4 +256,31 @@ fn the_function_of_seven_arguments_on_older_kernels_is_probed() {
         btf(f).functions.insert("pin_user_pages_remote", 7);
     });
     assert_eq!(lacking(&seven), []);
+}
+
+fn backends(report: &Report) -> Vec<(&'static str, Verdict)> {
+    let backends = report.backends.iter();
+    backends
+        .map(|backend| (backend.name, backend.verdict))
+        .collect()
+}
+
+#[test]
+fn without_bpf_the_kernel_itself_is_left() {
+    let (yes, no) = (Verdict::Yes, Verdict::No);
+    let all = |bpf, swap| [("bpf", bpf), ("swap-header", swap), ("immutable", yes)];
+    assert_eq!(backends(&with(|_| ())), all(yes, yes));
+    let report = with(|f| f.security_modules = Ok(Some(vec!["yama".into()])));
+    assert_eq!(backends(&report), all(no, yes));
+    let reason = &report.backends[0].reason;
+    assert!(
+        reason.starts_with("security modules: `bpf` is not"),
+        "{reason}"
+    );
+    let report = with(|f| f.swap_areas = Ok(None));
+    assert_eq!(backends(&report), all(yes, no));
+    let report = with(|f| f.swap_areas = Ok(Some(23)));
+    assert_eq!(backends(&report), all(yes, Verdict::Partial));
+    let report = with(|f| f.may_make_immutable = false);
+    assert_eq!(backends(&report)[2], ("immutable", no));
 }

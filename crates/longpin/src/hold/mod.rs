@@ -12,7 +12,9 @@
 //! | level layout | shares | is refused, or waits |
 //! | level swapfile | is refused, or waits | is refused, or waits |
 
+pub mod heads;
 mod refusal;
+pub mod swap_header;
 
 use std::fs::File;
 use std::io;

@@ -16,6 +16,7 @@
 
 mod error;
 mod f2fs;
+mod immutable;
 mod zeroes;
 
 use std::fs::File;
@@ -34,6 +35,7 @@ use crate::extents::{self, BlockMap, ExtentFlags, MapError};
 use crate::filesystem::Family;
 pub use error::PrepareError;
 use error::step;
+pub use immutable::clear as make_mutable;
 pub use zeroes::Method;
 use zeroes::Zeroer;
 
@@ -131,22 +133,10 @@ fn prepare_leased(
     file.sync_all().map_err(step("sync", 0..target))?;
     verify(file, path)?;
     if request.immutable {
-        make_immutable(file, target)?;
+        immutable::set(file, lease, target)?;
         done.changed = true;
     }
     Ok(done)
-}
-
-fn make_immutable(file: &File, size: u64) -> Result<(), PrepareError> {
-    let flags = file::flags(file).map_err(step("read the flags", 0..size))?;
-    let flags = flags.unwrap_or(IFlags::empty());
-    file::set_flags(file, flags | IFlags::IMMUTABLE)
-        .map_err(step("make the file immutable", 0..size))?;
-    file.sync_all().map_err(|err| {
-        // If that fails, too, the first failure is the one to tell.
-        let _ = file::set_flags(file, flags);
-        step("sync", 0..size)(err)
-    })
 }
 
 /// Nothing to do: then the file is not even opened for writing.

@@ -1,0 +1,468 @@
+//! Holds without BPF: the kernel is told to swap to the file, and gives it an active swap file's guarantee itself.
+//!
+//! The file's first page gets a swap header that says: one page. So the kernel uses 8 KiB ([`GIVEN_UP`]), the header
+//! and one slot, and protects all of the file. A header without a usable slot is refused ("Empty swap-file"), so the
+//! slot may get a page of somebody's memory; it comes back at the end. What was in the 8 KiB is kept
+//! ([`super::heads`]) and put back.
+//!
+//! The order of an acquisition, and what a kill leaves:
+//!
+//! | step | a kill leaves |
+//! |---|---|
+//! | checks (policies swap and blocks), a lease | nothing |
+//! | the 8 KiB are kept, on the disk | a record; the file as it was |
+//! | the header is written | a record; the file with a header, not held |
+//! | `swapon(2)` | the hold |
+//! | checks once more: nobody can change the file now | the hold |
+//!
+//! It ends in the opposite order, and whatever a kill leaves, [`end`] goes on from there.
+
+mod end;
+mod refusal;
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use longpin_linux::file::{self, Found, Kind, Lease, Version};
+use longpin_linux::swap::{self, SwapError};
+use longpin_linux::{mappings, probe};
+use rustix::fs::{OFlags, ftruncate};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+
+pub use end::{EndError, Ended, end, find_by_path};
+pub use refusal::Refusal;
+
+use super::Wait;
+use super::heads::{self, HEAD, Heads, Record};
+use crate::activation::{self, Facts, Name, Policy, Report, Verdict};
+use crate::extents::{BlockMap, Extent, Place};
+use crate::swapfile::{self, ActivateError, PAGE, UUID};
+
+/// What of a held file is not the holder's: the header, and the slot.
+pub const GIVEN_UP: Range<u64> = 0..HEAD as u64;
+/// Pages that the header names: its own, and the slot.
+const PAGES: u64 = 2;
+/// Between two tries while another hold excludes this one.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is held until it is acquired"]
+pub struct Request {
+    path: PathBuf,
+    heads: Heads,
+    overwrite_head: bool,
+    persist: bool,
+    wait: Wait,
+}
+
+/// A hold that stands until it is released. Dropping it does not end it: the kernel keeps it.
+#[derive(Debug)]
+#[must_use = "the file stays held until it is released"]
+pub struct Hold {
+    path: PathBuf,
+    heads: Heads,
+    file: File,
+    token: File,
+    record: Record,
+    report: Report,
+}
+
+impl Hold {
+    /// Its number, for `longpin release`.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.record.id()
+    }
+
+    /// The file, open for reading and writing: the kernel refuses its writes, too.
+    #[must_use]
+    pub const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The check that the file passed while it was held.
+    #[must_use]
+    pub const fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Its permissions, if others than the owner may read the file: then they may read the page of memory that comes
+    /// to lie in the slot.
+    ///
+    /// # Errors
+    ///
+    /// What `fstat(2)` says.
+    pub fn readable_by_others(&self) -> io::Result<Option<u32>> {
+        let mode = file::status(&self.file)?.mode;
+        Ok((mode & 0o044 != 0).then_some(mode))
+    }
+
+    /// Children inherit the token: as long as one of them lives, only force ends the hold if this process has died.
+    ///
+    /// # Errors
+    ///
+    /// What `fcntl(2)` says.
+    pub fn let_children_keep_it(&self) -> io::Result<()> {
+        Ok(fcntl_setfd(&self.token, FdFlags::empty())?)
+    }
+
+    /// End it: `swapoff(2)`, then the file's first 8 KiB are put back.
+    ///
+    /// # Errors
+    ///
+    /// [`EndError`]; what is left to do, [`end`] does.
+    pub fn release(self) -> Result<Ended, EndError> {
+        let Self {
+            path,
+            heads,
+            file,
+            record,
+            ..
+        } = self;
+        end::finish(&heads, &record, &path, &file)
+    }
+}
+
+impl Request {
+    /// For a hold on this file, without waiting, if its first 8 KiB are empty.
+    pub fn on(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            heads: Heads::default(),
+            overwrite_head: false,
+            persist: false,
+            wait: Wait::No,
+        }
+    }
+
+    /// Keep records somewhere else.
+    pub fn heads(mut self, heads: Heads) -> Self {
+        self.heads = heads;
+        self
+    }
+
+    /// Also when there is data in the first 8 KiB: it is not to be had while the hold stands.
+    pub const fn overwrite_head(mut self, yes: bool) -> Self {
+        self.overwrite_head = yes;
+        self
+    }
+
+    /// The hold is released without force.
+    pub const fn persist(mut self, yes: bool) -> Self {
+        self.persist = yes;
+        self
+    }
+
+    /// How long to wait for another hold of this kind to end.
+    pub const fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Check, keep the head, write the header, `swapon(2)`, check again.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]: file and system are as they were.
+    pub fn acquire(self) -> Result<Hold, Refusal> {
+        if !probe::may_load_lsm_programs().map_err(ask("what this process may do"))? {
+            return Err(Refusal::NoPrivilege);
+        }
+        let deadline = match self.wait {
+            Wait::No => Some(Instant::now()),
+            Wait::For(time) => Instant::now().checked_add(time),
+            Wait::Forever => None,
+        };
+        loop {
+            match self.try_once() {
+                Err(Refusal::Busy { .. }) if deadline.is_none_or(|end| Instant::now() < end) => {
+                    std::thread::sleep(PATIENCE);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn try_once(&self) -> Result<Hold, Refusal> {
+        let opened = |source| Refusal::Open {
+            path: self.path.clone(),
+            source,
+        };
+        let lock = self.heads.lock().map_err(self.keep())?;
+        let found = Found::at(&self.path).map_err(opened)?;
+        if found.kind().map_err(opened)? == Kind::Regular {
+            self.refuse_held(&found)?;
+        }
+        for policy in [Policy::Swap, Policy::Blocks] {
+            let report = activation::check_found(&found, &self.path, policy, None);
+            fit(report.map_err(opened)?)?;
+        }
+        let file = found.open(OFlags::RDWR).map_err(opened)?;
+        let (record, token, version) = self.put_header(&file, &lock)?;
+        Ok(Hold {
+            path: self.path.clone(),
+            heads: self.heads.clone(),
+            report: self.activate(&found, &file, &record, version)?,
+            file,
+            token,
+            record,
+        })
+    }
+
+    /// Held already. What a crash left of another hold is put right.
+    fn refuse_held(&self, found: &Found) -> Result<(), Refusal> {
+        let path = || self.path.clone();
+        let opened = |source| Refusal::Open {
+            path: path(),
+            source,
+        };
+        let file = &found.open(OFlags::RDONLY).map_err(opened)?;
+        let facts = Facts::read(file).map_err(ask("what the file is"))?;
+        let records = self.heads.read_all().map_err(self.keep())?;
+        let mut records = records.into_iter();
+        let record = records.find(|record| end::bears(file, record).unwrap_or(false));
+        match record {
+            Some(_) if facts.active_swap => Err(Refusal::Busy { path: path() }),
+            None if facts.active_swap => Err(Refusal::Swap { path: path() }),
+            Some(record) => {
+                let id = record.id();
+                let left = |source| Refusal::Left {
+                    path: path(),
+                    id,
+                    source,
+                };
+                end::refuse_alive(&self.heads, &record).map_err(left)?;
+                let file = found.open(OFlags::RDWR).map_err(opened)?;
+                let undone = end::undo(&self.heads, &record, &self.path, &file);
+                undone.map(drop).map_err(left)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Nobody else has the file open from before the look at its head until the header is there.
+    fn put_header(&self, file: &File, lock: &File) -> Result<(Record, File, Version), Refusal> {
+        let in_use = || Refusal::InUse {
+            path: self.path.clone(),
+        };
+        let lease = Lease::take(file).map_err(ask("for a lease on the file"))?;
+        let lease = lease.ok_or_else(in_use)?;
+        self.refuse_slot_elsewhere(file)?;
+        let mut head = vec![0; HEAD];
+        file.read_exact_at(&mut head, 0)
+            .map_err(ask("what is in the file"))?;
+        if let Some(at) = head.iter().position(|&byte| byte != 0) {
+            if !self.overwrite_head {
+                return Err(Refusal::Data {
+                    path: self.path.clone(),
+                    at,
+                });
+            }
+        }
+        let (header, uuid) = self.new_header()?;
+        let record = self.record(file, head, uuid)?;
+        let token = self.heads.save(&record, lock).map_err(self.keep())?;
+        if !lease.is_whole().map_err(ask("for the lease"))? {
+            self.heads.remove(record.id()).map_err(self.keep())?;
+            return Err(in_use());
+        }
+        let written = file.write_all_at(&header, 0).and_then(|()| file.sync_all());
+        let version = written.and_then(|()| file::status(file));
+        let refused = |err| self.take_back(file, &record, refused_write(&self.path, err));
+        Ok((record.clone(), token, version.map_err(refused)?.version))
+    }
+
+    /// With a UUID whose number no other record has.
+    fn new_header(&self) -> Result<(Vec<u8>, [u8; 16]), Refusal> {
+        loop {
+            let header = swapfile::make_header(PAGES, None, None)?;
+            let mut uuid = [0; 16];
+            uuid.copy_from_slice(&header[UUID]);
+            let taken = self.heads.find(heads::id_of(&uuid));
+            if taken.map_err(self.keep())?.is_none() {
+                return Ok((header, uuid));
+            }
+        }
+    }
+
+    fn record(&self, file: &File, head: Vec<u8>, uuid: [u8; 16]) -> Result<Record, Refusal> {
+        let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        let pid = std::process::id();
+        Ok(Record {
+            uuid,
+            path,
+            inode: inode(file).map_err(ask("which inode the file is"))?,
+            pid,
+            command: mappings::name_process(pid).command,
+            since: heads::now(),
+            persists: self.persist,
+            head,
+        })
+    }
+
+    /// From its return on, the kernel holds the file.
+    fn activate(
+        &self,
+        found: &Found,
+        file: &File,
+        record: &Record,
+        version: Version,
+    ) -> Result<Report, Refusal> {
+        let activated = swapfile::swap_on(&self.path, found);
+        let judged = match activated {
+            Ok(()) => self.judge(file, version),
+            Err(err) => Err(self.not_activated(err)),
+        };
+        judged.map_err(|refusal| self.take_back(file, record, refusal))
+    }
+
+    /// The kernel swaps to whole pages of the device, counted in the order of the file: the second one is the slot. It is
+    /// the file's second page only if the first two begin where pages of the device do, which blocks smaller than a page
+    /// need not; else swap would overwrite what is not given up.
+    fn refuse_slot_elsewhere(&self, file: &File) -> Result<(), Refusal> {
+        let status = file::status(file).map_err(ask("what the file is"))?;
+        let map = BlockMap::open(file, &status).map_err(ActivateError::from)?;
+        for extent in map.located(&GIVEN_UP) {
+            let extent = extent.map_err(ActivateError::from)?;
+            if !is_of_pages(&extent) {
+                return Err(Refusal::SlotElsewhere {
+                    path: self.path.clone(),
+                    at: extent.logical,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What nobody can change now.
+    fn judge(&self, file: &File, version: Version) -> Result<Report, Refusal> {
+        let status = file::status(file).map_err(ask("what the file is"))?;
+        // Somebody wrote to it after the lease was given back, perhaps to its head.
+        if status.version != version {
+            return Err(Refusal::Changed {
+                path: self.path.clone(),
+            });
+        }
+        let mut report = activation::check_file(file, &self.path, Policy::Blocks, None)
+            .map_err(ask("whether the file is fit"))?;
+        let reasons = &mut report.reasons;
+        reasons.retain(|reason| reason.name != Name::ActiveSwap);
+        let report = fit(report)?;
+        self.refuse_slot_elsewhere(file)?;
+        // The size that it has: harmless if it goes through.
+        match ftruncate(file, status.size) {
+            Err(Errno::TXTBSY) => Ok(report),
+            other => Err(Refusal::Unproved {
+                path: self.path.clone(),
+                answer: other.map_or_else(|err| format!("{err:?}"), |()| "success".into()),
+            }),
+        }
+    }
+
+    /// Undo what was done. The refusal is what there is to tell; what could not be undone, `longpin ls` lists.
+    fn take_back(&self, file: &File, record: &Record, refusal: Refusal) -> Refusal {
+        let mut record = record.clone();
+        if let Refusal::Changed { .. } = refusal {
+            // The newer bytes of the slot are the file's.
+            let _ = file.read_exact_at(&mut record.head[PAGE..], PAGE as u64);
+        }
+        if end::bears(file, &record).unwrap_or(true) {
+            let _ = end::undo(&self.heads, &record, &self.path, file);
+        } else {
+            // Without the header nothing was taken from the file.
+            let _ = self.heads.remove(record.id());
+        }
+        refusal
+    }
+
+    fn not_activated(&self, err: ActivateError) -> Refusal {
+        match err {
+            ActivateError::Kernel {
+                source: SwapError::NotPermitted,
+                ..
+            } => Refusal::NoRoom {
+                path: self.path.clone(),
+                active: swap::count_areas().unwrap_or(0),
+            },
+            other => other.into(),
+        }
+    }
+
+    fn keep(&self) -> impl FnOnce(io::Error) -> Refusal {
+        let path = self.path.clone();
+        move |source| Refusal::Keep { path, source }
+    }
+}
+
+/// It begins and ends with a page, of the file and of the device.
+fn is_of_pages(extent: &Extent) -> bool {
+    let page = PAGE as u64;
+    let whole = extent.logical % page == 0 && extent.length % page == 0;
+    match extent.place {
+        Place::On { physical, .. } => whole && physical % page == 0,
+        Place::Nowhere(_) => false,
+    }
+}
+
+fn fit(report: Report) -> Result<Report, Refusal> {
+    match report.verdict() {
+        Verdict::Yes => Ok(report),
+        Verdict::Refused | Verdict::CannotTell => Err(Refusal::Unfit(Box::new(report))),
+    }
+}
+
+/// Whoever holds it already by other means refuses the write.
+fn refused_write(path: &Path, err: io::Error) -> Refusal {
+    match Errno::from_io_error(&err) {
+        Some(Errno::TXTBSY) => Refusal::Swap {
+            path: path.to_owned(),
+        },
+        _ => Refusal::Ask {
+            what: "whether the header is written",
+            source: err,
+        },
+    }
+}
+
+fn inode(file: &File) -> io::Result<(u64, u64)> {
+    let data = file.metadata()?;
+    Ok((data.dev(), data.ino()))
+}
+
+fn ask(what: &'static str) -> impl FnOnce(io::Error) -> Refusal {
+    move |source| Refusal::Ask { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extents::{Device, ExtentFlags, Unlocated};
+
+    #[test]
+    fn the_slot_is_the_second_page_only_where_pages_are_whole() {
+        let extent = |logical, physical, length| Extent {
+            logical,
+            length,
+            flags: ExtentFlags::default(),
+            place: Place::On {
+                device: Device(7, 0),
+                physical,
+            },
+        };
+        assert!(is_of_pages(&extent(0, 1 << 20, 8192)));
+        assert!(is_of_pages(&extent(4096, 12288, 4096)));
+        assert!(!is_of_pages(&extent(0, (1 << 20) + 1024, 8192)));
+        assert!(!is_of_pages(&extent(0, 1 << 20, 5120)));
+        assert!(!is_of_pages(&extent(5120, 1 << 20, 3072)));
+        let nowhere = Extent {
+            place: Place::Nowhere(Unlocated::Inline),
+            ..extent(0, 0, 8192)
+        };
+        assert!(!is_of_pages(&nowhere));
+    }
+}
