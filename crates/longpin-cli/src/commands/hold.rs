@@ -11,7 +11,7 @@ use anyhow::Context;
 use longpin::Enforcement;
 use longpin::activation::Wanted;
 use longpin::guard::Host;
-use longpin::hold::{Hold, Level, Refusal, Wait};
+use longpin::hold::{Hold, Refusal, Wait};
 
 use super::extents;
 use crate::cli;
@@ -52,10 +52,6 @@ pub(crate) fn run(options: &cli::Hold) -> anyhow::Result<ExitCode> {
 }
 
 fn acquire(options: &cli::Hold) -> Result<Hold, Refusal> {
-    let level = match options.level {
-        cli::Level::Layout => Level::Layout,
-        cli::Level::Swapfile => Level::Swapfile,
-    };
     let wait = match (options.nonblock, options.wait) {
         (true, _) => Wait::No,
         (false, Some(seconds)) => Wait::For(Duration::from_secs(seconds)),
@@ -66,7 +62,7 @@ fn acquire(options: &cli::Hold) -> Result<Hold, Refusal> {
         len: range.len,
     });
     Hold::on(&options.file)
-        .level(level)
+        .level(super::plan::level_of(options.level))
         .range(range)
         .persist(options.persist)
         .wait(wait)

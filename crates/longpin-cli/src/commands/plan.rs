@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use longpin::activation::{Name, Reason, Verdict, Wanted};
 use longpin::plan::{
-    self, Alternative, Device, KernelRules, Obstacles, Plan, Planned, Request, Rule, Wish,
+    self, Alternative, Device, KernelRules, Level, Obstacles, Plan, Planned, Request, Rule, Wish,
 };
 use longpin::registration::Trial;
 use longpin_linux::file::{Found, Kind};
@@ -15,7 +15,7 @@ use longpin_linux::memory::{self, Sharing};
 use longpin_rdma::{Access, Context, MemoryRegion, Options, VerbsError};
 use rustix::fs::OFlags;
 
-use crate::cli::{Check, DeviceAccess, Registration, TryPin};
+use crate::cli::{self, Check, DeviceAccess, Registration, TryPin};
 use crate::output::{CANNOT_TELL, NotRegular, REFUSED, Refusal, human, visible};
 
 const IO_URING: &str = "io_uring";
@@ -31,6 +31,7 @@ pub(crate) fn run(options: &Check, device: &str) -> anyhow::Result<ExitCode> {
         sharing: Sharing::Shared,
         access: access_of(options.access),
         wish: wish_of(options.registration),
+        level: level_of(options.level),
         device,
         kernel,
         may_write,
@@ -79,6 +80,13 @@ const fn wish_of(registration: Registration) -> Wish {
         Registration::Any => Wish::Any,
         Registration::OnDemand => Wish::OnDemand,
         Registration::Pin => Wish::Pin,
+    }
+}
+
+pub(super) const fn level_of(level: cli::Level) -> Level {
+    match level {
+        cli::Level::Layout => Level::Layout,
+        cli::Level::Swapfile => Level::Swapfile,
     }
 }
 
@@ -260,7 +268,7 @@ impl Seen {
             "reasons": question.unfit.iter().map(to_json).collect::<Vec<_>>(),
             "device": device_json(&question.device),
             "plan": planned.plan.as_str(),
-            "hold": matches!(planned.plan, Plan::Longterm(_)).then_some("layout"),
+            "hold": planned.plan.hold().map(Level::as_str),
             "rule": rule.map(Rule::as_str),
             "meaning": rule.map(Rule::meaning),
             "errno": rule.map(Rule::errno_names),
@@ -278,6 +286,7 @@ impl Seen {
 fn describe(plan: Plan) -> String {
     match plan {
         Plan::OnDemand => "on demand: nothing is pinned, the file stays free".into(),
+        Plan::HeldOnDemand => "on demand: nothing is pinned, hold at level swapfile".into(),
         Plan::Longterm(pin) => format!("a long-term pin, hold at level {}", pin.level.as_str()),
         Plan::Copy => "a pin of a private copy".into(),
         Plan::LendBlocks(_) => "refused; its blocks can be lent".into(),

@@ -1,6 +1,7 @@
 //! `struct ibv_mr`.
 #![allow(unsafe_code, reason = "ibv_reg_mr, ibv_dereg_mr, ibv_advise_mr")]
 
+use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -138,7 +139,8 @@ impl Region {
     }
 
     /// `ibv_advise_mr(IBV_ADVISE_MR_ADVICE_PREFETCH[_WRITE], IBV_ADVISE_MR_FLAG_FLUSH)`: fault pages of an on-demand
-    /// region in, and return when they are. ibv_advise_mr(3).
+    /// region in, and return when they are. Where rdma-core's driver has no such call, the kernel is asked all the same, as
+    /// other drivers do (`ibv_cmd_advise_mr`): soft-RoCE's kernel part takes advice since Linux 6.17. ibv_advise_mr(3).
     ///
     /// # Errors
     ///
@@ -148,25 +150,35 @@ impl Region {
         if range.start > range.end || range.end > self.len {
             return Err(Errno::INVAL);
         }
-        // SAFETY: the domain's context is open as long as the domain, which `self` keeps.
-        let context = NonNull::new(unsafe { self.domain.0.raw.as_ref() }.context);
-        // SAFETY: as above.
-        let found = context.and_then(|open| unsafe { extended(open, Before::AdviseMr) });
-        let found = found.ok_or(Errno::OPNOTSUPP)?;
-        // SAFETY: the member of this name has this type.
-        let advise: abi::AdviseMr = unsafe { std::mem::transmute(found.as_ptr()) };
-        let mut piece = abi::Sge {
+        let piece = abi::Sge {
             addr: (self.memory.address() + range.start) as u64,
             length: u32::try_from(range.len()).map_err(|_| Errno::INVAL)?,
             lkey: self.lkey,
         };
         let pd = self.domain.0.raw.as_ptr();
-        // SAFETY: one piece, which is read only; the domain is alive.
-        let answer = unsafe { advise(pd, u32::from(write), FLUSH, &raw mut piece, 1) };
-        match answer {
-            0 => Ok(()),
-            err => Err(Errno::from_raw_os_error(err.abs())),
+        let ask = |advise: abi::AdviseMr| {
+            let mut piece = piece;
+            // SAFETY: one piece, which is read only; the domain is alive.
+            match unsafe { advise(pd, u32::from(write), FLUSH, &raw mut piece, 1) } {
+                0 => Ok(()),
+                err => Err(Errno::from_raw_os_error(err.abs())),
+            }
+        };
+        let answer = self.advice().map_or(Err(Errno::OPNOTSUPP), ask);
+        match (answer, self.domain.0.library.cmd_advise_mr) {
+            (Err(Errno::OPNOTSUPP | Errno::NOSYS), Some(directly)) => ask(directly),
+            (answer, _) => answer,
         }
+    }
+
+    /// The driver's `advise_mr`.
+    fn advice(&self) -> Option<abi::AdviseMr> {
+        // SAFETY: the domain's context is open as long as the domain, which `self` keeps.
+        let context = NonNull::new(unsafe { self.domain.0.raw.as_ref() }.context)?;
+        // SAFETY: as above.
+        let found = unsafe { extended(context, Before::AdviseMr) }?;
+        // SAFETY: the member of this name has this type.
+        Some(unsafe { std::mem::transmute::<*mut c_void, abi::AdviseMr>(found.as_ptr()) })
     }
 
     /// `ibv_dereg_mr`: the device lets go, and the pages are unpinned before this returns. ibv_dereg_mr(3).
@@ -178,7 +190,12 @@ impl Region {
         self.end()
     }
 
-    fn end(&mut self) -> Result<(), Errno> {
+    /// The same for an owner who has to know whether it worked when it is dropped. The second time there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// As [`Region::deregister`].
+    pub fn end(&mut self) -> Result<(), Errno> {
         let Some(raw) = self.raw.take() else {
             return Ok(());
         };

@@ -1,10 +1,12 @@
 //! What would work instead: found by asking again with one thing changed, so that no advice is given that is refused, too.
 
-use super::{Access, Capabilities, Device, Medium, Question, TransportCaps, Wish, decide};
+use super::{Access, Capabilities, Device, Level, Medium, Question, TransportCaps, Wish, decide};
 
 /// Something else that would not be refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alternative {
+    /// Hold pages and blocks only, not the contents.
+    LevelLayout,
     /// Let the device only read.
     ReadOnly,
     /// Take a pin instead of on-demand paging.
@@ -22,7 +24,8 @@ pub enum Alternative {
 }
 
 impl Alternative {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
+        Self::LevelLayout,
         Self::ReadOnly,
         Self::Pin,
         Self::FaultingDevice,
@@ -49,6 +52,11 @@ impl Alternative {
     fn change(self, question: &Question) -> Option<Question> {
         let mut changed = question.clone();
         match self {
+            Self::LevelLayout if question.level == Level::Layout => return None,
+            Self::LevelLayout => {
+                changed.level = Level::Layout;
+                changed.offered = true;
+            }
             Self::ReadOnly => changed.access = Access::READ,
             Self::Pin => changed.wish = Wish::Pin,
             Self::FaultingDevice => changed.device = Device::Rdma(faulting(question)),
@@ -71,6 +79,7 @@ impl Alternative {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::LevelLayout => "level-layout",
             Self::ReadOnly => "read-only",
             Self::Pin => "pin",
             Self::FaultingDevice => "faulting-device",
@@ -85,6 +94,9 @@ impl Alternative {
     #[must_use]
     pub fn hint(self, path: &str) -> String {
         match self {
+            Self::LevelLayout => {
+                "--level layout   # pages and blocks stay, contents may change".into()
+            }
             Self::ReadOnly => "let the device only read: --access read".into(),
             Self::Pin => "take a pin instead: --registration pin".into(),
             Self::FaultingDevice => {

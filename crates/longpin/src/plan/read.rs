@@ -9,8 +9,11 @@ use longpin_linux::memory::Sharing;
 use longpin_linux::{fixed_buffer, kallsyms};
 use rustix::fs::OFlags;
 
-use super::{Access, Alternative, Device, KernelRules, Medium, Plan, Question, Wish, decide};
-use crate::activation::{self, Facts, Policy, Reason, Verdict, Wanted};
+use super::{
+    Access, Alternative, Device, KernelRules, Level, Medium, Plan, Question, Wish, decide,
+};
+use crate::activation::{self, Facts, Policy, Reason, Report, Verdict, Wanted};
+use crate::hold;
 
 /// Only where pins for writing are asked whether the file system tracks dirty pages does this function exist.
 const TRACKING: &str = "vma_needs_dirty_tracking";
@@ -99,6 +102,8 @@ pub struct Request {
     pub access: Access,
     /// Which kind of registration is wanted.
     pub wish: Wish,
+    /// What the file is to be held at, at least. Level swapfile has the file checked, which writes it back.
+    pub level: Level,
     /// For whom.
     pub device: Device,
     /// By which rules.
@@ -122,7 +127,7 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
         source,
     };
     let facts = Facts::read(file).map_err(failed)?;
-    let fit = activation::judge_pages(file, path, &facts, request.wanted);
+    let (fit, offered) = fitness(file, path, &facts, request).map_err(failed)?;
     let medium = Medium::of(facts.fs.magic, facts.fs.family, facts.status.attributes.dax);
     let mut unfit = fit.reasons;
     unfit.extend(unaligned(
@@ -135,6 +140,7 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
         unfit.clear();
     }
     let mut question = question(request, medium, unfit, fit.range.end - fit.range.start);
+    question.offered = offered;
     let mut plan = decide(&question);
     let is_page_rule = plan.refusal().is_some_and(|rule| !rule.errnos().is_empty());
     if request.look_at_blocks && is_page_rule {
@@ -152,12 +158,35 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
     })
 }
 
+/// The checks, and whether the file system offers the level that is asked for.
+fn fitness(
+    file: &File,
+    path: &Path,
+    facts: &Facts,
+    request: &Request,
+) -> io::Result<(Report, bool)> {
+    let pages = activation::judge_pages(file, path, facts, request.wanted);
+    let is_held = request.level == Level::Swapfile && request.sharing == Sharing::Shared;
+    if !is_held || pages.verdict() != Verdict::Yes {
+        return Ok((pages, true));
+    }
+    match hold::policy_of(facts, request.level) {
+        None => Ok((pages, false)),
+        Some(policy) => {
+            let report = activation::check_file(file, path, policy, request.wanted)?;
+            Ok((report, true))
+        }
+    }
+}
+
 fn question(request: &Request, medium: Medium, unfit: Vec<Reason>, bytes: u64) -> Question {
     Question {
         medium,
         sharing: request.sharing,
         access: request.access,
         wish: request.wish,
+        level: request.level,
+        offered: true,
         device: request.device.clone(),
         kernel: request.kernel,
         may_write: request.may_write,

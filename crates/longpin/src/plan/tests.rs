@@ -33,6 +33,8 @@ fn question(medium: Medium, access: Access, device: Device, kernel: KernelRules)
         sharing: Sharing::Shared,
         access,
         wish: Wish::Any,
+        level: LAYOUT,
+        offered: true,
         device,
         kernel,
         may_write: true,

@@ -185,6 +185,7 @@ impl Bench {
             sharing: cell.sharing,
             access: cell.access,
             wish: cell.wish,
+            level: longpin::plan::Level::Layout,
             device: cell.device.clone(),
             kernel: self.kernel,
             may_write: writable(row.file)?,
@@ -226,7 +227,7 @@ impl Bench {
             ));
         }
         let on_demand = match planned.plan {
-            Plan::OnDemand => true,
+            Plan::OnDemand | Plan::HeldOnDemand => true,
             Plan::Longterm(_) | Plan::Copy => false,
             _ => cell.wish == Wish::OnDemand,
         };

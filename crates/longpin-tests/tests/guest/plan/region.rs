@@ -2,9 +2,9 @@
 
 use std::fs::File;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use longpin_rdma::{
-    Access, Kind, MemoryRegion, Options, PrefetchError, Protection, ProtectionDomain,
+    Access, Kind, Level, MemoryRegion, Options, PrefetchError, Protection, ProtectionDomain,
     RegisterError, Wish,
 };
 use longpin_tests::act::{ftruncate, punch, truncate};
@@ -22,6 +22,7 @@ const START: u64 = MIB;
 
 const PIN: Options = Options {
     wish: Wish::Pin,
+    level: Level::Layout,
     require_hold: true,
     trial: None,
 };
@@ -52,10 +53,8 @@ impl Net {
 }
 
 fn protection(region: &MemoryRegion) -> Result<Protection> {
-    match region.kind() {
-        Kind::Longterm { hold } => Ok(hold.protection()?),
-        Kind::OnDemand => anyhow::bail!("on demand"),
-    }
+    let hold = region.kind().hold().context("nobody holds it")?;
+    Ok(hold.protection()?)
 }
 
 /// Held as long as the region, and no longer.
