@@ -30,6 +30,9 @@ pub struct Options {
     /// What the file is held at. Level swapfile takes a hold of its own before anything else, or refuses: nobody but this
     /// process can change the file meanwhile, and an on-demand region is never torn down for somebody who does.
     pub level: Level,
+    /// `mmap(2)` with MAP_SYNC, which DAX files only have: what the device writes to blocks that the file system has just
+    /// given is found again after a crash without `fsync(2)`.
+    pub map_sync: bool,
     /// Only when the guard holds the file as long as it is pinned; without, a pin nobody protects is made, and says so.
     pub require_hold: bool,
     /// Try it first in a process that can be killed.
@@ -87,7 +90,7 @@ impl Target<'_> {
             Some(Level::Swapfile) => Some(Hold::take(self.file, planned.range.clone())?),
             _ => None,
         };
-        let (memory, len) = self.map(&planned)?;
+        let (memory, len) = self.map(&planned, options.map_sync)?;
         Ok(Prepared {
             planned,
             memory: Arc::new(memory),
@@ -121,7 +124,7 @@ impl Target<'_> {
         Ok(plan::plan_file(self.file, &path, &request)?)
     }
 
-    fn map(&self, planned: &Planned) -> Result<(DeviceMemory, usize), RegisterError> {
+    fn map(&self, planned: &Planned, sync: bool) -> Result<(DeviceMemory, usize), RegisterError> {
         let len = planned.range.end - planned.range.start;
         let failed = |errno: Errno| RegisterError::Map {
             bytes: len,
@@ -138,7 +141,10 @@ impl Target<'_> {
             _ => self.access.writes(),
         };
         let start = planned.range.start;
-        let memory = DeviceMemory::of_file(self.file, start, whole, writable, Sharing::Shared);
+        let memory = match sync {
+            true => DeviceMemory::of_dax_file(self.file, start, whole, writable),
+            false => DeviceMemory::of_file(self.file, start, whole, writable, Sharing::Shared),
+        };
         let len = usize::try_from(len).map_err(|_| failed(Errno::OVERFLOW))?;
         Ok((memory.map_err(failed)?, len))
     }

@@ -23,18 +23,19 @@ const START: u64 = MIB;
 const PIN: Options = Options {
     wish: Wish::Pin,
     level: Level::Layout,
+    map_sync: false,
     require_hold: true,
     trial: None,
 };
 
 /// A device, and a connection to itself.
-struct Net {
-    domain: ProtectionDomain,
-    ends: (QueuePair, QueuePair),
+pub(super) struct Net {
+    pub(super) domain: ProtectionDomain,
+    pub(super) ends: (QueuePair, QueuePair),
 }
 
 impl Net {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let theirs = Device::open("rxe0")?.protection_domain()?;
         Ok(Self {
             domain: theirs.for_longpin()?,
@@ -52,7 +53,7 @@ impl Net {
     }
 }
 
-fn protection(region: &MemoryRegion) -> Result<Protection> {
+pub(super) fn protection(region: &MemoryRegion) -> Result<Protection> {
     let hold = region.kind().hold().context("nobody holds it")?;
     Ok(hold.protection()?)
 }
