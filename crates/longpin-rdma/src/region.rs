@@ -87,8 +87,8 @@ pub enum PrefetchError {
     /// A pinned region has all its pages.
     #[error("the region is pinned: there is nothing to bring in")]
     Pinned,
-    /// Library, driver or device do not know this advice.
-    #[error("this device takes no prefetch advice")]
+    /// Library, driver or kernel take no such advice, or not for this region: soft-RoCE only where the device may write.
+    #[error("this device takes no prefetch advice for this region")]
     Unsupported,
     /// The pages are not to be had: behind the end of the file, or outside the region.
     #[error("cannot bring in bytes {}..{} of the region", range.start, range.end)]

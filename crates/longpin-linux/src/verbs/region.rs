@@ -144,7 +144,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// EOPNOTSUPP where library or driver cannot; EINVAL for a range that is not inside; else the driver's answer.
+    /// EOPNOTSUPP where library, driver or kernel take no advice for this region; EINVAL for a range that is not inside; else the driver's answer.
     pub fn prefetch(&self, range: Range<usize>, write: bool) -> Result<(), Errno> {
         const FLUSH: u32 = 1;
         if range.start > range.end || range.end > self.len {
@@ -161,6 +161,8 @@ impl Region {
             // SAFETY: one piece, which is read only; the domain is alive.
             match unsafe { advise(pd, u32::from(write), FLUSH, &raw mut piece, 1) } {
                 0 => Ok(()),
+                // The range is inside. soft-RoCE says so of regions that the device may not write.
+                libc::EINVAL => Err(Errno::OPNOTSUPP),
                 err => Err(Errno::from_raw_os_error(err.abs())),
             }
         };

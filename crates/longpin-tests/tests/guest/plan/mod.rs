@@ -7,6 +7,8 @@ mod check;
 mod dax;
 #[cfg(feature = "rdma")]
 mod dax_ground;
+#[cfg(feature = "rdma")]
+mod examples;
 mod ground;
 mod level;
 #[cfg(feature = "rdma")]
@@ -58,6 +60,9 @@ pub(crate) const RDMA_TESTS: &[Test] = &[
     ("plan_region_drop_order", region::plan_region_drop_order),
     ("plan_level_pin", level::plan_level_pin),
     ("plan_level_refused", level::plan_level_refused),
+    ("example_weights", examples::example_weights),
+    ("example_ring", examples::example_ring),
+    ("example_log", examples::example_log),
     ("plan_dax_longterm", dax::plan_dax_longterm),
     ("plan_dax_held", dax::plan_dax_held),
     ("plan_dax_held_until_end", dax::plan_dax_held_until_end),
