@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use longpin::activation::{Name, Reason, Verdict, Wanted};
 use longpin::plan::{
-    self, Alternative, Device, KernelRules, Level, Obstacles, Plan, Planned, Request, Rule, Wish,
+    self, Alternative, Device, KernelRules, Level, Medium, Obstacles, Plan, Planned, Request, Rule,
+    Wish,
 };
 use longpin::registration::Trial;
 use longpin_linux::file::{Found, Kind};
@@ -60,7 +61,10 @@ fn open(options: &Check) -> anyhow::Result<(File, bool)> {
     };
     let found = Found::at(path).map_err(failed)?;
     let kind = found.kind().map_err(failed)?;
-    if kind != Kind::Regular {
+    let is_memory = longpin_linux::devdax::read(&found)
+        .map_err(failed)?
+        .is_some();
+    if kind != Kind::Regular && !is_memory {
         let path = path.clone();
         return Err(NotRegular { path, kind }.into());
     }
@@ -120,7 +124,8 @@ fn no_device(name: &str, err: VerbsError) -> Refusal {
 
 /// Only where something is to be pinned.
 fn obstacles(file: &File, planned: &Planned) -> anyhow::Result<Option<Obstacles>> {
-    if !matches!(planned.plan, Plan::Longterm(_)) {
+    let is_device = planned.question.medium == Medium::DaxDevice;
+    if is_device || !matches!(planned.plan, Plan::Longterm(_)) {
         return Ok(None);
     }
     let page = plan::page_of(file)?;
@@ -183,7 +188,7 @@ impl Seen {
         let question = &planned.question;
         let verdict = match planned.verdict() {
             Verdict::CannotTell => "cannot tell".to_owned(),
-            _ => describe(planned.plan),
+            _ => describe(planned),
         };
         let does = if question.access.writes() || question.device == Device::IoUring {
             "to read and write"
@@ -268,7 +273,7 @@ impl Seen {
             "reasons": question.unfit.iter().map(to_json).collect::<Vec<_>>(),
             "device": device_json(&question.device),
             "plan": planned.plan.as_str(),
-            "hold": planned.plan.hold().map(Level::as_str),
+            "hold": hold_of(planned).map(Level::as_str),
             "rule": rule.map(Rule::as_str),
             "meaning": rule.map(Rule::meaning),
             "errno": rule.map(Rule::errno_names),
@@ -283,8 +288,17 @@ impl Seen {
     }
 }
 
-fn describe(plan: Plan) -> String {
-    match plan {
+/// What the file is held at; nothing where nobody can take the memory away.
+fn hold_of(planned: &Planned) -> Option<Level> {
+    let hold = planned.plan.hold();
+    hold.filter(|_| planned.question.medium != Medium::DaxDevice)
+}
+
+fn describe(planned: &Planned) -> String {
+    match planned.plan {
+        Plan::Longterm(_) if hold_of(planned).is_none() => {
+            "a long-term pin, which needs no hold".into()
+        }
         Plan::OnDemand => "on demand: nothing is pinned, the file stays free".into(),
         Plan::HeldOnDemand => "on demand: nothing is pinned, hold at level swapfile".into(),
         Plan::Longterm(pin) => format!("a long-term pin, hold at level {}", pin.level.as_str()),

@@ -13,6 +13,8 @@ pub enum Alternative {
     Pin,
     /// Take a device that can fault pages in.
     FaultingDevice,
+    /// Take the persistent memory without a file system.
+    DaxDevice,
     /// Keep the file on tmpfs or hugetlbfs.
     MemoryFile,
     /// Take RDMA instead of io_uring.
@@ -24,11 +26,12 @@ pub enum Alternative {
 }
 
 impl Alternative {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::LevelLayout,
         Self::ReadOnly,
         Self::Pin,
         Self::FaultingDevice,
+        Self::DaxDevice,
         Self::MemoryFile,
         Self::Rdma,
         Self::RaiseMemlock,
@@ -60,6 +63,10 @@ impl Alternative {
             Self::ReadOnly => changed.access = Access::READ,
             Self::Pin => changed.wish = Wish::Pin,
             Self::FaultingDevice => changed.device = Device::Rdma(faulting(question)),
+            Self::DaxDevice if question.medium == Medium::Dax => {
+                changed.medium = Medium::DaxDevice;
+                changed.level = Level::Layout;
+            }
             Self::MemoryFile => changed.medium = Medium::Memory,
             Self::Rdma if question.device == Device::IoUring => {
                 let caps = Capabilities {
@@ -70,7 +77,7 @@ impl Alternative {
                 changed.access = Access::READ;
             }
             Self::RaiseMemlock => changed.memlock = None,
-            Self::Rdma | Self::LendBlocks => return None,
+            Self::DaxDevice | Self::Rdma | Self::LendBlocks => return None,
         }
         Some(changed).filter(|changed| changed != question)
     }
@@ -83,6 +90,7 @@ impl Alternative {
             Self::ReadOnly => "read-only",
             Self::Pin => "pin",
             Self::FaultingDevice => "faulting-device",
+            Self::DaxDevice => "dax-device",
             Self::MemoryFile => "memory-file",
             Self::Rdma => "rdma",
             Self::RaiseMemlock => "raise-memlock",
@@ -101,6 +109,10 @@ impl Alternative {
             Self::Pin => "take a pin instead: --registration pin".into(),
             Self::FaultingDevice => {
                 "use a device with on-demand paging (ibv_devinfo -v: general_odp_caps)".into()
+            }
+            Self::DaxDevice => {
+                "give it a DAX device: ndctl create-namespace -m devdax   # without a file system"
+                    .into()
             }
             Self::MemoryFile => format!("keep it in memory: cp {path} /dev/shm/"),
             Self::Rdma => "an RDMA device may read it: --device NAME --access read".into(),

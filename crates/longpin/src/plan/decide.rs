@@ -103,7 +103,10 @@ fn faults(caps: &Capabilities, access: Access) -> Result<(), Rule> {
 
 fn refuse_pin(question: &Question) -> Option<Rule> {
     let shared = question.sharing == Sharing::Shared;
-    let on_disk = matches!(question.medium, Medium::PageCache | Medium::Dax);
+    let on_disk = matches!(
+        question.medium,
+        Medium::PageCache | Medium::Dax | Medium::DaxDevice
+    );
     let by_ring = question.device == Device::IoUring;
     let kernel = &question.kernel;
     let tracked = shared && question.medium == Medium::PageCache && pins_for_writing(question);

@@ -22,6 +22,7 @@
 
 mod alternatives;
 mod decide;
+mod device;
 mod obstacles;
 mod read;
 mod rule;
@@ -50,6 +51,8 @@ pub enum Medium {
     PageCache,
     /// DAX: persistent memory is mapped directly.
     Dax,
+    /// A DAX device: the same memory without a file system.
+    DaxDevice,
     /// memfd_secret(2): not even the kernel maps it.
     Secret,
     /// A file system that is not known.
@@ -80,6 +83,7 @@ impl Medium {
             Self::HugePages => "huge-pages",
             Self::PageCache => "page-cache",
             Self::Dax => "dax",
+            Self::DaxDevice => "dax-device",
             Self::Secret => "secret-memory",
             Self::Unknown => "unknown",
         }

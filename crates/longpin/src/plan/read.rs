@@ -6,9 +6,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use longpin_linux::memory::Sharing;
-use longpin_linux::{fixed_buffer, kallsyms};
+use longpin_linux::{devdax, fixed_buffer, kallsyms};
 use rustix::fs::OFlags;
 
+use super::device::plan_device;
 use super::{
     Access, Alternative, Device, KernelRules, Level, Medium, Plan, Question, Wish, decide,
 };
@@ -126,6 +127,9 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
         path: path.to_owned(),
         source,
     };
+    if let Some(device) = devdax::read(file).map_err(failed)? {
+        return Ok(plan_device(&device, request));
+    }
     let facts = Facts::read(file).map_err(failed)?;
     let (fit, offered) = fitness(file, path, &facts, request).map_err(failed)?;
     let medium = Medium::of(facts.fs.magic, facts.fs.family, facts.status.attributes.dax);
@@ -139,8 +143,11 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
         // It has a rule of its own.
         unfit.clear();
     }
-    let mut question = question(request, medium, unfit, fit.range.end - fit.range.start);
-    question.offered = offered;
+    let mut question = Question {
+        medium,
+        offered,
+        ..Question::of(request, unfit, fit.range.end - fit.range.start)
+    };
     let mut plan = decide(&question);
     let is_page_rule = plan.refusal().is_some_and(|rule| !rule.errnos().is_empty());
     if request.look_at_blocks && is_page_rule {
@@ -179,21 +186,24 @@ fn fitness(
     }
 }
 
-fn question(request: &Request, medium: Medium, unfit: Vec<Reason>, bytes: u64) -> Question {
-    Question {
-        medium,
-        sharing: request.sharing,
-        access: request.access,
-        wish: request.wish,
-        level: request.level,
-        offered: true,
-        device: request.device.clone(),
-        kernel: request.kernel,
-        may_write: request.may_write,
-        bytes,
-        memlock: request.memlock,
-        unfit,
-        blocks: None,
+impl Question {
+    /// What the request says, of the memory of a file.
+    pub(super) fn of(request: &Request, unfit: Vec<Reason>, bytes: u64) -> Self {
+        Self {
+            medium: Medium::Unknown,
+            sharing: request.sharing,
+            access: request.access,
+            wish: request.wish,
+            level: request.level,
+            offered: true,
+            device: request.device.clone(),
+            kernel: request.kernel,
+            may_write: request.may_write,
+            bytes,
+            memlock: request.memlock,
+            unfit,
+            blocks: None,
+        }
     }
 }
 
@@ -206,7 +216,7 @@ fn unknown_of(medium: Medium, unknown: Option<String>) -> Option<String> {
 }
 
 /// A range begins where a page does, and ends where one does or where the file does.
-fn unaligned(range: &Range<u64>, size: u64, page: u64) -> Option<Reason> {
+pub(super) fn unaligned(range: &Range<u64>, size: u64, page: u64) -> Option<Reason> {
     let begins = range.start % page == 0;
     let ends = range.end % page == 0 || range.end == size;
     if begins && ends {
@@ -216,12 +226,15 @@ fn unaligned(range: &Range<u64>, size: u64, page: u64) -> Option<Reason> {
     Some(Reason::whole(activation::Name::NotOnPages).with(detail))
 }
 
-/// The size of the file's pages: 4096, or a huge page of hugetlbfs.
+/// The size of the file's pages: 4096, or a huge page of hugetlbfs, or what a DAX device is mapped by.
 ///
 /// # Errors
 ///
 /// What `fstatfs(2)` says.
 pub fn page_of(file: &File) -> io::Result<u64> {
+    if let Some(device) = devdax::read(file)? {
+        return Ok(device.align);
+    }
     let system = rustix::fs::fstatfs(file)?;
     let hugetlbfs = Medium::of(
         u64::from_ne_bytes(system.f_type.to_ne_bytes()) & 0xffff_ffff,

@@ -25,6 +25,8 @@ pub struct Hold {
     range: Range<u64>,
     level: Level,
     explicit: Option<Box<Explicit>>,
+    /// There is nobody to hold it against.
+    needless: bool,
 }
 
 /// The guard is there, and cannot be asked.
@@ -41,6 +43,8 @@ pub enum Protection {
         /// How much of the promise it enforces.
         enforcement: Enforcement,
     },
+    /// Nobody can take the memory away: a DAX device has no file system.
+    Needless,
     /// The pages are pinned, and nobody protects them; why.
     None {
         /// In words.
@@ -67,6 +71,7 @@ impl Protection {
             Self::Held {
                 enforcement: Enforcement::None,
             } => "not held: the guard enforces nothing".into(),
+            Self::Needless => "no hold needed: no file system can take it away".into(),
             Self::None { why } => format!("not held: {why}"),
             Self::Unknown => "not known: only CAP_SYS_ADMIN may ask the guard".into(),
         }
@@ -81,7 +86,15 @@ impl Hold {
             range,
             level: Level::Layout,
             explicit: None,
+            needless: false,
         })
+    }
+
+    /// Of a DAX device.
+    pub(super) fn needless(file: &File, range: Range<u64>) -> io::Result<Self> {
+        let guard = Self::new(file, range)?;
+        let needless = true;
+        Ok(Self { needless, ..guard })
     }
 
     /// Level swapfile, for the whole file: whoever is to map it comes afterwards.
@@ -103,6 +116,7 @@ impl Hold {
             range,
             level: Level::Swapfile,
             explicit: Some(Box::new(explicit)),
+            needless: false,
         })
     }
 
@@ -137,6 +151,9 @@ impl Hold {
     ///
     /// [`HoldError`], when it is there and does not answer.
     pub fn protection(&self) -> Result<Protection, HoldError> {
+        if self.needless {
+            return Ok(Protection::Needless);
+        }
         let running = match Running::look(&Host::default()) {
             Err(GuardError::NotRunning) => {
                 return Ok(Protection::None {

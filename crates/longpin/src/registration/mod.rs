@@ -16,7 +16,9 @@ use rustix::io::Errno;
 
 use crate::activation::Wanted;
 use crate::hold::Level;
-use crate::plan::{self, Access, Device, KernelRules, Plan, PlanError, Planned, Request, Wish};
+use crate::plan::{
+    self, Access, Device, KernelRules, Medium, Plan, PlanError, Planned, Request, Wish,
+};
 
 pub use error::RegisterError;
 pub use hold::{Hold, HoldError, Protection};
@@ -168,6 +170,9 @@ impl Target<'_> {
     ///
     /// [`RegisterError::Shrunk`].
     pub fn check_size(&self, planned: &Planned) -> Result<(), RegisterError> {
+        if planned.question.medium == Medium::DaxDevice {
+            return Ok(());
+        }
         let now = self.file.metadata();
         let size = now
             .map_err(|source| RegisterError::Map { bytes: 0, source })?
@@ -192,15 +197,21 @@ impl Target<'_> {
     ) -> Result<Option<Hold>, RegisterError> {
         let hold = match (taken, planned.plan) {
             (Some(taken), _) => taken,
-            (None, Plan::Longterm(_)) => Hold::new(self.file, planned.range.clone())
-                .map_err(|source| RegisterError::Map { bytes: 0, source })?,
+            (None, Plan::Longterm(_)) => {
+                let of = match planned.question.medium {
+                    Medium::DaxDevice => Hold::needless,
+                    _ => Hold::new,
+                };
+                of(self.file, planned.range.clone())
+                    .map_err(|source| RegisterError::Map { bytes: 0, source })?
+            }
             (None, _) => return Ok(None),
         };
         if !options.require_hold {
             return Ok(Some(hold));
         }
         match hold.protection()? {
-            Protection::Held { .. } => Ok(Some(hold)),
+            Protection::Held { .. } | Protection::Needless => Ok(Some(hold)),
             other => Err(RegisterError::NotHeld { why: other.text() }),
         }
     }

@@ -67,7 +67,7 @@ pub(crate) fn plan_dax_longterm() -> Result<()> {
             wish: Wish::Pin,
             ..FREE
         };
-        must_refuse(file.register(&net, &pin), "dax-longterm", "memory-file")?;
+        must_refuse(file.register(&net, &pin), "dax-longterm", "dax-device")?;
         let memory = DeviceMemory::of_file(&file.file, 0, LEN, true, Sharing::Shared)?;
         let (domain, access) = (&net.domain, Access::READ_WRITE);
         let answer = Region::register(domain, &Arc::new(memory), LEN, access, false).err();
@@ -81,12 +81,19 @@ fn on_a_device(net: &mut Net) -> Result<()> {
     const LEN: usize = 2 << 20;
     let path = std::env::var("LONGPIN_DEVDAX")?;
     let device = File::options().read(true).write(true).open(&path)?;
-    let memory = DeviceMemory::of_file(&device, 0, LEN, true, Sharing::Shared)?;
-    let memory = Arc::new(memory);
-    let access = Access::READ_WRITE;
-    let region = Region::register(&net.domain, &memory, LEN, access, false).context(path)?;
+    let pin = Options {
+        wish: Wish::Pin,
+        require_hold: true,
+        ..FREE
+    };
+    let (domain, access) = (&net.domain, Access::READ_WRITE);
+    let register = |len| MemoryRegion::register_with(domain, &device, 0..len, access, &pin);
+    must_refuse(register(4096), "file-unfit", "not-on-pages")?;
+    let region = register(LEN as u64).context(path)?;
+    let found = protection(&region)?;
+    ensure!(found == Protection::Needless, "{found:?}");
     let bytes = Pattern::new(11).bytes(LEN);
-    let address = memory.address() as u64;
+    let address = region.address();
     net.ends.0.write(address, region.rkey(), &bytes)?;
     let other = DeviceMemory::of_file(&device, 0, LEN, false, Sharing::Shared)?;
     ensure!(other.copy_out(0..LEN) == Some(bytes.clone()), "other bytes");

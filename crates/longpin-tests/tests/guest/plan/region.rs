@@ -153,7 +153,9 @@ pub(crate) fn plan_region_on_demand() -> Result<()> {
         region.kind()
     );
     match region.prefetch(0..region.len(), false) {
-        Err(PrefetchError::Unsupported) => println!("rdma-core here gives rxe0 no such advice"),
+        Err(PrefetchError::Unsupported) => {
+            println!("rxe0 takes no advice for a region that it only reads");
+        }
         other => other?,
     }
     ensure!(
