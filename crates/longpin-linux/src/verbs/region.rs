@@ -12,6 +12,9 @@ use super::abi::{self, Before};
 use super::{ProtectionDomain, extended};
 use crate::memory::DeviceMemory;
 
+/// How often a registration that was interrupted is begun anew.
+const TRIES: usize = 1000;
+
 /// What the device, and the other end through it, may do. Reading locally is always allowed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RegionAccess {
@@ -92,10 +95,17 @@ impl Region {
         }
         let first = memory.pointer().as_ptr().cast();
         let (pd, bits) = (domain.0.raw.as_ptr(), access.bits(on_demand));
-        // SAFETY: the range is inside the memory, which the region keeps mapped, as it keeps the domain; no reference
-        // to that memory exists, so the device may write it at any moment.
-        let made = unsafe { (domain.0.library.reg_mr)(pd, first, len, bits) };
-        let raw = NonNull::new(made).ok_or_else(last_errno)?;
+        let ask = || {
+            // SAFETY: the range is inside the memory, which the region keeps mapped, as it keeps the domain; no reference
+            // to that memory exists, so the device may write it at any moment.
+            let made = unsafe { (domain.0.library.reg_mr)(pd, first, len, bits) };
+            NonNull::new(made).ok_or_else(last_errno)
+        };
+        // The first on-demand region of a process watches all of its memory, and gives up when a signal is pending.
+        let mut answers = std::iter::repeat_with(ask).take(TRIES);
+        let raw = answers
+            .find(|answer| !matches!(answer, Err(Errno::INTR)))
+            .unwrap_or(Err(Errno::INTR))?;
         // SAFETY: the library returned it, and it stays valid until ibv_dereg_mr.
         let keys = unsafe { raw.as_ref() };
         Ok(Self {

@@ -9,6 +9,7 @@
 //! | tmpfs, memfd, hugetlbfs | on demand | pin | pin | pin |
 //! | ext4, xfs, btrfs, f2fs | on demand | pin | before 6.5 pin; then refused: `dirty-tracking` | refused: before 6.5 `io-uring-memory-only`, then `dirty-tracking` |
 //! | DAX on persistent memory | on demand | refused: `dax-longterm` | refused: `dax-longterm` | refused: `dax-longterm` |
+//! | a DAX device, without a file system | on demand | pin | pin | before 6.5 refused: `io-uring-memory-only`; then pin |
 //! | memfd_secret | refused: `secret-memory` | the same | the same | the same |
 //!
 //! A private mapping is pinned as a copy, which is not the file's memory ([`Plan::Copy`]). Before 6.2 the RDMA core pins
