@@ -135,17 +135,24 @@ impl Closed {
     }
 }
 
-/// Counts how often soft-RoCE is told that pages of its on-demand regions go: a probe on the function that is told.
-pub(super) struct Invalidations;
+/// Counts how often soft-RoCE is told that pages of its on-demand regions go: a probe on the function that is told. The
+/// kernel's writeback, which takes pages back to make them read-only, waits meanwhile.
+pub(super) struct Invalidations {
+    /// Hundredths of a second between its rounds, as it was.
+    flusher: String,
+}
 
 const TRACING: &str = "/sys/kernel/tracing";
 const EVENT: &str = "longpin/invalidate";
+const FLUSHER: &str = "/proc/sys/vm/dirty_writeback_centisecs";
 
 impl Invalidations {
     pub(super) fn watch() -> Result<Self> {
         let new = format!("p:{EVENT} rxe_ib_invalidate_range");
         std::fs::write(format!("{TRACING}/kprobe_events"), new).context("cannot probe")?;
-        let this = Self;
+        let flusher = std::fs::read_to_string(FLUSHER)?;
+        let this = Self { flusher };
+        std::fs::write(FLUSHER, "0")?;
         std::fs::write(format!("{TRACING}/events/{EVENT}/enable"), "1")?;
         Ok(this)
     }
@@ -166,6 +173,7 @@ impl Invalidations {
 impl Drop for Invalidations {
     fn drop(&mut self) {
         // Best effort: the guest ends soon.
+        let _ = std::fs::write(FLUSHER, &self.flusher);
         let _ = std::fs::write(format!("{TRACING}/events/{EVENT}/enable"), "0");
         let _ = std::fs::write(format!("{TRACING}/kprobe_events"), format!("-:{EVENT}"));
     }

@@ -3,6 +3,7 @@
 #[cfg(feature = "rdma")]
 mod bad;
 mod check;
+mod clients;
 #[cfg(feature = "rdma")]
 mod dax;
 #[cfg(feature = "rdma")]
@@ -38,6 +39,9 @@ pub(crate) const WITHOUT_GUARD: &[Test] = &[
 pub(crate) const TESTS: &[Test] = &[
     ("plan_ring", ring::plan_ring),
     ("plan_level_ring", level::plan_level_ring),
+    ("client_pingpong", clients::client_pingpong),
+    ("client_fio", clients::client_fio),
+    ("client_write_bw", clients::client_write_bw),
 ];
 
 /// By verbs, before the first guard.
