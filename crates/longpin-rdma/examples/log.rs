@@ -10,6 +10,21 @@ use std::fs::File;
 use anyhow::{Context as _, ensure};
 use longpin_rdma::{Access, Context, Level, MemoryRegion, Options, Wish};
 
+/// The others read; this process is who writes, so the mapping has to be a writable one.
+const ACCESS: Access = Access {
+    local_write: true,
+    ..Access::READ
+};
+
+const HELD: Options = Options {
+    wish: Wish::OnDemand,
+    level: Level::Swapfile,
+    // The stores that follow need no fsync(2) to be found again.
+    map_sync: true,
+    require_hold: true,
+    trial: None,
+};
+
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let usage = "usage: log DEVICE FILE";
@@ -20,20 +35,7 @@ fn main() -> anyhow::Result<()> {
     let len = file.metadata()?.len();
 
     let domain = Context::open(&device)?.protection_domain()?;
-    let options = Options {
-        wish: Wish::OnDemand,
-        level: Level::Swapfile,
-        // The stores that follow need no fsync(2) to be found again.
-        map_sync: true,
-        require_hold: true,
-        trial: None,
-    };
-    // The others read; this process is who writes, so the mapping has to be a writable one.
-    let access = Access {
-        local_write: true,
-        ..Access::READ
-    };
-    let region = MemoryRegion::register_with(&domain, &file, 0..len, access, &options)?;
+    let region = MemoryRegion::register_with(&domain, &file, 0..len, ACCESS, &HELD)?;
     println!(
         "address {:#x} rkey {} length {len}: {}",
         region.address(),

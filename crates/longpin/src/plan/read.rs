@@ -132,21 +132,20 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
     }
     let facts = Facts::read(file).map_err(failed)?;
     let (fit, offered) = fitness(file, path, &facts, request).map_err(failed)?;
-    let medium = Medium::of(facts.fs.magic, facts.fs.family, facts.status.attributes.dax);
+    let dax = facts.status.attributes.dax;
+    let medium = Medium::of(facts.fs.magic, facts.fs.family, dax);
     let mut unfit = fit.reasons;
-    unfit.extend(unaligned(
-        &fit.range,
-        facts.status.size,
-        page_of(file).map_err(failed)?,
-    ));
+    let page = page_of(file).map_err(failed)?;
+    unfit.extend(unaligned(&fit.range, facts.status.size, page));
     if medium == Medium::Secret {
         // It has a rule of its own.
         unfit.clear();
     }
+    let bytes = fit.range.end - fit.range.start;
     let mut question = Question {
         medium,
         offered,
-        ..Question::of(request, unfit, fit.range.end - fit.range.start)
+        ..Question::of(request, unfit, bytes)
     };
     let mut plan = decide(&question);
     let is_page_rule = plan.refusal().is_some_and(|rule| !rule.errnos().is_empty());
