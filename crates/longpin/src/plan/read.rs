@@ -137,10 +137,8 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
     let mut unfit = fit.reasons;
     let page = page_of(file).map_err(failed)?;
     unfit.extend(unaligned(&fit.range, facts.status.size, page));
-    if medium == Medium::Secret {
-        // It has a rule of its own.
-        unfit.clear();
-    }
+    // That has a rule of its own.
+    unfit.retain(|_| medium != Medium::Secret);
     let bytes = fit.range.end - fit.range.start;
     let mut question = Question {
         medium,

@@ -9,6 +9,7 @@ use longpin::registration::{Options, Protection};
 use longpin_tests::act::{Outcome, ftruncate};
 use longpin_tests::scratch::FsKind;
 use rustix::io::Errno;
+use serde_json::Value;
 
 use crate::files::TestFile;
 use crate::guard;
@@ -31,15 +32,11 @@ fn write(file: &TestFile) -> Outcome {
 }
 
 /// `ls` shows the pin and the hold that was taken for it.
-fn must_be_listed(file: &TestFile, consumer: &str) -> Result<()> {
+fn must_be_listed(file: &TestFile) -> Result<()> {
     let rows = guard::holds_on(&file.path)?;
-    let of = |consumer: &str| {
-        rows.iter()
-            .filter(|row| row["consumer"] == consumer)
-            .count()
-    };
-    let explicit = rows.iter().filter(|row| row["level"] == "swapfile").count();
-    let listed = of("hold") == 1 && of(consumer) == 1 && explicit >= 1;
+    let of = |kind: &str| rows.iter().filter(|row| row["kind"] == kind).count();
+    let strict = |row: &Value| row["kind"] == "explicit" && row["level"] == "swapfile";
+    let listed = of("explicit") == 1 && of("pin") == 1 && rows.iter().any(strict);
     ensure!(listed, "listed: {rows:?}");
     Ok(())
 }
@@ -50,7 +47,7 @@ pub(crate) fn plan_level_ring() -> Result<()> {
     let mut buffer = FixedBuffer::register_with(&file.file, 0..LEN, &STRICT)?;
     let found = buffer.hold().protection()?;
     ensure!(matches!(found, Protection::Held { .. }), "{found:?}");
-    must_be_listed(&file, "io_uring")?;
+    must_be_listed(&file)?;
     must_refuse("write", write(&file))?;
     must_refuse("ftruncate", ftruncate(&file.file, LEN))?;
     let other = TestFile::new(FsKind::Ext4, 8192)?;
@@ -87,7 +84,7 @@ mod with_rdma {
             let region = made.context(kind.name())?;
             let found = protection(&region)?;
             ensure!(matches!(found, Protection::Held { .. }), "{found:?}");
-            must_be_listed(&file, "rdma")?;
+            must_be_listed(&file)?;
             must_refuse("write", write(&file))?;
             must_refuse("ftruncate", ftruncate(&file.file, LEN))?;
             let seen = net.ends.0.read(region.address(), region.rkey(), 65536)?;
