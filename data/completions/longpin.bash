@@ -213,7 +213,7 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__check)
-            opts="-d -a -r -J -v -h --for --range --device --access --registration --try --json --verbose --help"
+            opts="-d -a -r -l -J -v -h --for --range --device --access --registration --level --try --json --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -249,6 +249,14 @@ _longpin() {
                     ;;
                 -r)
                     COMPREPLY=($(compgen -W "any on-demand pin" -- "${cur}"))
+                    return 0
+                    ;;
+                --level)
+                    COMPREPLY=($(compgen -W "layout swapfile" -- "${cur}"))
+                    return 0
+                    ;;
+                -l)
+                    COMPREPLY=($(compgen -W "layout swapfile" -- "${cur}"))
                     return 0
                     ;;
                 --try)

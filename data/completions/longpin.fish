@@ -131,6 +131,8 @@ read-write\t'It reads and writes'"
 complete -c longpin -n "__fish_longpin_using_subcommand check" -s r -l registration -d 'Which kind of registration' -r -f -a "any\t'On demand where the device can, else a pin'
 on-demand\t'On demand, or refused'
 pin\t'A pin'"
+complete -c longpin -n "__fish_longpin_using_subcommand check" -s l -l level -d 'What the file is to be held at meanwhile; swapfile has it checked as for `hold`' -r -f -a "layout\t'What would take pages or blocks of the range away from the file'
+swapfile\t'All that is refused of an active swap file: also writes, and names that go away'"
 complete -c longpin -n "__fish_longpin_using_subcommand check" -l try -d 'Also try it for so many seconds, in a process that is killed then' -r
 complete -c longpin -n "__fish_longpin_using_subcommand check" -s J -l json -d 'One JSON object: {"version":1,"verdict":...,"reasons":[...]}'
 complete -c longpin -n "__fish_longpin_using_subcommand check" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'

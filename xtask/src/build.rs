@@ -29,6 +29,14 @@ pub(crate) fn release() -> Result<()> {
     env::run(&mut cargo(&["build", "--release"])?)
 }
 
+/// The examples, in `release/examples`, where their tests look for them.
+pub(crate) fn examples() -> Result<()> {
+    let packages = ["--examples", "-p", "longpin", "-p", "longpin-rdma"];
+    env::run(&mut cargo(
+        &[&["build", "--release"], &packages[..]].concat(),
+    )?)
+}
+
 /// The test program of the guest tiers.
 pub(crate) fn guest_tests() -> Result<PathBuf> {
     let package = ["--release", "-p", "longpin-tests", "--features", "rdma"];

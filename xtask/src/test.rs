@@ -128,7 +128,9 @@ pub(crate) fn run() -> Result<u8> {
     let mut summary = Summary::default();
     summary.tier("host", host);
     let rows = rows::read()?;
-    let built = build::release().and_then(|()| build::guest_tests());
+    let built = build::release()
+        .and_then(|()| build::examples())
+        .and_then(|()| build::guest_tests());
     match built {
         Ok(program) => {
             for row in &rows {

@@ -60,9 +60,10 @@ impl FileId {
 }
 
 /// What is refused while a file is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// What would take pages or blocks of the range away from the file.
+    #[default]
     Layout = 1,
     /// All that is refused of an active swap file.
     Swapfile = 2,

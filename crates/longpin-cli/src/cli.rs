@@ -150,6 +150,16 @@ pub(crate) struct Check {
         requires = "device"
     )]
     pub(crate) registration: Registration,
+    /// What the file is to be held at meanwhile; swapfile has it checked as for `hold`
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value_t = Level::Layout,
+        value_name = "LEVEL",
+        requires = "device"
+    )]
+    pub(crate) level: Level,
     /// Also try it for so many seconds, in a process that is killed then
     #[arg(long = "try", value_name = "SECONDS", requires = "device")]
     pub(crate) try_for: Option<u64>,

@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, IFlags, Mode, OFlags, StatVfsMountFlags, StatxFlags};
@@ -101,6 +101,12 @@ impl Found {
         let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
         let opened = rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())?;
         Ok(File::from(opened))
+    }
+}
+
+impl AsFd for Found {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

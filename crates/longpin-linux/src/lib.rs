@@ -5,6 +5,7 @@ pub mod attribute;
 pub mod btrfs;
 pub mod cgroups;
 pub mod code;
+pub mod devdax;
 pub mod f2fs;
 pub mod fiemap;
 pub mod file;

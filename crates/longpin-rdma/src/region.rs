@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use longpin::plan::{Access, Device, KernelRules, Plan, Planned};
-use longpin::registration::{Hold, Options, RegisterError, Target};
+use longpin::registration::{Hold, HoldError, Options, RegisterError, Target};
 use longpin_linux::memory::{self, DeviceMemory, Sharing};
 use longpin_linux::verbs::{ProtectionDomain, Region};
 use rustix::io::Errno;
@@ -19,6 +19,13 @@ const ADVICE: usize = 1 << 30;
 pub enum Kind {
     /// The device faults pages in; the file system may take them back at any time.
     OnDemand,
+    /// The device faults pages in, and the file is held at level swapfile: the file system has nothing to take back.
+    HeldOnDemand {
+        /// What holds the file.
+        hold: Hold,
+        /// The pages were brought in when it was registered; otherwise the first accesses wait.
+        prefetched: bool,
+    },
     /// The pages are pinned.
     Longterm {
         /// What keeps them the file's.
@@ -27,15 +34,26 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// What holds the file; `None`: nobody does.
+    #[must_use]
+    pub const fn hold(&self) -> Option<&Hold> {
+        match self {
+            Self::OnDemand => None,
+            Self::HeldOnDemand { hold, .. } | Self::Longterm { hold } => Some(hold),
+        }
+    }
+
     /// In words; asks the guard.
     #[must_use]
     pub fn text(&self) -> String {
-        match self {
-            Self::OnDemand => "on demand".into(),
-            Self::Longterm { hold } => match hold.protection() {
-                Ok(protection) => format!("pinned, {}", protection.text()),
-                Err(err) => format!("pinned, {err}"),
-            },
+        let name = match self {
+            Self::Longterm { .. } => "pinned",
+            _ => "on demand",
+        };
+        match self.hold().map(Hold::protection) {
+            None => name.into(),
+            Some(Ok(protection)) => format!("{name}, {}", protection.text()),
+            Some(Err(err)) => format!("{name}, {err}"),
         }
     }
 }
@@ -45,13 +63,22 @@ impl Kind {
 #[must_use = "the region is deregistered when it is dropped"]
 pub struct MemoryRegion {
     region: Region,
+    /// Its hold ends after the region, or not before the process does.
     kind: Kind,
 }
 
-/// The device did not let go. It may still use the memory, which stays mapped until the process ends.
+/// What did not end.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot deregister the region")]
-pub struct DeregisterError(#[source] pub io::Error);
+#[non_exhaustive]
+pub enum DeregisterError {
+    /// The device did not let go. It may still use the memory, which stays mapped, and held where it was, until the process
+    /// ends.
+    #[error("cannot deregister the region")]
+    Device(#[source] io::Error),
+    /// The device has let go, and the file is free; what the hold needed in the kernel was not removed.
+    #[error("cannot clear up after the hold")]
+    Hold(#[source] HoldError),
+}
 
 /// Pages could not be brought in beforehand. The region works all the same.
 #[derive(Debug, thiserror::Error)]
@@ -60,8 +87,8 @@ pub enum PrefetchError {
     /// A pinned region has all its pages.
     #[error("the region is pinned: there is nothing to bring in")]
     Pinned,
-    /// Library, driver or device do not know this advice.
-    #[error("this device takes no prefetch advice")]
+    /// Library, driver or kernel take no such advice, or not for this region: soft-RoCE only where the device may write.
+    #[error("this device takes no prefetch advice for this region")]
     Unsupported,
     /// The pages are not to be had: behind the end of the file, or outside the region.
     #[error("cannot bring in bytes {}..{} of the region", range.start, range.end)]
@@ -113,17 +140,46 @@ impl MemoryRegion {
         };
         let prepared = target.prepare(options)?;
         let (memory, planned) = (prepared.memory, prepared.planned);
-        let on_demand = planned.plan == Plan::OnDemand;
+        let on_demand = planned.plan.is_on_demand();
+        // Declared after the hold in `prepared`: whatever fails, it ends before it.
         let region = Region::register(domain, &memory, prepared.len, access, on_demand)
             .map_err(|errno| target.explain(errno, &planned))?;
-        if !on_demand {
-            // What shrinks under an on-demand region is for the device to meet.
+        if planned.plan != Plan::OnDemand {
+            // What shrinks under an on-demand region that nobody holds is for the device to meet.
             target.check_size(&planned)?;
         }
-        Ok(Self {
+        let hold = target.hold(&planned, prepared.taken, options)?;
+        let mut made = Self {
             region,
-            kind: kind(&target, &planned, options)?,
-        })
+            kind: match hold {
+                None => Kind::OnDemand,
+                Some(hold) if on_demand => Kind::HeldOnDemand {
+                    hold,
+                    prefetched: false,
+                },
+                Some(hold) => Kind::Longterm { hold },
+            },
+        };
+        made.prefetch_held(access.writes(), &target, &planned)?;
+        Ok(made)
+    }
+
+    /// All pages are there, and nobody takes them away: bring them in now.
+    fn prefetch_held(
+        &mut self,
+        write: bool,
+        target: &Target<'_>,
+        planned: &Planned,
+    ) -> Result<(), RegisterError> {
+        if !matches!(self.kind, Kind::HeldOnDemand { .. }) {
+            return Ok(());
+        }
+        match (self.advise(0..self.len(), write), &mut self.kind) {
+            (Ok(()), Kind::HeldOnDemand { prefetched, .. }) => *prefetched = true,
+            (Err((_, Errno::OPNOTSUPP | Errno::NOSYS)), _) | (Ok(()), _) => {}
+            (Err((_, errno)), _) => return Err(target.explain(errno, planned)),
+        }
+        Ok(())
     }
 
     /// How the device got the memory.
@@ -174,41 +230,62 @@ impl MemoryRegion {
     ///
     /// [`PrefetchError`].
     pub fn prefetch(&self, bytes: Range<usize>, write: bool) -> Result<(), PrefetchError> {
-        if !matches!(self.kind, Kind::OnDemand) {
+        if matches!(self.kind, Kind::Longterm { .. }) {
             return Err(PrefetchError::Pinned);
         }
-        let failed = |range: Range<usize>, errno: Errno| match errno {
-            Errno::OPNOTSUPP | Errno::NOSYS => PrefetchError::Unsupported,
-            errno => PrefetchError::Failed {
-                range,
-                source: errno.into(),
-            },
-        };
+        self.advise(bytes, write)
+            .map_err(|(range, errno)| match errno {
+                Errno::OPNOTSUPP | Errno::NOSYS => PrefetchError::Unsupported,
+                errno => PrefetchError::Failed {
+                    range,
+                    source: errno.into(),
+                },
+            })
+    }
+
+    fn advise(&self, bytes: Range<usize>, write: bool) -> Result<(), (Range<usize>, Errno)> {
         if bytes.start > bytes.end || bytes.end > self.len() {
-            return Err(failed(bytes, Errno::INVAL));
+            return Err((bytes, Errno::INVAL));
         }
         for start in bytes.clone().step_by(ADVICE) {
             let piece = start..bytes.end.min(start + ADVICE);
             let advised = self.region.prefetch(piece.clone(), write);
-            advised.map_err(|errno| failed(piece, errno))?;
+            advised.map_err(|errno| (piece, errno))?;
         }
         Ok(())
     }
 
-    /// `ibv_dereg_mr`: the device lets go, and the pages are unpinned before this returns.
+    /// `ibv_dereg_mr`: the device lets go, and the pages are unpinned before this returns. Then a hold of level swapfile
+    /// ends.
     ///
     /// # Errors
     ///
     /// [`DeregisterError`].
-    pub fn deregister(self) -> Result<(), DeregisterError> {
-        let ended = self.region.deregister();
-        ended.map_err(|errno| DeregisterError(errno.into()))
+    pub fn deregister(mut self) -> Result<(), DeregisterError> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), DeregisterError> {
+        let ended = self.region.end();
+        match (ended, std::mem::replace(&mut self.kind, Kind::OnDemand)) {
+            (Err(errno), kind) => {
+                // The device may go on: the hold is lost on purpose, so that it stands as long as this process.
+                std::mem::forget(kind);
+                Err(DeregisterError::Device(errno.into()))
+            }
+            (Ok(()), Kind::HeldOnDemand { hold, .. } | Kind::Longterm { hold }) => {
+                hold.release().map_err(DeregisterError::Hold)
+            }
+            (Ok(()), Kind::OnDemand) => Ok(()),
+        }
     }
 }
 
-fn kind(target: &Target<'_>, planned: &Planned, options: &Options) -> Result<Kind, RegisterError> {
-    let hold = target.hold(planned, options)?;
-    Ok(hold.map_or(Kind::OnDemand, |hold| Kind::Longterm { hold }))
+impl Drop for MemoryRegion {
+    /// The emergency path: [`MemoryRegion::deregister`] says whether it worked.
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
 }
 
 fn device_failed(err: impl std::error::Error + Send + Sync + 'static) -> RegisterError {

@@ -13,7 +13,7 @@ use longpin_linux::memory::DeviceMemory;
 use longpin_linux::{PinnedMemory, RegisterError as RingError};
 use rustix::io::Errno;
 
-use crate::plan::{Access, Device, KernelRules, Planned};
+use crate::plan::{Access, Device, KernelRules};
 use crate::registration::{Hold, Options, RegisterError, Target};
 
 /// A range of a file, pinned for io_uring. The mapping outlives the pin, whatever is dropped first.
@@ -68,7 +68,9 @@ impl FixedBuffer {
         let pinned = longpin_linux::FixedBuffer::register_memory(address, prepared.len);
         let pinned = pinned.map_err(|err| target.explain(errno_of(&err), &planned))?;
         target.check_size(&planned)?;
-        let hold = hold_of(&target, &planned, options)?;
+        let hold = target
+            .hold(&planned, prepared.taken, options)?
+            .ok_or_else(|| target.explain(Errno::INVAL, &planned))?;
         Ok(Self {
             pinned,
             memory,
@@ -120,7 +122,8 @@ impl FixedBuffer {
         done.map_err(|source| RingFailed { what, source })
     }
 
-    /// `IORING_UNREGISTER_BUFFERS`. The kernel may drop the pins some milliseconds later; so long the hold stands.
+    /// `IORING_UNREGISTER_BUFFERS`. The kernel may drop the pins some milliseconds later; so long the guard's hold stands.
+    /// One of level swapfile ends here.
     ///
     /// # Errors
     ///
@@ -128,18 +131,10 @@ impl FixedBuffer {
     pub fn unregister(self) -> Result<(), RingFailed> {
         let what = "unregister";
         let ended = self.pinned.unregister();
+        // What it leaves in the kernel refuses nothing, and goes with the next command.
+        let _ = self.hold.release();
         ended.map_err(|source| RingFailed { what, source })
     }
-}
-
-/// io_uring always pins, so there always is one.
-fn hold_of(
-    target: &Target<'_>,
-    planned: &Planned,
-    options: &Options,
-) -> Result<Hold, RegisterError> {
-    let hold = target.hold(planned, options)?;
-    hold.ok_or_else(|| target.explain(Errno::INVAL, planned))
 }
 
 fn errno_of(err: &RingError) -> Errno {

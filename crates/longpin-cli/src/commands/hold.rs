@@ -12,7 +12,7 @@ use anyhow::Context;
 use longpin::Enforcement;
 use longpin::activation::Wanted;
 use longpin::guard::Host;
-use longpin::hold::{Hold, Level, Refusal, Wait};
+use longpin::hold::{Hold, Refusal, Wait};
 
 use longpin_linux::relay;
 
@@ -76,16 +76,12 @@ pub(super) fn name_of(file: &File) -> String {
 }
 
 fn acquire(options: &cli::Hold) -> Result<Hold, Refusal> {
-    let level = match options.level {
-        cli::Level::Layout => Level::Layout,
-        cli::Level::Swapfile => Level::Swapfile,
-    };
     let range = options.range.map(|range| Wanted {
         offset: range.offset,
         len: range.len,
     });
     Hold::on(&options.file)
-        .level(level)
+        .level(super::plan::level_of(options.level))
         .range(range)
         .persist(options.persist)
         .wait(wait_of(options))

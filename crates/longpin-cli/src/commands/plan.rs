@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use longpin::activation::{Name, Reason, Verdict, Wanted};
 use longpin::plan::{
-    self, Alternative, Device, KernelRules, Obstacles, Plan, Planned, Request, Rule, Wish,
+    self, Alternative, Device, KernelRules, Level, Medium, Obstacles, Plan, Planned, Request, Rule,
+    Wish,
 };
 use longpin::registration::Trial;
 use longpin_linux::file::{Found, Kind};
@@ -15,7 +16,7 @@ use longpin_linux::memory::{self, Sharing};
 use longpin_rdma::{Access, Context, MemoryRegion, Options, VerbsError};
 use rustix::fs::OFlags;
 
-use crate::cli::{Check, DeviceAccess, Registration, TryPin};
+use crate::cli::{self, Check, DeviceAccess, Registration, TryPin};
 use crate::output::{CANNOT_TELL, NotRegular, REFUSED, Refusal, human, visible};
 
 const IO_URING: &str = "io_uring";
@@ -31,6 +32,7 @@ pub(crate) fn run(options: &Check, device: &str) -> anyhow::Result<ExitCode> {
         sharing: Sharing::Shared,
         access: access_of(options.access),
         wish: wish_of(options.registration),
+        level: level_of(options.level),
         device,
         kernel,
         may_write,
@@ -59,7 +61,10 @@ fn open(options: &Check) -> anyhow::Result<(File, bool)> {
     };
     let found = Found::at(path).map_err(failed)?;
     let kind = found.kind().map_err(failed)?;
-    if kind != Kind::Regular {
+    let is_memory = longpin_linux::devdax::read(&found)
+        .map_err(failed)?
+        .is_some();
+    if kind != Kind::Regular && !is_memory {
         let path = path.clone();
         return Err(NotRegular { path, kind }.into());
     }
@@ -79,6 +84,13 @@ const fn wish_of(registration: Registration) -> Wish {
         Registration::Any => Wish::Any,
         Registration::OnDemand => Wish::OnDemand,
         Registration::Pin => Wish::Pin,
+    }
+}
+
+pub(super) const fn level_of(level: cli::Level) -> Level {
+    match level {
+        cli::Level::Layout => Level::Layout,
+        cli::Level::Swapfile => Level::Swapfile,
     }
 }
 
@@ -112,7 +124,8 @@ fn no_device(name: &str, err: VerbsError) -> Refusal {
 
 /// Only where something is to be pinned.
 fn obstacles(file: &File, planned: &Planned) -> anyhow::Result<Option<Obstacles>> {
-    if !matches!(planned.plan, Plan::Longterm(_)) {
+    let is_device = planned.question.medium == Medium::DaxDevice;
+    if is_device || !matches!(planned.plan, Plan::Longterm(_)) {
         return Ok(None);
     }
     let page = plan::page_of(file)?;
@@ -175,7 +188,7 @@ impl Seen {
         let question = &planned.question;
         let verdict = match planned.verdict() {
             Verdict::CannotTell => "cannot tell".to_owned(),
-            _ => describe(planned.plan),
+            _ => describe(planned),
         };
         let does = if question.access.writes() || question.device == Device::IoUring {
             "to read and write"
@@ -260,7 +273,7 @@ impl Seen {
             "reasons": question.unfit.iter().map(to_json).collect::<Vec<_>>(),
             "device": device_json(&question.device),
             "plan": planned.plan.as_str(),
-            "hold": matches!(planned.plan, Plan::Longterm(_)).then_some("layout"),
+            "hold": hold_of(planned).map(Level::as_str),
             "rule": rule.map(Rule::as_str),
             "meaning": rule.map(Rule::meaning),
             "errno": rule.map(Rule::errno_names),
@@ -275,9 +288,19 @@ impl Seen {
     }
 }
 
-fn describe(plan: Plan) -> String {
-    match plan {
+/// What the file is held at; nothing where nobody can take the memory away.
+fn hold_of(planned: &Planned) -> Option<Level> {
+    let hold = planned.plan.hold();
+    hold.filter(|_| planned.question.medium != Medium::DaxDevice)
+}
+
+fn describe(planned: &Planned) -> String {
+    match planned.plan {
+        Plan::Longterm(_) if hold_of(planned).is_none() => {
+            "a long-term pin, which needs no hold".into()
+        }
         Plan::OnDemand => "on demand: nothing is pinned, the file stays free".into(),
+        Plan::HeldOnDemand => "on demand: nothing is pinned, hold at level swapfile".into(),
         Plan::Longterm(pin) => format!("a long-term pin, hold at level {}", pin.level.as_str()),
         Plan::Copy => "a pin of a private copy".into(),
         Plan::LendBlocks(_) => "refused; its blocks can be lent".into(),

@@ -58,6 +58,7 @@ pub struct Mr {
 }
 
 /// `struct ibv_sge`.
+#[derive(Debug, Clone, Copy)]
 #[repr(C)]
 #[allow(missing_docs, reason = "the header's names")]
 pub struct Sge {

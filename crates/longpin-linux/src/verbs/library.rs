@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 
 use super::VerbsError;
 use super::abi::{
-    AllocPd, CloseDevice, DeallocPd, DeregMr, FreeDeviceList, GetDeviceList, GetDeviceName,
-    OpenDevice, RegMr,
+    AdviseMr, AllocPd, CloseDevice, DeallocPd, DeregMr, FreeDeviceList, GetDeviceList,
+    GetDeviceName, OpenDevice, RegMr,
 };
 
 const NAME: &CStr = c"libibverbs.so.1";
@@ -26,6 +26,8 @@ pub(super) struct Library {
     pub(super) dealloc_pd: DeallocPd,
     pub(super) reg_mr: RegMr,
     pub(super) dereg_mr: DeregMr,
+    /// What drivers of rdma-core call themselves to give advice; absent where a version does not export it.
+    pub(super) cmd_advise_mr: Option<AdviseMr>,
 }
 
 /// The library; loaded once.
@@ -39,7 +41,7 @@ pub(super) fn library() -> Result<&'static Library, VerbsError> {
 
 #[expect(
     clippy::multiple_unsafe_ops_per_block,
-    reason = "nine times the same: a name and its type"
+    reason = "ten times the same: a name and its type"
 )]
 fn load() -> Result<Library, String> {
     // SAFETY: libibverbs's initialisers have no requirements.
@@ -57,6 +59,7 @@ fn load() -> Result<Library, String> {
             dealloc_pd: symbol(handle, c"ibv_dealloc_pd")?,
             reg_mr: symbol(handle, c"ibv_reg_mr")?,
             dereg_mr: symbol(handle, c"ibv_dereg_mr")?,
+            cmd_advise_mr: symbol(handle, c"ibv_cmd_advise_mr").ok(),
         })
     }
 }

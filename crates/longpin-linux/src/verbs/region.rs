@@ -1,6 +1,7 @@
 //! `struct ibv_mr`.
 #![allow(unsafe_code, reason = "ibv_reg_mr, ibv_dereg_mr, ibv_advise_mr")]
 
+use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -10,6 +11,9 @@ use rustix::io::Errno;
 use super::abi::{self, Before};
 use super::{ProtectionDomain, extended};
 use crate::memory::DeviceMemory;
+
+/// How often a registration that was interrupted is begun anew.
+const TRIES: usize = 1000;
 
 /// What the device, and the other end through it, may do. Reading locally is always allowed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -91,10 +95,17 @@ impl Region {
         }
         let first = memory.pointer().as_ptr().cast();
         let (pd, bits) = (domain.0.raw.as_ptr(), access.bits(on_demand));
-        // SAFETY: the range is inside the memory, which the region keeps mapped, as it keeps the domain; no reference
-        // to that memory exists, so the device may write it at any moment.
-        let made = unsafe { (domain.0.library.reg_mr)(pd, first, len, bits) };
-        let raw = NonNull::new(made).ok_or_else(last_errno)?;
+        let ask = || {
+            // SAFETY: the range is inside the memory, which the region keeps mapped, as it keeps the domain; no reference
+            // to that memory exists, so the device may write it at any moment.
+            let made = unsafe { (domain.0.library.reg_mr)(pd, first, len, bits) };
+            NonNull::new(made).ok_or_else(last_errno)
+        };
+        // The first on-demand region of a process watches all of its memory, and gives up when a signal is pending.
+        let mut answers = std::iter::repeat_with(ask).take(TRIES);
+        let raw = answers
+            .find(|answer| !matches!(answer, Err(Errno::INTR)))
+            .unwrap_or(Err(Errno::INTR))?;
         // SAFETY: the library returned it, and it stays valid until ibv_dereg_mr.
         let keys = unsafe { raw.as_ref() };
         Ok(Self {
@@ -138,35 +149,48 @@ impl Region {
     }
 
     /// `ibv_advise_mr(IBV_ADVISE_MR_ADVICE_PREFETCH[_WRITE], IBV_ADVISE_MR_FLAG_FLUSH)`: fault pages of an on-demand
-    /// region in, and return when they are. ibv_advise_mr(3).
+    /// region in, and return when they are. Where rdma-core's driver has no such call, the kernel is asked all the same, as
+    /// other drivers do (`ibv_cmd_advise_mr`): soft-RoCE's kernel part takes advice since Linux 6.17. ibv_advise_mr(3).
     ///
     /// # Errors
     ///
-    /// EOPNOTSUPP where library or driver cannot; EINVAL for a range that is not inside; else the driver's answer.
+    /// EOPNOTSUPP where library, driver or kernel take no advice for this region; EINVAL for a range that is not inside; else the driver's answer.
     pub fn prefetch(&self, range: Range<usize>, write: bool) -> Result<(), Errno> {
         const FLUSH: u32 = 1;
         if range.start > range.end || range.end > self.len {
             return Err(Errno::INVAL);
         }
-        // SAFETY: the domain's context is open as long as the domain, which `self` keeps.
-        let context = NonNull::new(unsafe { self.domain.0.raw.as_ref() }.context);
-        // SAFETY: as above.
-        let found = context.and_then(|open| unsafe { extended(open, Before::AdviseMr) });
-        let found = found.ok_or(Errno::OPNOTSUPP)?;
-        // SAFETY: the member of this name has this type.
-        let advise: abi::AdviseMr = unsafe { std::mem::transmute(found.as_ptr()) };
-        let mut piece = abi::Sge {
+        let piece = abi::Sge {
             addr: (self.memory.address() + range.start) as u64,
             length: u32::try_from(range.len()).map_err(|_| Errno::INVAL)?,
             lkey: self.lkey,
         };
         let pd = self.domain.0.raw.as_ptr();
-        // SAFETY: one piece, which is read only; the domain is alive.
-        let answer = unsafe { advise(pd, u32::from(write), FLUSH, &raw mut piece, 1) };
-        match answer {
-            0 => Ok(()),
-            err => Err(Errno::from_raw_os_error(err.abs())),
+        let ask = |advise: abi::AdviseMr| {
+            let mut piece = piece;
+            // SAFETY: one piece, which is read only; the domain is alive.
+            match unsafe { advise(pd, u32::from(write), FLUSH, &raw mut piece, 1) } {
+                0 => Ok(()),
+                // The range is inside. soft-RoCE says so of regions that the device may not write.
+                libc::EINVAL => Err(Errno::OPNOTSUPP),
+                err => Err(Errno::from_raw_os_error(err.abs())),
+            }
+        };
+        let answer = self.advice().map_or(Err(Errno::OPNOTSUPP), ask);
+        match (answer, self.domain.0.library.cmd_advise_mr) {
+            (Err(Errno::OPNOTSUPP | Errno::NOSYS), Some(directly)) => ask(directly),
+            (answer, _) => answer,
         }
+    }
+
+    /// The driver's `advise_mr`.
+    fn advice(&self) -> Option<abi::AdviseMr> {
+        // SAFETY: the domain's context is open as long as the domain, which `self` keeps.
+        let context = NonNull::new(unsafe { self.domain.0.raw.as_ref() }.context)?;
+        // SAFETY: as above.
+        let found = unsafe { extended(context, Before::AdviseMr) }?;
+        // SAFETY: the member of this name has this type.
+        Some(unsafe { std::mem::transmute::<*mut c_void, abi::AdviseMr>(found.as_ptr()) })
     }
 
     /// `ibv_dereg_mr`: the device lets go, and the pages are unpinned before this returns. ibv_dereg_mr(3).
@@ -178,7 +202,12 @@ impl Region {
         self.end()
     }
 
-    fn end(&mut self) -> Result<(), Errno> {
+    /// The same for an owner who has to know whether it worked when it is dropped. The second time there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// As [`Region::deregister`].
+    pub fn end(&mut self) -> Result<(), Errno> {
         let Some(raw) = self.raw.take() else {
             return Ok(());
         };

@@ -24,6 +24,8 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         Some("actor") => crate::hard::actor::act(&arguments[3..]),
         Some("break") => crate::hard::break_page(&arguments[3..]),
         Some("register") => crate::shutdown::register_and_wait(&arguments[3..]),
+        #[cfg(feature = "rdma")]
+        Some("dax") => crate::plan::dax_and_wait(&arguments[3..]),
         other => Err(anyhow::anyhow!("unknown child {other:?}")),
     };
     Some(match acted {

@@ -128,6 +128,8 @@ fn listed_tests() -> Vec<(Test, bool)> {
     let quick = quick.map(|&test| (test, false));
     let long = walk::LONG_TESTS
         .iter()
+        .chain(plan::LONG_TESTS)
+        .chain(plan::RDMA_LONG_TESTS)
         .chain(shutdown::TESTS)
         .chain(swap_oracle::TESTS)
         .chain(extents::LONG_TESTS)

@@ -251,19 +251,22 @@ impl Request {
                 path: self.path.clone(),
             });
         }
-        let strict = self.level == Level::Swapfile;
-        if strict && matches!(facts.fs.family, Family::Btrfs | Family::F2fs) {
-            return Err(Refusal::FileSystem {
-                path: self.path.clone(),
-                fs: facts.fs.to_string(),
-            });
-        }
-        Ok(match facts.fs.family {
-            _ if facts.status.attributes.dax => Policy::Dax,
-            Family::Memory => Policy::Pages,
-            _ if strict => Policy::Blocks,
-            _ => Policy::Pages,
+        policy_of(&facts, self.level).ok_or_else(|| Refusal::FileSystem {
+            path: self.path.clone(),
+            fs: facts.fs.to_string(),
         })
+    }
+}
+
+/// By which checks a file is held; `None` where its file system does not offer the level.
+pub(crate) const fn policy_of(facts: &Facts, level: Level) -> Option<Policy> {
+    let strict = matches!(level, Level::Swapfile);
+    match facts.fs.family {
+        Family::Btrfs | Family::F2fs if strict => None,
+        _ if facts.status.attributes.dax => Some(Policy::Dax),
+        Family::Memory => Some(Policy::Pages),
+        _ if strict => Some(Policy::Blocks),
+        _ => Some(Policy::Pages),
     }
 }
 

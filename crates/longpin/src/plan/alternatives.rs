@@ -1,16 +1,20 @@
 //! What would work instead: found by asking again with one thing changed, so that no advice is given that is refused, too.
 
-use super::{Access, Capabilities, Device, Medium, Question, TransportCaps, Wish, decide};
+use super::{Access, Capabilities, Device, Level, Medium, Question, TransportCaps, Wish, decide};
 
 /// Something else that would not be refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alternative {
+    /// Hold pages and blocks only, not the contents.
+    LevelLayout,
     /// Let the device only read.
     ReadOnly,
     /// Take a pin instead of on-demand paging.
     Pin,
     /// Take a device that can fault pages in.
     FaultingDevice,
+    /// Take the persistent memory without a file system.
+    DaxDevice,
     /// Keep the file on tmpfs or hugetlbfs.
     MemoryFile,
     /// Take RDMA instead of io_uring.
@@ -22,10 +26,12 @@ pub enum Alternative {
 }
 
 impl Alternative {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
+        Self::LevelLayout,
         Self::ReadOnly,
         Self::Pin,
         Self::FaultingDevice,
+        Self::DaxDevice,
         Self::MemoryFile,
         Self::Rdma,
         Self::RaiseMemlock,
@@ -49,9 +55,18 @@ impl Alternative {
     fn change(self, question: &Question) -> Option<Question> {
         let mut changed = question.clone();
         match self {
+            Self::LevelLayout if question.level == Level::Layout => return None,
+            Self::LevelLayout => {
+                changed.level = Level::Layout;
+                changed.offered = true;
+            }
             Self::ReadOnly => changed.access = Access::READ,
             Self::Pin => changed.wish = Wish::Pin,
             Self::FaultingDevice => changed.device = Device::Rdma(faulting(question)),
+            Self::DaxDevice if question.medium == Medium::Dax => {
+                changed.medium = Medium::DaxDevice;
+                changed.level = Level::Layout;
+            }
             Self::MemoryFile => changed.medium = Medium::Memory,
             Self::Rdma if question.device == Device::IoUring => {
                 let caps = Capabilities {
@@ -62,7 +77,7 @@ impl Alternative {
                 changed.access = Access::READ;
             }
             Self::RaiseMemlock => changed.memlock = None,
-            Self::Rdma | Self::LendBlocks => return None,
+            Self::DaxDevice | Self::Rdma | Self::LendBlocks => return None,
         }
         Some(changed).filter(|changed| changed != question)
     }
@@ -71,9 +86,11 @@ impl Alternative {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::LevelLayout => "level-layout",
             Self::ReadOnly => "read-only",
             Self::Pin => "pin",
             Self::FaultingDevice => "faulting-device",
+            Self::DaxDevice => "dax-device",
             Self::MemoryFile => "memory-file",
             Self::Rdma => "rdma",
             Self::RaiseMemlock => "raise-memlock",
@@ -85,10 +102,17 @@ impl Alternative {
     #[must_use]
     pub fn hint(self, path: &str) -> String {
         match self {
+            Self::LevelLayout => {
+                "--level layout   # pages and blocks stay, contents may change".into()
+            }
             Self::ReadOnly => "let the device only read: --access read".into(),
             Self::Pin => "take a pin instead: --registration pin".into(),
             Self::FaultingDevice => {
                 "use a device with on-demand paging (ibv_devinfo -v: general_odp_caps)".into()
+            }
+            Self::DaxDevice => {
+                "give it a DAX device: ndctl create-namespace -m devdax   # without a file system"
+                    .into()
             }
             Self::MemoryFile => format!("keep it in memory: cp {path} /dev/shm/"),
             Self::Rdma => "an RDMA device may read it: --device NAME --access read".into(),

@@ -12,7 +12,7 @@ pub fn decide(question: &Question) -> Plan {
     let refused = match refuse_always(question) {
         Some(rule) => rule,
         None => match (question.wish, on_demand(question)) {
-            (Wish::Any | Wish::OnDemand, Ok(())) => return Plan::OnDemand,
+            (Wish::Any | Wish::OnDemand, Ok(())) => return fault(question),
             (Wish::OnDemand, Err(rule)) => rule,
             (Wish::Any | Wish::Pin, _) => match refuse_pin(question) {
                 None => return pin(question),
@@ -28,11 +28,19 @@ pub fn decide(question: &Question) -> Plan {
     }
 }
 
+/// A private mapping is not the file's memory: there is nothing to hold.
+fn fault(question: &Question) -> Plan {
+    match (question.level, question.sharing) {
+        (Level::Swapfile, Sharing::Shared) => Plan::HeldOnDemand,
+        _ => Plan::OnDemand,
+    }
+}
+
 fn pin(question: &Question) -> Plan {
     match question.sharing {
         Sharing::Private => Plan::Copy,
         Sharing::Shared => Plan::Longterm(Longterm {
-            level: Level::Layout,
+            level: question.level,
             writable_mapping: writes(question) || pins_for_writing(question),
         }),
     }
@@ -60,6 +68,7 @@ fn refuse_always(question: &Question) -> Option<Rule> {
     let needs_file = question.sharing == Sharing::Shared && writes(question);
     let rules = [
         (!question.unfit.is_empty(), Rule::FileUnfit),
+        (!question.offered, Rule::LevelNotOffered),
         (question.medium == Medium::Secret, Rule::SecretMemory),
         (switched_off, Rule::IoUringDisabled),
         (needs_file && !question.may_write, Rule::NotWritable),
@@ -94,7 +103,10 @@ fn faults(caps: &Capabilities, access: Access) -> Result<(), Rule> {
 
 fn refuse_pin(question: &Question) -> Option<Rule> {
     let shared = question.sharing == Sharing::Shared;
-    let on_disk = matches!(question.medium, Medium::PageCache | Medium::Dax);
+    let on_disk = matches!(
+        question.medium,
+        Medium::PageCache | Medium::Dax | Medium::DaxDevice
+    );
     let by_ring = question.device == Device::IoUring;
     let kernel = &question.kernel;
     let tracked = shared && question.medium == Medium::PageCache && pins_for_writing(question);

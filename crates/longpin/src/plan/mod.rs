@@ -9,15 +9,21 @@
 //! | tmpfs, memfd, hugetlbfs | on demand | pin | pin | pin |
 //! | ext4, xfs, btrfs, f2fs | on demand | pin | before 6.5 pin; then refused: `dirty-tracking` | refused: before 6.5 `io-uring-memory-only`, then `dirty-tracking` |
 //! | DAX on persistent memory | on demand | refused: `dax-longterm` | refused: `dax-longterm` | refused: `dax-longterm` |
+//! | a DAX device, without a file system | on demand | pin | pin | before 6.5 refused: `io-uring-memory-only`; then pin |
 //! | memfd_secret | refused: `secret-memory` | the same | the same | the same |
 //!
 //! A private mapping is pinned as a copy, which is not the file's memory ([`Plan::Copy`]). Before 6.2 the RDMA core pins
 //! for writing whatever was asked, so the mapping must be writable even for a device that reads ([`Longterm`]).
 //!
+//! Where [`Level::Swapfile`] is asked for, the file is first held as an active swap file is, after the same checks: "on
+//! demand" becomes [`Plan::HeldOnDemand`], so that the file system has no reason to tear the device's mapping down, and a
+//! pin is held at that level. A file that does not pass the checks is refused.
+//!
 //! Which rules the running kernel has is probed ([`KernelRules::probe`]), and what the device can do comes from the device.
 
 mod alternatives;
 mod decide;
+mod device;
 mod obstacles;
 mod read;
 mod rule;
@@ -25,6 +31,7 @@ mod rule;
 use longpin_linux::memory::Sharing;
 pub use longpin_linux::verbs::{Capabilities, RegionAccess as Access, TransportCaps};
 
+pub use crate::hold::Level;
 pub use alternatives::Alternative;
 pub use decide::decide;
 pub use obstacles::{Obstacles, read_obstacles};
@@ -45,6 +52,8 @@ pub enum Medium {
     PageCache,
     /// DAX: persistent memory is mapped directly.
     Dax,
+    /// A DAX device: the same memory without a file system.
+    DaxDevice,
     /// memfd_secret(2): not even the kernel maps it.
     Secret,
     /// A file system that is not known.
@@ -75,6 +84,7 @@ impl Medium {
             Self::HugePages => "huge-pages",
             Self::PageCache => "page-cache",
             Self::Dax => "dax",
+            Self::DaxDevice => "dax-device",
             Self::Secret => "secret-memory",
             Self::Unknown => "unknown",
         }
@@ -126,23 +136,6 @@ pub struct KernelRules {
     pub io_uring: bool,
 }
 
-/// How strongly the file is held meanwhile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// Pages and blocks stay the file's.
-    Layout,
-}
-
-impl Level {
-    /// The name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Layout => "layout",
-        }
-    }
-}
-
 /// All that the plan depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
@@ -154,6 +147,10 @@ pub struct Question {
     pub access: Access,
     /// Which kind of registration is wanted.
     pub wish: Wish,
+    /// What the file is to be held at, at least.
+    pub level: Level,
+    /// Whether holds of that level are offered on its file system.
+    pub offered: bool,
     /// For whom.
     pub device: Device,
     /// By which rules.
@@ -173,7 +170,8 @@ pub struct Question {
 /// A long-term pin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Longterm {
-    /// What the file is held at meanwhile: by the guard, which knows it from the pages.
+    /// What the file is held at meanwhile: layout by the guard, which knows it from the pages; swapfile by a hold that is
+    /// taken first.
     pub level: Level,
     /// The mapping must be writable, although the device may only read.
     pub writable_mapping: bool,
@@ -184,6 +182,8 @@ pub struct Longterm {
 pub enum Plan {
     /// The device faults pages in, and gives them back when the file system wants them: no pin, no hold.
     OnDemand,
+    /// The same, after the file is held at level swapfile: the file system has nothing to take back.
+    HeldOnDemand,
     /// The file's pages are pinned.
     Longterm(Longterm),
     /// Pages are pinned that are no longer the file's: a private mapping.
@@ -200,10 +200,27 @@ impl Plan {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OnDemand => "on-demand",
+            Self::HeldOnDemand => "held-on-demand",
             Self::Longterm(_) => "longterm",
             Self::Copy => "copy",
             Self::LendBlocks(_) => "lend-blocks",
             Self::Refused(_) => "refused",
+        }
+    }
+
+    /// Nothing is pinned: the device faults pages in.
+    #[must_use]
+    pub const fn is_on_demand(self) -> bool {
+        matches!(self, Self::OnDemand | Self::HeldOnDemand)
+    }
+
+    /// What the file is held at while it is registered; `None`: nobody holds it.
+    #[must_use]
+    pub const fn hold(self) -> Option<Level> {
+        match self {
+            Self::HeldOnDemand => Some(Level::Swapfile),
+            Self::Longterm(pin) => Some(pin.level),
+            _ => None,
         }
     }
 

@@ -6,11 +6,15 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use longpin_linux::memory::Sharing;
-use longpin_linux::{fixed_buffer, kallsyms};
+use longpin_linux::{devdax, fixed_buffer, kallsyms};
 use rustix::fs::OFlags;
 
-use super::{Access, Alternative, Device, KernelRules, Medium, Plan, Question, Wish, decide};
-use crate::activation::{self, Facts, Policy, Reason, Verdict, Wanted};
+use super::device::plan_device;
+use super::{
+    Access, Alternative, Device, KernelRules, Level, Medium, Plan, Question, Wish, decide,
+};
+use crate::activation::{self, Facts, Policy, Reason, Report, Verdict, Wanted};
+use crate::hold;
 
 /// Only where pins for writing are asked whether the file system tracks dirty pages does this function exist.
 const TRACKING: &str = "vma_needs_dirty_tracking";
@@ -99,6 +103,8 @@ pub struct Request {
     pub access: Access,
     /// Which kind of registration is wanted.
     pub wish: Wish,
+    /// What the file is to be held at, at least. Level swapfile has the file checked, which writes it back.
+    pub level: Level,
     /// For whom.
     pub device: Device,
     /// By which rules.
@@ -121,20 +127,24 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
         path: path.to_owned(),
         source,
     };
-    let facts = Facts::read(file).map_err(failed)?;
-    let fit = activation::judge_pages(file, path, &facts, request.wanted);
-    let medium = Medium::of(facts.fs.magic, facts.fs.family, facts.status.attributes.dax);
-    let mut unfit = fit.reasons;
-    unfit.extend(unaligned(
-        &fit.range,
-        facts.status.size,
-        page_of(file).map_err(failed)?,
-    ));
-    if medium == Medium::Secret {
-        // It has a rule of its own.
-        unfit.clear();
+    if let Some(device) = devdax::read(file).map_err(failed)? {
+        return Ok(plan_device(&device, request));
     }
-    let mut question = question(request, medium, unfit, fit.range.end - fit.range.start);
+    let facts = Facts::read(file).map_err(failed)?;
+    let (fit, offered) = fitness(file, path, &facts, request).map_err(failed)?;
+    let dax = facts.status.attributes.dax;
+    let medium = Medium::of(facts.fs.magic, facts.fs.family, dax);
+    let mut unfit = fit.reasons;
+    let page = page_of(file).map_err(failed)?;
+    unfit.extend(unaligned(&fit.range, facts.status.size, page));
+    // That has a rule of its own.
+    unfit.retain(|_| medium != Medium::Secret);
+    let bytes = fit.range.end - fit.range.start;
+    let mut question = Question {
+        medium,
+        offered,
+        ..Question::of(request, unfit, bytes)
+    };
     let mut plan = decide(&question);
     let is_page_rule = plan.refusal().is_some_and(|rule| !rule.errnos().is_empty());
     if request.look_at_blocks && is_page_rule {
@@ -152,19 +162,45 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
     })
 }
 
-fn question(request: &Request, medium: Medium, unfit: Vec<Reason>, bytes: u64) -> Question {
-    Question {
-        medium,
-        sharing: request.sharing,
-        access: request.access,
-        wish: request.wish,
-        device: request.device.clone(),
-        kernel: request.kernel,
-        may_write: request.may_write,
-        bytes,
-        memlock: request.memlock,
-        unfit,
-        blocks: None,
+/// The checks, and whether the file system offers the level that is asked for.
+fn fitness(
+    file: &File,
+    path: &Path,
+    facts: &Facts,
+    request: &Request,
+) -> io::Result<(Report, bool)> {
+    let pages = activation::judge_pages(file, path, facts, request.wanted);
+    let is_held = request.level == Level::Swapfile && request.sharing == Sharing::Shared;
+    if !is_held || pages.verdict() != Verdict::Yes {
+        return Ok((pages, true));
+    }
+    match hold::policy_of(facts, request.level) {
+        None => Ok((pages, false)),
+        Some(policy) => {
+            let report = activation::check_file(file, path, policy, request.wanted)?;
+            Ok((report, true))
+        }
+    }
+}
+
+impl Question {
+    /// What the request says, of the memory of a file.
+    pub(super) fn of(request: &Request, unfit: Vec<Reason>, bytes: u64) -> Self {
+        Self {
+            medium: Medium::Unknown,
+            sharing: request.sharing,
+            access: request.access,
+            wish: request.wish,
+            level: request.level,
+            offered: true,
+            device: request.device.clone(),
+            kernel: request.kernel,
+            may_write: request.may_write,
+            bytes,
+            memlock: request.memlock,
+            unfit,
+            blocks: None,
+        }
     }
 }
 
@@ -177,7 +213,7 @@ fn unknown_of(medium: Medium, unknown: Option<String>) -> Option<String> {
 }
 
 /// A range begins where a page does, and ends where one does or where the file does.
-fn unaligned(range: &Range<u64>, size: u64, page: u64) -> Option<Reason> {
+pub(super) fn unaligned(range: &Range<u64>, size: u64, page: u64) -> Option<Reason> {
     let begins = range.start % page == 0;
     let ends = range.end % page == 0 || range.end == size;
     if begins && ends {
@@ -187,12 +223,15 @@ fn unaligned(range: &Range<u64>, size: u64, page: u64) -> Option<Reason> {
     Some(Reason::whole(activation::Name::NotOnPages).with(detail))
 }
 
-/// The size of the file's pages: 4096, or a huge page of hugetlbfs.
+/// The size of the file's pages: 4096, or a huge page of hugetlbfs, or what a DAX device is mapped by.
 ///
 /// # Errors
 ///
 /// What `fstatfs(2)` says.
 pub fn page_of(file: &File) -> io::Result<u64> {
+    if let Some(device) = devdax::read(file)? {
+        return Ok(device.align);
+    }
     let system = rustix::fs::fstatfs(file)?;
     let hugetlbfs = Medium::of(
         u64::from_ne_bytes(system.f_type.to_ne_bytes()) & 0xffff_ffff,

@@ -33,6 +33,8 @@ fn question(medium: Medium, access: Access, device: Device, kernel: KernelRules)
         sharing: Sharing::Shared,
         access,
         wish: Wish::Any,
+        level: LAYOUT,
+        offered: true,
         device,
         kernel,
         may_write: true,
@@ -202,6 +204,39 @@ fn advice_is_never_refused_advice() {
     };
     assert_eq!(decide(&unfit), Plan::Refused(Rule::FileUnfit));
     assert_eq!(Alternative::to(&unfit), []);
+}
+
+#[test]
+fn level_swapfile_is_held_or_refused() {
+    let mut asked = question(Medium::Dax, Access::READ_WRITE, device(true), NEW);
+    asked.level = Level::Swapfile;
+    assert_eq!(decide(&asked), Plan::HeldOnDemand);
+    assert_eq!(decide(&asked).hold(), Some(Level::Swapfile));
+    asked.sharing = Sharing::Private;
+    assert_eq!(decide(&asked), Plan::OnDemand);
+    assert_eq!(decide(&asked).hold(), None);
+    asked.sharing = Sharing::Shared;
+    asked.device = device(false);
+    assert_eq!(decide(&asked), Plan::Refused(Rule::DaxLongterm));
+    use Alternative::{DaxDevice, FaultingDevice, MemoryFile};
+    let advice = [FaultingDevice, DaxDevice, MemoryFile];
+    assert_eq!(Alternative::to(&asked), advice);
+    asked.medium = Medium::PageCache;
+    asked.access = Access::READ;
+    assert_eq!(decide(&asked).hold(), Some(Level::Swapfile));
+    asked.offered = false;
+    assert_eq!(decide(&asked), Plan::Refused(Rule::LevelNotOffered));
+    assert_eq!(Alternative::to(&asked), [Alternative::LevelLayout]);
+}
+
+#[test]
+fn a_dax_device_is_pinned_as_memory_is() {
+    let mut asked = question(Medium::DaxDevice, Access::READ_WRITE, device(false), NEW);
+    assert_eq!(decide(&asked), pinned(true));
+    asked.device = Device::IoUring;
+    assert_eq!(decide(&asked), pinned(true));
+    asked.kernel = OLD;
+    assert_eq!(decide(&asked), Plan::Refused(Rule::IoUringMemoryOnly));
 }
 
 #[test]

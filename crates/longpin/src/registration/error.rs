@@ -3,6 +3,7 @@
 use std::io;
 
 use super::{HoldError, TrialError};
+use crate::hold::Refusal;
 use crate::plan::{PlanError, Planned, Rule};
 
 /// Why a file's memory was not registered. Nothing of it is mapped, registered or pinned.
@@ -21,6 +22,9 @@ pub enum RegisterError {
     /// No plan could be made.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Level swapfile was asked for, and the file cannot be held at it.
+    #[error("level swapfile was asked for, and the hold is refused")]
+    Level(#[source] Box<Refusal>),
     /// The file cannot be mapped.
     #[error("cannot map {bytes} bytes of the file")]
     Map {

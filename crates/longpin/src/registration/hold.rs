@@ -1,4 +1,4 @@
-//! The hold of a pinned registration: the guard's, known from the pages.
+//! The hold of a registration: the guard's, known from the pages, or at level swapfile one that was taken first.
 
 use std::fs::File;
 use std::io;
@@ -6,16 +6,27 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
+use rustix::io::FdFlags;
+
+use super::RegisterError;
 use crate::guard::{GuardError, Host, Running, read_status};
-use crate::plan::Level;
+use crate::hold::{Hold as Explicit, Level, Refusal};
 use crate::{Enforcement, admin};
 
-/// What the guard keeps as long as the pages are pinned. It is no object of the kernel's: dropping it ends nothing.
+/// What protects the file of a registration.
+///
+/// At level layout it is what the guard keeps as long as the pages are pinned: no object of the kernel's, and dropping it
+/// ends nothing. At level swapfile it is a hold that this process took before it mapped the file, and dropping it ends
+/// that one; a registration drops it after the device has let go. A process that dies takes its memory from the device
+/// before its hold.
 #[derive(Debug)]
 pub struct Hold {
     file: File,
     range: Range<u64>,
     level: Level,
+    explicit: Option<Box<Explicit>>,
+    /// There is nobody to hold it against.
+    needless: bool,
 }
 
 /// The guard is there, and cannot be asked.
@@ -32,6 +43,8 @@ pub enum Protection {
         /// How much of the promise it enforces.
         enforcement: Enforcement,
     },
+    /// Nobody can take the memory away: a DAX device has no file system.
+    Needless,
     /// The pages are pinned, and nobody protects them; why.
     None {
         /// In words.
@@ -58,6 +71,7 @@ impl Protection {
             Self::Held {
                 enforcement: Enforcement::None,
             } => "not held: the guard enforces nothing".into(),
+            Self::Needless => "no hold needed: no file system can take it away".into(),
             Self::None { why } => format!("not held: {why}"),
             Self::Unknown => "not known: only CAP_SYS_ADMIN may ask the guard".into(),
         }
@@ -65,9 +79,58 @@ impl Protection {
 }
 
 impl Hold {
-    pub(super) fn new(file: &File, range: Range<u64>, level: Level) -> io::Result<Self> {
-        let file = file.try_clone()?;
-        Ok(Self { file, range, level })
+    /// The guard's.
+    pub(super) fn new(file: &File, range: Range<u64>) -> io::Result<Self> {
+        Ok(Self {
+            file: file.try_clone()?,
+            range,
+            level: Level::Layout,
+            explicit: None,
+            needless: false,
+        })
+    }
+
+    /// Of a DAX device.
+    pub(super) fn needless(file: &File, range: Range<u64>) -> io::Result<Self> {
+        let guard = Self::new(file, range)?;
+        let needless = true;
+        Ok(Self { needless, ..guard })
+    }
+
+    /// Level swapfile, for the whole file: whoever is to map it comes afterwards.
+    pub(super) fn take(file: &File, range: Range<u64>) -> Result<Self, RegisterError> {
+        let refused = |refusal| RegisterError::Level(Box::new(refusal));
+        let asked = |source| {
+            let what = "what a descriptor of the hold is";
+            refused(Refusal::Ask { what, source })
+        };
+        let explicit = Explicit::on(&path_of(file))
+            .level(Level::Swapfile)
+            .acquire(&Host::default())
+            .map_err(refused)?;
+        // A command that this process starts is no holder, and does not prolong the hold.
+        rustix::io::fcntl_setfd(explicit.token(), FdFlags::CLOEXEC)
+            .map_err(|errno| asked(errno.into()))?;
+        Ok(Self {
+            file: file.try_clone().map_err(asked)?,
+            range,
+            level: Level::Swapfile,
+            explicit: Some(Box::new(explicit)),
+            needless: false,
+        })
+    }
+
+    /// End what was taken, and what only that needed in the kernel. Whatever it answers, it has ended. Not before the
+    /// device has let go.
+    ///
+    /// # Errors
+    ///
+    /// [`HoldError`].
+    pub fn release(self) -> Result<(), HoldError> {
+        match self.explicit {
+            Some(explicit) => explicit.release().map_err(HoldError),
+            None => Ok(()),
+        }
     }
 
     /// What the file is held at.
@@ -82,12 +145,15 @@ impl Hold {
         self.range.clone()
     }
 
-    /// Ask the guard: it looks at the pages, now.
+    /// Ask the guard: it looks at the pages, now, and at what was taken.
     ///
     /// # Errors
     ///
     /// [`HoldError`], when it is there and does not answer.
     pub fn protection(&self) -> Result<Protection, HoldError> {
+        if self.needless {
+            return Ok(Protection::Needless);
+        }
         let running = match Running::look(&Host::default()) {
             Err(GuardError::NotRunning) => {
                 return Ok(Protection::None {
@@ -97,15 +163,20 @@ impl Hold {
             Err(GuardError::NoPrivilege) => return Ok(Protection::Unknown),
             other => other.map_err(HoldError)?,
         };
-        let status = read_status(&running).map_err(HoldError)?;
+        let mut status = read_status(&running).map_err(HoldError)?;
         if status.audit {
             return Ok(Protection::None {
                 why: "the guard only records (--audit)".into(),
             });
         }
-        let path = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
-        let known = admin::look_up(&running, &path).map_err(HoldError)?;
-        let enforced = known.holds.iter().filter(|hold| hold.is_enforced());
+        let known = admin::look_up(&running, &path_of(&self.file)).map_err(HoldError)?;
+        let mut enforced: Vec<_> = known.holds.iter().collect();
+        enforced.retain(|hold| hold.is_enforced() && hold.level >= self.level);
+        if let Some(taken) = &self.explicit {
+            enforced.retain(|hold| hold.explicit);
+            status.enforcement = taken.enforcement().clone();
+        }
+        let enforced = enforced.into_iter();
         if covers(&self.range, enforced.map(|hold| hold.start..hold.end)) {
             return Ok(Protection::Held {
                 enforcement: status.enforcement,
@@ -117,6 +188,10 @@ impl Hold {
             .unwrap_or("the guard does not see its pages pinned");
         Ok(Protection::None { why: why.into() })
     }
+}
+
+pub(super) fn path_of(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// Whether these ranges have every byte of the wanted one.

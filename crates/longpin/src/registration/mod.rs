@@ -1,7 +1,7 @@
 //! From a plan to a registration: what every kind of device has in common.
 //!
-//! The order is the same for all: plan, map, try (if asked for), register, look whether the file has shrunk meanwhile, ask
-//! the guard (if asked for). Whatever fails, nothing stays registered or mapped.
+//! The order is the same for all: plan, try (if asked for), hold (at level swapfile), map, register, look whether the file
+//! has shrunk meanwhile, ask the guard (if asked for). Whatever fails, nothing stays registered, mapped or held.
 
 mod error;
 mod hold;
@@ -9,15 +9,16 @@ mod trial;
 
 use std::fs::File;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use longpin_linux::memory::{self, DeviceMemory, Sharing};
 use rustix::io::Errno;
 
 use crate::activation::Wanted;
-use crate::plan::{self, Access, Device, KernelRules, Plan, PlanError, Planned, Request, Wish};
+use crate::hold::Level;
+use crate::plan::{
+    self, Access, Device, KernelRules, Medium, Plan, PlanError, Planned, Request, Wish,
+};
 
 pub use error::RegisterError;
 pub use hold::{Hold, HoldError, Protection};
@@ -28,6 +29,12 @@ pub use trial::{Trial, TrialError};
 pub struct Options {
     /// Which kind of registration is wanted.
     pub wish: Wish,
+    /// What the file is held at. Level swapfile takes a hold of its own before anything else, or refuses: nobody but this
+    /// process can change the file meanwhile, and an on-demand region is never torn down for somebody who does.
+    pub level: Level,
+    /// `mmap(2)` with MAP_SYNC, which DAX files only have: what the device writes to blocks that the file system has just
+    /// given is found again after a crash without `fsync(2)`.
+    pub map_sync: bool,
     /// Only when the guard holds the file as long as it is pinned; without, a pin nobody protects is made, and says so.
     pub require_hold: bool,
     /// Try it first in a process that can be killed.
@@ -43,6 +50,8 @@ pub struct Prepared {
     pub memory: Arc<DeviceMemory>,
     /// Bytes to register.
     pub len: usize,
+    /// The hold of level swapfile, if one was asked for.
+    pub taken: Option<Hold>,
 }
 
 /// What is registered where, for everything but the last step.
@@ -67,30 +76,33 @@ impl Target<'_> {
     ///
     /// [`RegisterError`]; nothing is registered or mapped.
     pub fn prepare(&self, options: &Options) -> Result<Prepared, RegisterError> {
-        let planned = self.plan(options.wish)?;
+        let planned = self.plan(options)?;
         if planned.plan.refusal().is_some() {
             return Err(RegisterError::Refused(Box::new(planned)));
         }
         if let Some(what) = planned.unknown {
             return Err(RegisterError::Unknown { what });
         }
-        let (memory, len) = self.map(&planned)?;
-        if let Some(trial) = options
-            .trial
-            .as_ref()
-            .filter(|_| planned.plan != Plan::OnDemand)
-        {
+        let trial = options.trial.as_ref();
+        if let Some(trial) = trial.filter(|_| !planned.plan.is_on_demand()) {
             trial.run(self.file, self.device.name(), &planned.range, self.access)?;
         }
+        // A mapping that is there before the hold would speak against it.
+        let taken = match planned.plan.hold() {
+            Some(Level::Swapfile) => Some(Hold::take(self.file, planned.range.clone())?),
+            _ => None,
+        };
+        let (memory, len) = self.map(&planned, options.map_sync)?;
         Ok(Prepared {
             planned,
             memory: Arc::new(memory),
             len,
+            taken,
         })
     }
 
-    fn plan(&self, wish: Wish) -> Result<Planned, RegisterError> {
-        let path = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+    fn plan(&self, options: &Options) -> Result<Planned, RegisterError> {
+        let path = hold::path_of(self.file);
         let failed = |source| {
             let path = path.clone();
             RegisterError::Plan(PlanError::File { path, source })
@@ -103,7 +115,8 @@ impl Target<'_> {
             }),
             sharing: Sharing::Shared,
             access: self.access,
-            wish,
+            wish: options.wish,
+            level: options.level,
             device: self.device.clone(),
             kernel: self.kernel,
             may_write: plan::writable(self.file).map_err(failed)?,
@@ -113,7 +126,7 @@ impl Target<'_> {
         Ok(plan::plan_file(self.file, &path, &request)?)
     }
 
-    fn map(&self, planned: &Planned) -> Result<(DeviceMemory, usize), RegisterError> {
+    fn map(&self, planned: &Planned, sync: bool) -> Result<(DeviceMemory, usize), RegisterError> {
         let len = planned.range.end - planned.range.start;
         let failed = |errno: Errno| RegisterError::Map {
             bytes: len,
@@ -130,7 +143,10 @@ impl Target<'_> {
             _ => self.access.writes(),
         };
         let start = planned.range.start;
-        let memory = DeviceMemory::of_file(self.file, start, whole, writable, Sharing::Shared);
+        let memory = match sync {
+            true => DeviceMemory::of_dax_file(self.file, start, whole, writable),
+            false => DeviceMemory::of_file(self.file, start, whole, writable, Sharing::Shared),
+        };
         let len = usize::try_from(len).map_err(|_| failed(Errno::OVERFLOW))?;
         Ok((memory.map_err(failed)?, len))
     }
@@ -154,6 +170,9 @@ impl Target<'_> {
     ///
     /// [`RegisterError::Shrunk`].
     pub fn check_size(&self, planned: &Planned) -> Result<(), RegisterError> {
+        if planned.question.medium == Medium::DaxDevice {
+            return Ok(());
+        }
         let now = self.file.metadata();
         let size = now
             .map_err(|source| RegisterError::Map { bytes: 0, source })?
@@ -165,7 +184,7 @@ impl Target<'_> {
         Ok(())
     }
 
-    /// The hold of a registration that pins.
+    /// The hold of a registration: what was taken, or of one that pins the guard's.
     ///
     /// # Errors
     ///
@@ -173,18 +192,26 @@ impl Target<'_> {
     pub fn hold(
         &self,
         planned: &Planned,
+        taken: Option<Hold>,
         options: &Options,
     ) -> Result<Option<Hold>, RegisterError> {
-        let Plan::Longterm(pin) = planned.plan else {
-            return Ok(None);
+        let hold = match (taken, planned.plan) {
+            (Some(taken), _) => taken,
+            (None, Plan::Longterm(_)) => {
+                let of = match planned.question.medium {
+                    Medium::DaxDevice => Hold::needless,
+                    _ => Hold::new,
+                };
+                of(self.file, planned.range.clone())
+                    .map_err(|source| RegisterError::Map { bytes: 0, source })?
+            }
+            (None, _) => return Ok(None),
         };
-        let hold = Hold::new(self.file, planned.range.clone(), pin.level)
-            .map_err(|source| RegisterError::Map { bytes: 0, source })?;
         if !options.require_hold {
             return Ok(Some(hold));
         }
         match hold.protection()? {
-            Protection::Held { .. } => Ok(Some(hold)),
+            Protection::Held { .. } | Protection::Needless => Ok(Some(hold)),
             other => Err(RegisterError::NotHeld { why: other.text() }),
         }
     }

@@ -5,7 +5,7 @@ use longpin_tests::scratch::FsKind;
 use serde_json::Value;
 
 use crate::files::TestFile;
-use crate::guard::longpin;
+use crate::guard::{self, longpin};
 
 const LEN: u64 = 64 << 10;
 
@@ -48,6 +48,10 @@ pub(crate) fn plan_check() -> Result<()> {
         0,
         any,
     )?;
+    let strict = ["--device", "rxe0", "--level", "swapfile"];
+    let held = if faults { "held-on-demand" } else { "longterm" };
+    let told = must_be(&disk, &strict, 0, held)?;
+    ensure!(told["hold"] == "swapfile", "{told}");
     let range = ["--device", "rxe0", "--range", "4K+8K"];
     let told = must_be(&disk, &range, 0, any)?;
     ensure!(told["start"] == 4096 && told["end"] == 12288, "{told}");
@@ -79,6 +83,7 @@ pub(crate) fn plan_check_refuses() -> Result<()> {
         "refused",
     )?;
     ensure!(told["reasons"][0]["name"] == "beyond-end", "{told}");
+    strict_is_refused()?;
     let path = disk.path.to_string_lossy().into_owned();
     for (arguments, status, word) in [
         (vec!["--device", "no-such"], 2, "there are: rxe0"),
@@ -97,6 +102,30 @@ pub(crate) fn plan_check_refuses() -> Result<()> {
             "{arguments:?}: {found:?} {said}"
         );
     }
+    Ok(())
+}
+
+/// Level swapfile takes what `hold` takes, and not more.
+fn strict_is_refused() -> Result<()> {
+    let holed = TestFile::new(FsKind::Ext4, LEN)?;
+    longpin_tests::act::punch(&holed.file, 4096, 4096)?;
+    let strict = ["--device", "rxe0", "--level", "swapfile"];
+    let told = must_be(&holed, &strict, 1, "refused")?;
+    ensure!(told["reasons"][0]["name"] == "hole", "{told}");
+    let copied = TestFile::new(FsKind::Btrfs, LEN)?;
+    let told = must_be(&copied, &strict, 1, "refused")?;
+    let layout = &told["alternatives"][0]["name"];
+    ensure!(
+        told["rule"] == "level-not-offered" && layout == "level-layout",
+        "{told}"
+    );
+    let Ok(device) = std::env::var("LONGPIN_DEVDAX") else {
+        return Ok(());
+    };
+    let told = guard::must(&["check", &device, "--json", "-d", "rxe0", "-r", "pin"])?;
+    let told: Value = serde_json::from_str(&told)?;
+    let plain = told["plan"] == "longterm" && told["hold"] == Value::Null;
+    ensure!(plain && told["medium"] == "dax-device", "{told}");
     Ok(())
 }
 

@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::mem::{offset_of, size_of};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use longpin::activation::Wanted;
 use longpin::plan::{
     Access, Device, KernelRules, Medium, Plan, Planned, Request, Wish, plan_file, writable,
 };
@@ -136,6 +138,9 @@ pub(crate) fn plan_matrix() -> Result<()> {
             dax_row(&mut bench, maker, &dax.path().join("longpin-plan"))?;
         }
     }
+    let device = PathBuf::from(std::env::var("LONGPIN_DEVDAX")?);
+    let memory = File::options().read(true).write(true).open(&device)?;
+    bench.all(&row("devdax", &device, &memory, HUGE))?;
     match secret(LEN)? {
         Some(file) => bench.all(&row("memfd_secret", Path::new("secret"), &file, LEN))?,
         None => println!("not tried: memfd_secret is switched off"),
@@ -164,7 +169,12 @@ fn row<'a>(name: &'a str, path: &Path, file: &'a File, len: u64) -> Row<'a> {
 impl Bench {
     fn all(&mut self, row: &Row<'_>) -> Result<()> {
         println!("  {}", row.name);
+        let is_device = row.file.metadata()?.file_type().is_char_device();
         for sharing in [Sharing::Shared, Sharing::Private] {
+            if is_device && sharing == Sharing::Private {
+                // mmap(2) refuses it.
+                continue;
+            }
             self.cell(
                 row,
                 &cell(Device::IoUring, Access::READ_WRITE, Wish::Any, sharing),
@@ -181,10 +191,14 @@ impl Bench {
     fn cell(&mut self, row: &Row<'_>, cell: &Cell) -> Result<()> {
         self.cells += 1;
         let request = Request {
-            wanted: None,
+            wanted: Some(Wanted {
+                offset: 0,
+                len: row.len,
+            }),
             sharing: cell.sharing,
             access: cell.access,
             wish: cell.wish,
+            level: longpin::plan::Level::Layout,
             device: cell.device.clone(),
             kernel: self.kernel,
             may_write: writable(row.file)?,
@@ -226,7 +240,7 @@ impl Bench {
             ));
         }
         let on_demand = match planned.plan {
-            Plan::OnDemand => true,
+            Plan::OnDemand | Plan::HeldOnDemand => true,
             Plan::Longterm(_) | Plan::Copy => false,
             _ => cell.wish == Wish::OnDemand,
         };

@@ -3,7 +3,15 @@
 #[cfg(feature = "rdma")]
 mod bad;
 mod check;
+mod clients;
+#[cfg(feature = "rdma")]
+mod dax;
+#[cfg(feature = "rdma")]
+mod dax_ground;
+#[cfg(feature = "rdma")]
+mod examples;
 mod ground;
+mod level;
 #[cfg(feature = "rdma")]
 mod matrix;
 mod movable;
@@ -12,6 +20,9 @@ mod region;
 mod ring;
 #[cfg(feature = "rdma")]
 mod special;
+
+#[cfg(feature = "rdma")]
+pub(crate) use dax::dax_and_wait;
 
 use crate::Test;
 
@@ -25,7 +36,17 @@ pub(crate) const WITHOUT_GUARD: &[Test] = &[
 ];
 
 /// Under guard.
-pub(crate) const TESTS: &[Test] = &[("plan_ring", ring::plan_ring)];
+pub(crate) const TESTS: &[Test] = &[
+    ("plan_ring", ring::plan_ring),
+    ("plan_level_ring", level::plan_level_ring),
+];
+
+/// Under guard, and slow.
+pub(crate) const LONG_TESTS: &[Test] = &[
+    ("client_pingpong", clients::client_pingpong),
+    ("client_fio", clients::client_fio),
+    ("client_write_bw", clients::client_write_bw),
+];
 
 /// By verbs, before the first guard.
 #[cfg(feature = "rdma")]
@@ -45,6 +66,23 @@ pub(crate) const RDMA_TESTS: &[Test] = &[
     ("plan_region_pinned", region::plan_region_pinned),
     ("plan_region_on_demand", region::plan_region_on_demand),
     ("plan_region_drop_order", region::plan_region_drop_order),
+    ("plan_level_pin", level::plan_level_pin),
+    ("plan_level_refused", level::plan_level_refused),
+];
+
+/// By verbs, under guard, and slow.
+#[cfg(feature = "rdma")]
+pub(crate) const RDMA_LONG_TESTS: &[Test] = &[
+    ("example_weights", examples::example_weights),
+    ("example_ring", examples::example_ring),
+    ("example_log", examples::example_log),
+    ("plan_dax_longterm", dax::plan_dax_longterm),
+    ("plan_dax_held", dax::plan_dax_held),
+    ("plan_dax_held_until_end", dax::plan_dax_held_until_end),
+    ("plan_dax_killed", dax::plan_dax_killed),
+    ("plan_dax_on_demand", dax::plan_dax_on_demand),
 ];
 #[cfg(not(feature = "rdma"))]
 pub(crate) const RDMA_TESTS: &[Test] = &[];
+#[cfg(not(feature = "rdma"))]
+pub(crate) const RDMA_LONG_TESTS: &[Test] = &[];

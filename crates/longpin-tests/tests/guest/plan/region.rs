@@ -2,9 +2,9 @@
 
 use std::fs::File;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use longpin_rdma::{
-    Access, Kind, MemoryRegion, Options, PrefetchError, Protection, ProtectionDomain,
+    Access, Kind, Level, MemoryRegion, Options, PrefetchError, Protection, ProtectionDomain,
     RegisterError, Wish,
 };
 use longpin_tests::act::{ftruncate, punch, truncate};
@@ -22,18 +22,20 @@ const START: u64 = MIB;
 
 const PIN: Options = Options {
     wish: Wish::Pin,
+    level: Level::Layout,
+    map_sync: false,
     require_hold: true,
     trial: None,
 };
 
 /// A device, and a connection to itself.
-struct Net {
-    domain: ProtectionDomain,
-    ends: (QueuePair, QueuePair),
+pub(super) struct Net {
+    pub(super) domain: ProtectionDomain,
+    pub(super) ends: (QueuePair, QueuePair),
 }
 
 impl Net {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let theirs = Device::open("rxe0")?.protection_domain()?;
         Ok(Self {
             domain: theirs.for_longpin()?,
@@ -51,11 +53,9 @@ impl Net {
     }
 }
 
-fn protection(region: &MemoryRegion) -> Result<Protection> {
-    match region.kind() {
-        Kind::Longterm { hold } => Ok(hold.protection()?),
-        Kind::OnDemand => anyhow::bail!("on demand"),
-    }
+pub(super) fn protection(region: &MemoryRegion) -> Result<Protection> {
+    let hold = region.kind().hold().context("nobody holds it")?;
+    Ok(hold.protection()?)
 }
 
 /// Held as long as the region, and no longer.
@@ -153,7 +153,9 @@ pub(crate) fn plan_region_on_demand() -> Result<()> {
         region.kind()
     );
     match region.prefetch(0..region.len(), false) {
-        Err(PrefetchError::Unsupported) => println!("rdma-core here gives rxe0 no such advice"),
+        Err(PrefetchError::Unsupported) => {
+            println!("rxe0 takes no advice for a region that it only reads");
+        }
         other => other?,
     }
     ensure!(

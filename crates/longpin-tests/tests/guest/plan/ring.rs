@@ -21,6 +21,8 @@ const HUGE: u64 = 2 << 20;
 
 const HELD: Options = Options {
     wish: longpin::plan::Wish::Pin,
+    level: longpin::plan::Level::Layout,
+    map_sync: false,
     require_hold: true,
     trial: None,
 };

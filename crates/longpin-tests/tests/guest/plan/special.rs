@@ -33,6 +33,17 @@ impl DaxMount {
         Ok(Some(Self(point)))
     }
 
+    /// Unmounted and mounted again.
+    pub(crate) fn remount(&self) -> Result<()> {
+        let (at, device) = (self.0.display(), std::env::var("LONGPIN_FSDAX")?);
+        sh(&format!("umount {at} && mount -o dax=always {device} {at}")).map(drop)
+    }
+
+    /// The file system stops at once, and writes nothing of its journal any more: what a crash leaves.
+    pub(crate) fn crash(&self) -> Result<()> {
+        sh(&format!("xfs_io -x -c shutdown {}", self.0.display())).map(drop)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
