@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+#[path = "columns.rs"]
+mod columns;
 #[path = "sizes.rs"]
 mod sizes;
 
+pub(crate) use columns::Column;
 pub(crate) use sizes::Range;
 use sizes::{parse_range, parse_size};
 
@@ -442,61 +445,4 @@ pub(crate) struct Release {
     /// Also while its pages are pinned: the device may lose the file
     #[arg(short, long)]
     pub(crate) force: bool,
-}
-
-/// Columns of `ls`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Column {
-    /// Number of the hold, for `release`
-    Id,
-    /// pin; explicit: asked for; broken: pages left the file while pinned; swap: an active swap file
-    Kind,
-    /// What is refused: layout, swapfile, or none
-    Level,
-    /// The file, as seen from here
-    Path,
-    /// First pinned byte
-    Start,
-    /// First byte after the last pinned one
-    End,
-    /// Pages pinned now
-    Pages,
-    /// Process
-    Pid,
-    /// Its name
-    Command,
-    /// Who pinned in the kernel
-    Consumer,
-    /// cgroup v2 path
-    Cgroup,
-    /// Time of the first pin
-    Since,
-    /// User
-    Uid,
-    /// Pages that left the file while pinned
-    Broken,
-    /// Why it is a hold, or is none
-    Why,
-}
-
-impl Column {
-    pub(crate) const fn heading(self) -> &'static str {
-        match self {
-            Self::Id => "ID",
-            Self::Kind => "KIND",
-            Self::Level => "LEVEL",
-            Self::Path => "PATH",
-            Self::Start => "START",
-            Self::End => "END",
-            Self::Pages => "PAGES",
-            Self::Pid => "PID",
-            Self::Command => "COMMAND",
-            Self::Consumer => "CONSUMER",
-            Self::Cgroup => "CGROUP",
-            Self::Since => "SINCE",
-            Self::Uid => "UID",
-            Self::Broken => "BROKEN",
-            Self::Why => "WHY",
-        }
-    }
 }

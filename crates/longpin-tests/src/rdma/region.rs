@@ -67,6 +67,9 @@ impl Access {
     }
 }
 
+/// How often an interrupted registration is begun anew.
+const TRIES: usize = 100;
+
 /// The kernel or the device refused a region.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("cannot register {len} bytes {}: {}", if access.on_demand { "on demand" } else { "pinned" }, errno_name(*errno))]
@@ -120,14 +123,25 @@ impl Region {
         let pd = unsafe { domain.domain.pd() };
         let first = mapping.pointer(range.start).cast();
         let bits = access.bits();
-        // SAFETY: the range is inside the mapping (asserted above), which the region keeps mapped; no reference to
-        // that memory exists, so the device may write it at any moment.
-        let region = unsafe { sys::ibv_reg_mr(pd.as_ptr(), first, range.len(), bits) };
-        let region = NonNull::new(region).ok_or_else(|| RegisterError {
-            errno: last_errno(),
+        let ask = || {
+            // SAFETY: the range is inside the mapping (asserted above), which the region keeps mapped; no reference to
+            // that memory exists, so the device may write it at any moment.
+            let region = unsafe { sys::ibv_reg_mr(pd.as_ptr(), first, range.len(), bits) };
+            NonNull::new(region).ok_or_else(|| RegisterError {
+                errno: last_errno(),
+                access,
+                len: range.len(),
+            })
+        };
+        let interrupted = |err: &RegisterError| err.errno == Errno::INTR;
+        // The first on-demand region of a process watches all of its memory, and gives up when a signal is pending.
+        let mut answers = std::iter::repeat_with(ask).take(TRIES);
+        let region = answers.find(|it| !it.as_ref().is_err_and(interrupted));
+        let region = region.unwrap_or(Err(RegisterError {
+            errno: Errno::INTR,
             access,
             len: range.len(),
-        })?;
+        }))?;
         // SAFETY: the library returned it, and it stays valid until ibv_dereg_mr.
         let keys = unsafe { region.as_ref() };
         Ok(Self {
