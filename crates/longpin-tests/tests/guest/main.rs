@@ -7,6 +7,7 @@ mod admin;
 mod backend;
 mod bad_input;
 mod blocks;
+mod c_api;
 mod child;
 mod claims;
 mod config;
@@ -124,6 +125,7 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .chain(swapon::TESTS)
         .chain(hold::TESTS)
         .chain(backend::TESTS)
+        .chain(c_api::TESTS)
         .chain(bad_input::TESTS);
     let quick = quick.map(|&test| (test, false));
     let long = walk::LONG_TESTS

@@ -1,0 +1,229 @@
+//! What the functions do, in Rust's words.
+
+use std::error::Error;
+use std::ffi::c_int;
+use std::path::Path;
+
+use longpin::activation::{self, Policy, Reason, Report, Verdict, Wanted};
+use longpin::guard::Host;
+use longpin::hold::{Hold, Refusal};
+use longpin::plan::{self, Access, Device, KernelRules, Level, Planned, Request, Wish};
+use longpin_linux::file::Found;
+use longpin_linux::memory::{self, Sharing};
+use longpin_rdma::Context;
+use rustix::fs::OFlags;
+
+/// `enum longpin_answer`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Yes = 0,
+    Refused = 1,
+    CannotTell = 2,
+    Misused = 16,
+}
+
+/// An answer, and its words.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) answer: Answer,
+    pub(crate) lines: Vec<String>,
+}
+
+impl Said {
+    pub(crate) fn of(answer: Answer, words: impl Into<String>) -> Self {
+        let lines = vec![words.into()];
+        Self { answer, lines }
+    }
+
+    pub(crate) fn yes(words: &str) -> Self {
+        Self::of(Answer::Yes, words)
+    }
+
+    /// The error and what caused it.
+    fn failed(answer: Answer, err: &dyn Error) -> Self {
+        let mut lines = vec![err.to_string()];
+        let mut cause = err.source();
+        while let Some(inner) = cause {
+            lines.push(inner.to_string());
+            cause = inner.source();
+        }
+        Self { answer, lines }
+    }
+
+    fn with_hints(mut self, hints: impl IntoIterator<Item = String>) -> Self {
+        let hints = hints.into_iter().map(|hint| format!("hint: {hint}"));
+        self.lines.extend(hints);
+        self
+    }
+}
+
+const fn answer_of(verdict: Verdict) -> Answer {
+    match verdict {
+        Verdict::Yes => Answer::Yes,
+        Verdict::Refused => Answer::Refused,
+        Verdict::CannotTell => Answer::CannotTell,
+    }
+}
+
+fn no_such(what: &str, number: c_int) -> Said {
+    Said::of(Answer::Misused, format!("{number} is no {what}"))
+}
+
+fn level_of(level: c_int) -> Result<Level, Said> {
+    match level {
+        1 => Ok(Level::Layout),
+        2 => Ok(Level::Swapfile),
+        other => Err(no_such("level", other)),
+    }
+}
+
+pub(crate) fn check(path: &Path, purpose: c_int, wanted: Option<Wanted>) -> Said {
+    let policy = match purpose {
+        0 => Policy::Pages,
+        1 => Policy::Blocks,
+        2 => Policy::Swap,
+        other => return no_such("purpose", other),
+    };
+    match activation::check(path, policy, wanted) {
+        Ok(report) => judged(&report),
+        Err(err) => Said::failed(Answer::CannotTell, &err),
+    }
+}
+
+fn judged(report: &Report) -> Said {
+    let said = Said {
+        answer: answer_of(report.verdict()),
+        lines: report.reasons.iter().map(Reason::text).collect(),
+    };
+    said.with_hints(report.hints())
+}
+
+pub(crate) fn plan(
+    path: &Path,
+    device: &str,
+    access: c_int,
+    level: c_int,
+    wanted: Option<Wanted>,
+) -> Said {
+    let access = match access {
+        0 => Access::READ,
+        1 => Access::READ_WRITE,
+        other => return no_such("access", other),
+    };
+    let level = match level_of(level) {
+        Ok(level) => level,
+        Err(said) => return said,
+    };
+    match planned(path, device, access, level, wanted) {
+        Ok(planned) => told(path, &planned),
+        Err(err) => Said::failed(Answer::CannotTell, &*err),
+    }
+}
+
+fn planned(
+    path: &Path,
+    device: &str,
+    access: Access,
+    level: Level,
+    wanted: Option<Wanted>,
+) -> Result<Planned, Box<dyn Error>> {
+    let found = Found::at(path)?;
+    let file = found.open(OFlags::RDONLY)?;
+    let (device, kernel) = ask(device)?;
+    let request = Request {
+        wanted,
+        sharing: Sharing::Shared,
+        access,
+        wish: Wish::Any,
+        level,
+        device,
+        kernel,
+        may_write: found.open(OFlags::RDWR).is_ok(),
+        memlock: memory::memlock_limit()?,
+        look_at_blocks: true,
+    };
+    Ok(plan::plan_file(&file, path, &request)?)
+}
+
+/// The device, and what the kernel does for it.
+fn ask(name: &str) -> Result<(Device, KernelRules), Box<dyn Error>> {
+    if name == Device::IoUring.name() {
+        return Ok((Device::IoUring, KernelRules::probe(false)?));
+    }
+    let context = Context::open(name)?;
+    let kernel = longpin_rdma::kernel_rules(&context.protection_domain()?)?;
+    Ok((Device::Rdma(context.capabilities()?), kernel))
+}
+
+fn told(path: &Path, planned: &Planned) -> Said {
+    let mut lines = Vec::new();
+    match planned.plan.refusal() {
+        Some(rule) => lines.push(format!("{}: {}", rule.as_str(), rule.meaning())),
+        None => lines.push(planned.plan.as_str().to_owned()),
+    }
+    lines.extend(planned.question.unfit.iter().map(Reason::text));
+    lines.extend(planned.unknown.iter().map(ToString::to_string));
+    let path = activation::quote(path);
+    let others = planned.alternatives.iter().map(|other| other.hint(&path));
+    let answer = answer_of(planned.verdict());
+    Said { answer, lines }.with_hints(others)
+}
+
+pub(crate) fn hold(path: &Path, level: c_int, range: Option<Wanted>) -> Result<Hold, Said> {
+    let request = Hold::on(path).level(level_of(level)?).range(range);
+    request.acquire(&Host::default()).map_err(|refusal| {
+        let hints = refusal.hints();
+        let said = match &refusal {
+            Refusal::Unfit(report) => return judged(report),
+            Refusal::Ask { .. } | Refusal::Guard(_) | Refusal::Check(_) | Refusal::Map(_) => {
+                Said::failed(Answer::CannotTell, &refusal)
+            }
+            refused => Said::failed(Answer::Refused, refused),
+        };
+        said.with_hints(hints)
+    })
+}
+
+pub(crate) fn release(hold: Hold) -> Said {
+    match hold.release() {
+        Ok(()) => Said::yes(""),
+        Err(err) => Said::failed(Answer::CannotTell, &err).with_hints(err.hints()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let missing = Path::new("/nowhere/at/all");
+        let said = check(missing, 0, None);
+        assert_eq!(said.answer, Answer::CannotTell);
+        assert!(said.lines.join("\n").contains("No such file"), "{said:?}");
+        assert_eq!(check(missing, 9, None).answer, Answer::Misused);
+        assert_eq!(
+            plan(missing, "io_uring", 7, 1, None).answer,
+            Answer::Misused
+        );
+        assert_eq!(
+            plan(missing, "io_uring", 0, 0, None).answer,
+            Answer::Misused
+        );
+        assert_eq!(hold(missing, 3, None).unwrap_err().answer, Answer::Misused);
+    }
+
+    #[test]
+    fn an_empty_file_is_refused_with_its_reason_and_what_cures_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let said = check(file.path(), 1, None);
+        assert_eq!(said.answer, Answer::Refused);
+        assert!(said.lines[0].starts_with("empty: "), "{said:?}");
+        assert!(
+            said.lines
+                .iter()
+                .any(|line| line.starts_with("hint: longpin prepare")),
+            "{said:?}"
+        );
+    }
+}
