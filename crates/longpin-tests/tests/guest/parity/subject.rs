@@ -133,7 +133,8 @@ impl<'a> Subject<'a> {
             },
             Kind::Pinned => {
                 let len = usize::try_from(victim.pinned.end - victim.pinned.start)?;
-                let file = File::open(path)?;
+                // Before 6.2 RDMA pins for writing whatever was asked.
+                let file = File::options().read(true).write(true).open(path)?;
                 let pin = register_file(&file, victim.pinned.start, len, false)?;
                 Keeper::Device(Box::new(pin))
             }
