@@ -186,10 +186,10 @@ static __noinline bool is_loop_refused(u32 command, u64 argument)
 	u32 descriptor = argument;
 	u64 file;
 
-	/* The first word of struct loop_config. What cannot be read now, the driver may read later. */
+	/* The first word of struct loop_config. What cannot be read now, the driver may read later: of any file. */
 	if (command == LOOP_CONFIGURE &&
 	    bpf_probe_read_user(&descriptor, sizeof(descriptor), (void *)argument))
-		return true;
+		return state.mode != MODE_AUDIT;
 	file = file_of_descriptor(descriptor);
 	if (!file || !(FIELD32(file, struct file, f_mode) & FMODE_WRITE))
 		return false;
