@@ -7,10 +7,10 @@ use std::path::Path;
 use longpin::activation::{self, Policy, Reason, Report, Verdict, Wanted};
 use longpin::guard::Host;
 use longpin::hold::{Hold, Refusal};
-use longpin::plan::{self, Access, Device, KernelRules, Level, Planned, Request, Wish};
+use longpin::plan::{self, Access, Level, Planned, Request, Wish};
 use longpin_linux::file::Found;
 use longpin_linux::memory::{self, Sharing};
-use longpin_rdma::Context;
+use longpin_rdma::find_device;
 use rustix::fs::OFlags;
 
 /// `enum longpin_answer`.
@@ -129,7 +129,7 @@ fn planned(
 ) -> Result<Planned, Box<dyn Error>> {
     let found = Found::at(path)?;
     let file = found.open(OFlags::RDONLY)?;
-    let (device, kernel) = ask(device)?;
+    let (device, kernel) = find_device(device)?;
     let request = Request {
         wanted,
         sharing: Sharing::Shared,
@@ -143,16 +143,6 @@ fn planned(
         look_at_blocks: true,
     };
     Ok(plan::plan_file(&file, path, &request)?)
-}
-
-/// The device, and what the kernel does for it.
-fn ask(name: &str) -> Result<(Device, KernelRules), Box<dyn Error>> {
-    if name == Device::IoUring.name() {
-        return Ok((Device::IoUring, KernelRules::probe(false)?));
-    }
-    let context = Context::open(name)?;
-    let kernel = longpin_rdma::kernel_rules(&context.protection_domain()?)?;
-    Ok((Device::Rdma(context.capabilities()?), kernel))
 }
 
 fn told(path: &Path, planned: &Planned) -> Said {

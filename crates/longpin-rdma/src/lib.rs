@@ -33,6 +33,7 @@
 //! file.
 #![forbid(unsafe_code)]
 
+mod device;
 mod region;
 
 pub use longpin::plan::{
@@ -42,4 +43,5 @@ pub use longpin::registration::{Hold, Options, Protection, RegisterError, Trial,
 pub use longpin_linux::memory::DeviceMemory;
 pub use longpin_linux::verbs::{Context, ProtectionDomain, VerbsError};
 
+pub use device::{DeviceError, find_device};
 pub use region::{DeregisterError, Kind, MemoryRegion, PrefetchError, kernel_rules};

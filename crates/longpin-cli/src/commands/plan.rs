@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use longpin::activation::{Name, Reason, Verdict, Wanted};
 use longpin::plan::{
-    self, Alternative, Device, KernelRules, Level, Medium, Obstacles, Plan, Planned, Request, Rule,
-    Wish,
+    self, Alternative, Device, Level, Medium, Obstacles, Plan, Planned, Request, Rule, Wish,
 };
 use longpin::registration::Trial;
 use longpin_linux::file::{Found, Kind};
 use longpin_linux::memory::{self, Sharing};
-use longpin_rdma::{Access, Context, MemoryRegion, Options, VerbsError};
+use longpin_rdma::{Access, Context, DeviceError, MemoryRegion, Options, VerbsError, find_device};
 use rustix::fs::OFlags;
 
 use crate::cli::{self, Check, DeviceAccess, Registration, TryPin};
@@ -23,7 +22,7 @@ const IO_URING: &str = "io_uring";
 
 pub(crate) fn run(options: &Check, device: &str) -> anyhow::Result<ExitCode> {
     let (file, may_write) = open(options)?;
-    let (device, kernel) = ask(device)?;
+    let (device, kernel) = find_device(device).map_err(|err| unanswered(device, err))?;
     let request = Request {
         wanted: options.range.map(|range| Wanted {
             offset: range.offset,
@@ -94,18 +93,11 @@ pub(super) const fn level_of(level: cli::Level) -> Level {
     }
 }
 
-/// The device, and what the kernel does for it.
-fn ask(name: &str) -> anyhow::Result<(Device, KernelRules)> {
-    if name == IO_URING {
-        return Ok((Device::IoUring, KernelRules::probe(false)?));
+fn unanswered(name: &str, err: DeviceError) -> anyhow::Error {
+    match err {
+        DeviceError::Verbs(err) => no_device(name, err).into(),
+        other => other.into(),
     }
-    let asked = || -> Result<_, VerbsError> {
-        let context = Context::open(name)?;
-        Ok((context.capabilities()?, context.protection_domain()?))
-    };
-    let (capabilities, domain) = asked().map_err(|err| no_device(name, err))?;
-    let kernel = longpin_rdma::kernel_rules(&domain)?;
-    Ok((Device::Rdma(capabilities), kernel))
 }
 
 fn no_device(name: &str, err: VerbsError) -> Refusal {
