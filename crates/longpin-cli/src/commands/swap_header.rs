@@ -29,8 +29,8 @@ pub(super) fn run(options: &cli::Hold) -> anyhow::Result<ExitCode> {
         Ok(held) => held,
         Err(refusal) => return Ok(explain(refusal, options)),
     };
-    tell(&held, &options.file)?;
-    let code = run_held(&held, options);
+    // Whatever fails, the hold ends.
+    let code = tell(&held, &options.file).and_then(|()| run_held(&held, options));
     if options.persist {
         return code;
     }
