@@ -39,7 +39,7 @@ keep_programs() {
 # File systems' modules load themselves at the first mount, but nothing loads these. A module that a kernel lacks is not
 # an error here: whoever needs it says so. -i: ndctl has modprobe look for NVDIMM passphrases in the host's TPM.
 load_modules() {
-    modprobe -q -i -a libnvdimm loop rdma_rxe ib_uverbs rdma_ucm nfit nd_pmem dax_pmem device_dax || :
+    modprobe -q -i -a virtio_blk libnvdimm loop rdma_rxe ib_uverbs rdma_ucm nfit nd_pmem dax_pmem device_dax || :
 }
 
 rdma_device() {
@@ -98,6 +98,7 @@ scratch
 wait
 [ -e "$run/failed" ] && exit 125
 
+export LONGPIN_DISK=/dev/vda LONGPIN_DISK_IMAGE="$run/disk"
 export LONGPIN_FSDAX=/dev/pmem0 LONGPIN_DEVDAX=/dev/dax1.0 LONGPIN_SCRATCH=/mnt/scratch
 ulimit -l unlimited
 # Warnings and worse go to the console, which the host reads.

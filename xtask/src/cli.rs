@@ -88,6 +88,7 @@ and an idle PCI device to assign (QEMU's edu, 1234:11e8; load vfio-pci yourself)
   LONGPIN_GUEST=1     LONGPIN_KERNEL     the row's name      LONGPIN_ENFORCE  what KERNELS says of it
   LONGPIN_SCRATCH     a directory on a fresh file system (--fs)
   LONGPIN_FSDAX       a block device for DAX file systems    LONGPIN_DEVDAX   a DAX character device
+  LONGPIN_DISK        an empty disk (512 MiB, virtio)        LONGPIN_DISK_IMAGE  the host's file behind it
   LONGPIN_SHARED      a directory that is writable and outlives the guest: target/vm-shared
 Everything else is read-only or forgotten. Variables LONGPIN_*, RUST_* and PROPTEST_* are passed through.
 

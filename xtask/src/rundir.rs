@@ -1,5 +1,5 @@
 //! The directory through which host and guest talk during one run: the guest reads its orders from it and writes how
-//! far it came. The console log and the NVDIMMs' contents are in it too.
+//! far it came. The console log and the contents of its disk and NVDIMMs are in it too.
 
 use crate::kernels::Kernel;
 use crate::{env, vm};
@@ -103,6 +103,11 @@ impl RunDir {
     /// The file QEMU writes the console to.
     pub(crate) fn console_path(&self) -> PathBuf {
         self.path.join("console.log")
+    }
+
+    /// The guest's disk.
+    pub(crate) fn disk_path(&self) -> PathBuf {
+        self.path.join("disk")
     }
 
     fn environment(&self, guest: &vm::Guest) -> Result<Vec<u8>> {

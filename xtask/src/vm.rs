@@ -24,6 +24,9 @@ const NVDIMM_ROOM_MIB: u32 = 4096;
 /// A label area of 16 MiB, and a namespace whose size is a multiple of 16 MiB, as the kernel wants it.
 const NVDIMM_MIB: u32 = 528;
 
+/// The disk: as large as file systems want it, of which little is ever written.
+const DISK_MIB: u64 = 512;
+
 /// How often a guest that dies before it is ready is booted, in all.
 const BOOTS: u32 = 3;
 
@@ -138,6 +141,7 @@ impl Guest {
         std::fs::create_dir_all(&shared)
             .with_context(|| format!("cannot create {}", shared.display()))?;
         let dir = RunDir::with_orders(self)?;
+        std::fs::File::create(dir.disk_path())?.set_len(DISK_MIB << 20)?;
         let argv = self.argv(vng, &dir, &shared, kvm);
         let mut boot = ui::Step::begin(&self.announcement(kvm));
         let mut leash = Leash::spawn(&dir.path, &argv)?;
@@ -214,7 +218,7 @@ impl Guest {
         argv
     }
 
-    /// The console goes to a file (virtme-ng throws it away); two NVDIMMs are plugged in, an IOMMU, and a PCI device that
+    /// The console goes to a file (virtme-ng throws it away); two NVDIMMs are plugged in, a disk, an IOMMU, and a PCI device that
     /// no driver takes: QEMU's `edu`, which does DMA as it is told.
     fn qemu_options(&self, dir: &RunDir, kvm: bool) -> String {
         let console = rundir::qemu_path(&dir.console_path());
@@ -231,6 +235,10 @@ impl Guest {
                  -device nvdimm,memdev=mem{number},id=nvdimm{number},label-size=16M"
             ));
         }
+        let disk = rundir::qemu_path(&dir.disk_path());
+        options.push(format!(
+            "-drive if=none,id=disk,format=raw,file={disk} -device virtio-blk-pci,drive=disk"
+        ));
         for (tag, path) in rundir::programs() {
             let path = rundir::qemu_path(&path);
             options.push(format!(

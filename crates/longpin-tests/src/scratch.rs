@@ -89,8 +89,8 @@ impl FsKind {
             Self::Tmpfs => "mode=755",
             Self::TmpfsHuge => "mode=755,huge=always",
             Self::Hugetlbfs => "mode=755,pagesize=2M",
-            Self::F2fs if full => "loop,compress_mode=user",
-            _ => "loop",
+            Self::F2fs if full => "compress_mode=user",
+            _ => "rw",
         }
     }
 
@@ -121,6 +121,8 @@ pub struct Scratch {
     size: u64,
     root: PathBuf,
     dir: PathBuf,
+    /// What it is made on, on file systems that have blocks: a file, or a block device; others take it for a name.
+    image: PathBuf,
     /// Mount points, in the order in which they were mounted.
     mounted: Vec<PathBuf>,
 }
@@ -130,16 +132,21 @@ impl Scratch {
     ///
     /// One on a block device lies in a sparse file on a tmpfs of its own, behind a loop device that goes with the mount.
     pub fn new(kind: FsKind, size: u64) -> Result<Self> {
-        Self::make(kind, size, false)
+        Self::make(kind, size, false, None)
     }
 
     /// The same with every feature by which a file can lose its pages, as far as the kernel has it: fs-verity, compression
     /// (when asked), xfs's exchange of ranges.
     pub fn full(kind: FsKind, size: u64) -> Result<Self> {
-        Self::make(kind, size, true)
+        Self::make(kind, size, true, None)
     }
 
-    fn make(kind: FsKind, size: u64, full: bool) -> Result<Self> {
+    /// The same on this block device, whatever is there.
+    pub fn full_on(kind: FsKind, device: &Path) -> Result<Self> {
+        Self::make(kind, 0, true, Some(device))
+    }
+
+    fn make(kind: FsKind, size: u64, full: bool, device: Option<&Path>) -> Result<Self> {
         let root = tempfile::Builder::new()
             .prefix("longpin-test-")
             .permissions(Permissions::from_mode(0o755))
@@ -151,6 +158,7 @@ impl Scratch {
             full,
             size: size.max(kind.least_size()),
             dir: root.join("mnt"),
+            image: device.map_or_else(|| root.join("store/image"), Path::to_owned),
             root,
             mounted: Vec::new(),
         };
@@ -173,15 +181,16 @@ impl Scratch {
         let options = format!("size={},mode=755", 2 * self.size + (16 << 20));
         mount("tmpfs", &options, Path::new("longpin-test"), &store)?;
         self.mounted.push(store);
-        let image = self.image();
-        File::create(&image)?.set_len(self.size)?;
+        if self.is_loop() {
+            File::create(&self.image)?.set_len(self.size)?;
+        }
         load_module("loop");
         load_module(self.kind.name());
         let features = if self.full { self.kind.features() } else { &[] };
         run(Command::new(maker[0])
             .args(&maker[1..])
             .args(features)
-            .arg(&image))?;
+            .arg(&self.image))?;
         self.mount_first()?;
         self.mounted.push(self.dir.clone());
         Ok(())
@@ -190,28 +199,34 @@ impl Scratch {
     /// With the features for which only the kernel can be asked, else without.
     fn mount_first(&self) -> Result<()> {
         if self.full && self.kind == FsKind::Xfs {
-            let had = exchange_range(&self.image(), true)?;
+            let had = exchange_range(&self.image, true)?;
             if self.mount().is_ok() {
                 return Ok(());
             }
-            exchange_range(&self.image(), had)?;
+            exchange_range(&self.image, had)?;
         }
         self.mount()
     }
 
     fn mount(&self) -> Result<()> {
-        let image = self.image();
-        let (kind, mut options) = match self.kind {
-            FsKind::Tmpfs | FsKind::TmpfsHuge => ("tmpfs", format!("size={},", self.size)),
-            other => (other.name(), String::new()),
+        let own = self.kind.options(self.full);
+        let (kind, options) = match self.kind {
+            FsKind::Tmpfs | FsKind::TmpfsHuge => ("tmpfs", format!("size={},{own}", self.size)),
+            FsKind::Hugetlbfs => (self.kind.name(), own.to_owned()),
+            other if self.is_loop() => (other.name(), format!("loop,{own}")),
+            other => (other.name(), own.to_owned()),
         };
-        options.push_str(self.kind.options(self.full));
-        mount(kind, &options, &image, &self.dir)
+        mount(kind, &options, &self.image, &self.dir)
     }
 
-    /// The image, on file systems that have blocks: `store/image`; others take it for a name.
-    pub fn image(&self) -> PathBuf {
-        self.root.join("store/image")
+    /// Whether a loop device stands between it and its image.
+    fn is_loop(&self) -> bool {
+        self.image.starts_with(&self.root)
+    }
+
+    /// What it is made on, on file systems that have blocks: a file, or a block device; others take it for a name.
+    pub fn image(&self) -> &Path {
+        &self.image
     }
 
     /// A directory of its own, beside the mount point, with room for a second device on file systems that have blocks.
@@ -226,7 +241,7 @@ impl Scratch {
             return Ok(());
         }
         if self.kind.maker().is_some() {
-            wait_for_release(&self.image())?;
+            wait_for_release(&self.image)?;
         }
         self.mount()
     }
@@ -262,13 +277,13 @@ impl Scratch {
         };
         unmount(&self.dir)?;
         self.mounted.pop();
-        wait_for_release(&self.image())?;
+        wait_for_release(&self.image)?;
         if self.full && self.kind == FsKind::Xfs {
             // The checker may be older than the feature, of which a log that is empty keeps nothing.
-            exchange_range(&self.image(), false)?;
+            exchange_range(&self.image, false)?;
         }
         let mut checker = Command::new(command[0]);
-        let output = checker.args(&command[1..]).arg(self.image()).output()?;
+        let output = checker.args(&command[1..]).arg(&self.image).output()?;
         let words = [output.stdout, output.stderr].concat();
         let words = String::from_utf8_lossy(&words).into_owned();
         self.dismantle()?;

@@ -136,14 +136,18 @@ impl Ground {
             // btrfs does not shrink to less than 256 MiB.
             Some(kind) => Some(Scratch::full(kind, 320 << 20)?),
         };
+        Ok(Self::on(home, scratch))
+    }
+
+    fn on(home: Home, scratch: Option<Scratch>) -> Self {
         let len = Self::len_of(home);
-        Ok(Self {
+        Self {
             home,
             scratch,
             contents: Pattern::new(1).bytes(len),
             other: Pattern::new(2).bytes(len),
             lent: false,
-        })
+        }
     }
 
     /// Makes one whose files can be swapped to, and lent by their blocks: with a header, in place, on f2fs in whole
@@ -158,12 +162,22 @@ impl Ground {
 
     /// The same with files of this size.
     pub fn lent_of(home: Home, len: usize) -> Result<Self> {
-        let mut ground = Self::new(home)?;
-        ground.lent = true;
-        ground.contents = Pattern::new(1).bytes(len);
-        ground.other = Pattern::new(2).bytes(len);
-        write_swap_header(&mut ground.contents);
-        Ok(ground)
+        Ok(Self::new(home)?.into_lent(len))
+    }
+
+    /// The same on this block device.
+    pub fn lent_on(home: Home, device: &Path, len: usize) -> Result<Self> {
+        let kind = home.kind().context("no blocks")?;
+        let scratch = Some(Scratch::full_on(kind, device)?);
+        Ok(Self::on(home, scratch).into_lent(len))
+    }
+
+    fn into_lent(mut self, len: usize) -> Self {
+        self.lent = true;
+        self.contents = Pattern::new(1).bytes(len);
+        self.other = Pattern::new(2).bytes(len);
+        write_swap_header(&mut self.contents);
+        self
     }
 
     /// Whether it was made by [`Self::lent`].
@@ -221,7 +235,7 @@ impl Ground {
     }
 
     /// The image that is mounted there.
-    pub(super) fn image(&self) -> Result<PathBuf> {
+    pub(super) fn image(&self) -> Result<&Path> {
         Ok(self.scratch()?.image())
     }
 

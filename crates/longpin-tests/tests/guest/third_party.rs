@@ -1,6 +1,9 @@
 //! A real third party: who was lent a file's blocks writes them behind the file system's back, on the block device, while
 //! others try every operation on the file, and make and remove files beside it until the file system is full.
 //!
+//! The third party is another program in the guest, which writes to the block device; or it is outside of the guest, and
+//! writes into the image of the guest's disk.
+//!
 //! With the hold the third party's bytes are the file's, the file system is clean and no other file is touched. The same
 //! without it, to show what the hold is for: other files are destroyed.
 
@@ -19,9 +22,57 @@ use crate::parity::{Kind, Subject};
 use crate::{Test, blocks, guard};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("hold_third_party_ext4", || third_party(Home::Ext4)),
-    ("hold_third_party_xfs", || third_party(Home::Xfs)),
+    ("hold_third_party_ext4", || {
+        third_party(Home::Ext4, Party::Inside)
+    }),
+    ("hold_third_party_xfs", || {
+        third_party(Home::Xfs, Party::Inside)
+    }),
+    ("hold_third_party_outside_ext4", || {
+        third_party(Home::Ext4, Party::Outside)
+    }),
+    ("hold_third_party_outside_xfs", || {
+        third_party(Home::Xfs, Party::Outside)
+    }),
 ];
+
+/// Who writes the blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Party {
+    /// This program, to the block device, of which the file system knows nothing.
+    Inside,
+    /// The host, to the image of the guest's disk, of which not even the guest's block layer knows: what this program
+    /// writes to the image is sent to QEMU's file server, which writes it there.
+    Outside,
+}
+
+impl Party {
+    /// A file system for it.
+    fn ground(self, home: Home) -> Result<Ground> {
+        match self {
+            Self::Inside => Ground::lent_of(home, LENT),
+            Self::Outside => Ground::lent_on(home, &variable("LONGPIN_DISK")?, LENT),
+        }
+    }
+
+    /// Where it writes what lies at the same offset of this block device.
+    fn opens(self, device: &str) -> Result<File> {
+        let (path, flags) = match self {
+            Self::Inside => (PathBuf::from(device), libc::O_DIRECT),
+            Self::Outside => (variable("LONGPIN_DISK_IMAGE")?, 0),
+        };
+        File::options()
+            .write(true)
+            .custom_flags(flags)
+            .open(&path)
+            .with_context(|| format!("cannot write to {}", path.display()))
+    }
+}
+
+fn variable(name: &str) -> Result<PathBuf> {
+    let value = std::env::var_os(name).with_context(|| format!("{name} is not set"))?;
+    Ok(PathBuf::from(value))
+}
 
 /// What is lent.
 const LENT: usize = 4 << 20;
@@ -59,9 +110,9 @@ struct Outcome {
     damage: Option<String>,
 }
 
-fn third_party(home: Home) -> Result<()> {
+fn third_party(home: Home, party: Party) -> Result<()> {
     guard::off()?;
-    let free = lend(home, Kind::Ordinary)?;
+    let free = lend(home, party, Kind::Ordinary)?;
     println!("{home}, no hold: {}", told(&free));
     ensure!(!free.has_last, "the file was lost to nobody");
     // On xfs nothing was seen to be destroyed so far: there the test shows only that the file loses its bytes.
@@ -69,7 +120,7 @@ fn third_party(home: Home) -> Result<()> {
         free.destroyed > 0 || home == Home::Xfs,
         "without the hold no other file was destroyed: the test tests nothing"
     );
-    let held = lend(home, Kind::Held)?;
+    let held = lend(home, party, Kind::Held)?;
     println!("{home}, held:    {}", told(&held));
     ensure!(held.rounds > 1, "the third party had no time");
     ensure!(
@@ -111,13 +162,13 @@ fn first_words(said: &str) -> &str {
 }
 
 /// The experiment.
-fn lend(home: Home, kind: Kind) -> Result<Outcome> {
-    let ground = Ground::lent_of(home, LENT)?;
+fn lend(home: Home, party: Party, kind: Kind) -> Result<Outcome> {
+    let ground = party.ground(home)?;
     let victim = Victim::lent(&ground, false)?;
     let path = victim.path().to_owned();
     let subject = Subject::new(&ground, victim, kind)?;
     let mut subject = subject.map_err(|refused| anyhow::anyhow!("not held: {}", refused.0))?;
-    let device = Device::of(&path)?;
+    let device = Device::of(&path, party)?;
     let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
     let dir = ground.mounted_at()?.join("beside");
     fs::create_dir(&dir)?;
@@ -181,14 +232,10 @@ struct Device {
 }
 
 impl Device {
-    fn of(path: &Path) -> Result<Self> {
+    fn of(path: &Path, party: Party) -> Result<Self> {
         let map = blocks::extents(path)?;
         let name = map["devices"][0]["path"].as_str().context("no device")?;
-        let file = File::options()
-            .write(true)
-            .custom_flags(libc::O_DIRECT)
-            .open(name)
-            .with_context(|| format!("cannot write to {name}"))?;
+        let file = party.opens(name)?;
         let extents = map["extents"].as_array().context("no extents")?;
         let extents: Result<_> = extents.iter().map(place).collect();
         Ok(Self {
