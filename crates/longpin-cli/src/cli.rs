@@ -315,7 +315,7 @@ pub(crate) struct Hold {
     /// Fail at once if another hold excludes this one
     #[arg(short, long, conflicts_with = "wait")]
     pub(crate) nonblock: bool,
-    /// Wait so long for it; without -n and -w, for ever
+    /// Wait so long for it, and for operations that began before; without -n and -w, for ever and 10 s
     #[arg(short, long, value_name = "SECS")]
     pub(crate) wait: Option<u64>,
     /// Exit status of a refusal, instead of 1

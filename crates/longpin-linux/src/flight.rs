@@ -70,7 +70,7 @@ enum Seen {
 ///
 /// `/proc` cannot be read.
 pub fn wait_until_landed(device: u64, ino: u64, limit: Duration) -> io::Result<Option<Process>> {
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now().checked_add(limit);
     // This process's own tasks are not in such an operation. Time outside the kernel when first seen running.
     let own = std::process::id();
     let tasks = tasks::list_tasks(|pid| pid != own)?;
@@ -81,7 +81,7 @@ pub fn wait_until_landed(device: u64, ino: u64, limit: Duration) -> io::Result<O
         let Some((task, _)) = open.first() else {
             return Ok(None);
         };
-        if Instant::now() > deadline {
+        if deadline.is_some_and(|end| Instant::now() > end) {
             return Ok(Some(name_task(task)));
         }
         std::thread::sleep(GRAIN);

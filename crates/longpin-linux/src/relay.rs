@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 /// The command; 0: none runs.
 static CHILD: AtomicI32 = AtomicI32::new(0);
+/// A signal that came before the command had begun; 0: none.
+static EARLY: AtomicI32 = AtomicI32::new(0);
 
 /// The terminal sends these to the command, too.
 const FROM_TERMINAL: [libc::c_int; 2] = [libc::SIGINT, libc::SIGQUIT];
@@ -17,9 +19,15 @@ extern "C" fn stay(_: libc::c_int) {}
 extern "C" fn pass_on(signal: libc::c_int) {
     let child = CHILD.load(Ordering::Relaxed);
     if child > 0 {
-        // SAFETY: takes numbers, and may be called by a signal handler.
-        unsafe { libc::kill(child, signal) };
+        send(child, signal);
+    } else {
+        EARLY.store(signal, Ordering::Relaxed);
     }
+}
+
+fn send(child: libc::c_int, signal: libc::c_int) {
+    // SAFETY: takes numbers, and may be called by a signal handler.
+    unsafe { libc::kill(child, signal) };
 }
 
 /// `sigaction(2)`: from here on SIGINT and SIGQUIT do not end this process, and SIGTERM and SIGHUP go to the child that
@@ -37,9 +45,14 @@ pub fn begin() -> io::Result<()> {
     Ok(())
 }
 
-/// The child; 0 when it has ended.
+/// The child, which gets what came before it was known; 0 when it has ended.
 pub fn to(child: u32) {
-    CHILD.store(i32::try_from(child).unwrap_or(0), Ordering::Relaxed);
+    let child = i32::try_from(child).unwrap_or(0);
+    CHILD.store(child, Ordering::Relaxed);
+    let early = EARLY.swap(0, Ordering::Relaxed);
+    if early != 0 && child > 0 {
+        send(child, early);
+    }
 }
 
 fn install(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) -> io::Result<()> {
@@ -72,5 +85,13 @@ mod tests {
         to(0);
         // SAFETY: as above.
         unsafe { libc::raise(libc::SIGINT) };
+
+        // It comes while nobody knows the child yet.
+        // SAFETY: as above.
+        unsafe { libc::raise(libc::SIGTERM) };
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        to(child.id());
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGTERM));
+        to(0);
     }
 }

@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use rustix::fs::FallocateFlags;
+
+use crate::PAGE;
 use crate::pattern::Pattern;
 
 /// The file systems that a scratch can be made of.
@@ -328,6 +331,17 @@ pub fn write_pattern(path: &Path, len: usize, pattern: Pattern) -> Result<()> {
         file.sync_all()
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A file of so many extents: every other page has a block, in which nothing was written.
+pub fn write_striped(path: &Path, extents: u64) -> Result<()> {
+    let file = File::create_new(path)?;
+    for extent in 0..extents {
+        let at = extent * 2 * PAGE as u64;
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), at, PAGE as u64)
+            .with_context(|| format!("extent {extent} of {}", path.display()))?;
+    }
+    Ok(file.sync_all()?)
 }
 
 /// Unmounts, and waits a little for whoever is just letting go; what is still busy then is detached lazily, and is an error.

@@ -168,10 +168,10 @@ fn remove_device(victim: &mut Victim<'_>) -> Result<Outcome> {
     let second = second_device(victim)?;
     ADD_DEVICE.ask(&mounted, &mut volume(second.name()?)?)?;
     let image = victim.ground.image()?;
-    let answer = REMOVE_DEVICE.ask(&mounted, &mut volume(&backed_by(&image)?)?);
+    let answer = REMOVE_DEVICE.ask(&mounted, &mut volume(&backed_by(image)?)?);
     let first = match answer {
         // The kernel let go of the loop device along with the file system.
-        Ok(()) => Some(LoopDevice::over(&open_both_ways(&image)?, false)??),
+        Ok(()) => Some(LoopDevice::over(&open_both_ways(image)?, false)??),
         Err(_) => None,
     };
     if let Some(first) = &first {
@@ -186,9 +186,9 @@ fn replace_device(victim: &mut Victim<'_>) -> Result<Outcome> {
     let mounted = mounted(victim)?;
     let second = second_device(victim)?;
     let image = victim.ground.image()?;
-    let answer = replace(&mounted, &backed_by(&image)?, second.name()?)?;
+    let answer = replace(&mounted, &backed_by(image)?, second.name()?)?;
     if answer.is_ok() {
-        let first = LoopDevice::over(&open_both_ways(&image)?, false)??;
+        let first = LoopDevice::over(&open_both_ways(image)?, false)??;
         replace(&mounted, second.name()?, first.name()?)?.context("replace it back")?;
     }
     Ok(answer)

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use longpin_tests::pattern::Pattern;
-use longpin_tests::scratch::{FsKind, Scratch};
+use longpin_tests::scratch::{FsKind, Scratch, write_striped};
 
 use crate::Test;
 use crate::blocks::{check, device_bytes, extents, same, sh, status};
@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
 pub(crate) const LONG_TESTS: &[Test] = &[
     ("extents_realtime", extents_realtime),
     ("extents_map_swapfile", extents_map_swapfile),
+    ("extents_many", extents_many),
 ];
 
 const DISKS: [FsKind; 4] = [FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs, FsKind::F2fs];
@@ -71,6 +72,27 @@ fn compare(file: &Path) -> Result<()> {
         "the comparison sees nothing"
     );
     Ok(())
+}
+
+/// A map does not have to fit into memory: of this one, 4 MiB would not have room for 24 bytes of each extent.
+fn extents_many() -> Result<()> {
+    const MANY: u64 = 200_000;
+    const LIMIT: &str = "ulimit -d 4096";
+    let scratch = Scratch::new(FsKind::Ext4, MANY * 4096 * 21 / 20 + (64 << 20))?;
+    let file = scratch.dir().join("file");
+    write_striped(&file, MANY)?;
+    let count = |command: &str| -> Result<u64> {
+        let printed = sh(&format!("{LIMIT} && {command} | wc -l"), &file)?;
+        Ok(printed.trim().parse()?)
+    };
+    let lines = count("longpin extents -n $F")?;
+    ensure!(lines == MANY, "{lines} extents of {MANY}");
+    let lines = count("longpin extents --json $F | tr '{' '\\n' | grep physical")?;
+    ensure!(lines == MANY, "{lines} extents of {MANY} as JSON");
+    let keep = "awk '{ kept[NR] = $0 } END { print NR }'";
+    let kept = sh(&format!("longpin extents -n $F | ({LIMIT}; {keep})"), &file);
+    ensure!(kept.is_err(), "the limit limits nothing");
+    scratch.close()
 }
 
 /// A real-time file lies on the other device, and a file beside it does not.

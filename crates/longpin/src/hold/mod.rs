@@ -45,7 +45,7 @@ use crate::guard::{self, GuardError, Host, Running};
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;
-/// How long operations that began before the hold are waited for.
+/// How long operations that began before the hold are waited for, at least.
 const LANDING: Duration = Duration::from_secs(10);
 /// Between two tries while another hold excludes this one.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -59,6 +59,16 @@ pub enum Wait {
     For(Duration),
     /// As long as it takes.
     Forever,
+}
+
+impl Wait {
+    /// For operations that began before: they end by themselves, and soon, as a rule.
+    fn landing(self) -> Duration {
+        match self {
+            Self::For(time) => time.max(LANDING),
+            Self::No | Self::Forever => LANDING,
+        }
+    }
 }
 
 /// What is asked for.
@@ -365,17 +375,18 @@ impl Candidate {
     fn wait_until_landed(&self, host: &Host) -> Result<(), Refusal> {
         let path = || self.request.path.clone();
         let data = self.file.metadata().map_err(ask("what the file is"))?;
-        let late = flight::wait_until_landed(data.dev(), data.ino(), LANDING)
+        let patience = self.request.wait.landing();
+        let late = flight::wait_until_landed(data.dev(), data.ino(), patience)
             .map_err(ask("what other processes do"))?;
         if let Some(by) = late {
             return Err(Refusal::InFlight { path: path(), by });
         }
         // Direct I/O goes on without the task that began it.
-        let deadline = Instant::now() + LANDING;
+        let deadline = Instant::now().checked_add(patience);
         loop {
             match self.count_direct(host)? {
                 0 => return Ok(()),
-                count if Instant::now() > deadline => {
+                count if deadline.is_some_and(|end| Instant::now() > end) => {
                     return Err(Refusal::Direct {
                         path: path(),
                         count,

@@ -3,9 +3,8 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use longpin::guard::Host;
 use longpin::hold::Hold;
 use longpin_linux::fiemap::Fiemap;
@@ -14,6 +13,7 @@ use longpin_tests::scratch::{FsKind, Scratch};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
+use crate::commands::{command, dd, extents_of, filefrag, prepare, remove, words};
 use crate::count::{Counter, Counts};
 use crate::guard::Guard;
 use crate::options::Asked;
@@ -39,8 +39,8 @@ pub(crate) fn run(asked: &Asked, counter: Counter) -> Result<()> {
         let swap = count_swap(asked, counter, &path)?;
         let hold = count_hold(asked, counter, &path)?;
         holds.row(against(&name, &swap, &hold));
-        let frag = count_command(asked, counter, &["filefrag", "-v", &text(&path)])?;
-        let own = count_command(asked, counter, &["longpin", "extents", &text(&path)])?;
+        let frag = count_command(asked, counter, &filefrag(&path))?;
+        let own = count_command(asked, counter, &extents_of(&path))?;
         maps.row(against(&name, &frag, &own));
     }
     guard.stop()?;
@@ -59,12 +59,8 @@ fn against(name: &str, base: &Counts, own: &Counts) -> Vec<String> {
     vec![name.to_owned(), number(base), number(own), ratio]
 }
 
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
 fn count_swap(asked: &Asked, counter: Counter, path: &Path) -> Result<Counts> {
-    command(&["mkswap", "-q", &text(path)])?;
+    command(&words(&["mkswap", "-q"], path))?;
     let swap = || {
         swap_on(path)?;
         Ok(swap_off(path)?)
@@ -78,20 +74,8 @@ fn count_hold(asked: &Asked, counter: Counter, path: &Path) -> Result<Counts> {
     counter.each(asked.rounds, || Ok(()), hold)
 }
 
-fn count_command(asked: &Asked, counter: Counter, words: &[&str]) -> Result<Counts> {
+fn count_command(asked: &Asked, counter: Counter, words: &[String]) -> Result<Counts> {
     counter.each(asked.rounds, || Ok(()), || command(words))
-}
-
-/// Must succeed; what it prints goes nowhere.
-fn command(words: &[&str]) -> Result<()> {
-    let (program, arguments) = words.split_first().context("no command")?;
-    let status = Command::new(program)
-        .args(arguments)
-        .stdout(Stdio::null())
-        .status()
-        .with_context(|| format!("no {program}"))?;
-    ensure!(status.success(), "{words:?}: {status}");
-    Ok(())
 }
 
 /// `prepare` of a new file against dd of as many zeroes with direct I/O.
@@ -100,26 +84,12 @@ fn zeroes(asked: &Asked, counter: Counter) -> Result<Table> {
     progress(&format!("a new file of {}", bytes(size)));
     let scratch = Scratch::new(FsKind::Ext4, size + (128 << 20))?;
     let path = scratch.dir().join("new");
-    let remove = || match std::fs::remove_file(&path) {
-        Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(err.into()),
-        _ => Ok(()),
-    };
-    let (of, count) = (format!("of={}", text(&path)), size >> 22);
-    let count = format!("count={count}");
-    let dd = [
-        "dd",
-        "if=/dev/zero",
-        &of,
-        "bs=4M",
-        &count,
-        "oflag=direct",
-        "conv=fsync",
-        "status=none",
-    ];
-    let dd = counter.each(asked.rounds, remove, || command(&dd))?;
-    let (name, size_word) = (text(&path), size.to_string());
-    let prepare = ["longpin", "prepare", &name, "--size", &size_word];
-    let prepare = counter.each(asked.rounds, remove, || command(&prepare))?;
+    let dd = counter.each(asked.rounds, || remove(&path), || command(&dd(&path, size)))?;
+    let prepare = counter.each(
+        asked.rounds,
+        || remove(&path),
+        || command(&prepare(&path, size)),
+    )?;
     let mut table = Table::new(["new file, ext4", "dd, direct", "prepare", "ratio"]);
     table.row(against(&bytes(size), &dd, &prepare));
     Ok(table)
@@ -145,7 +115,7 @@ fn fragmented(extents: u64) -> Result<(Scratch, PathBuf, u64)> {
     fallocate(&file, FallocateFlags::empty(), 0, len)?;
     // Prepare wants it for itself.
     drop(file);
-    command(&["longpin", "prepare", &text(&path)])?;
+    command(&words(&["longpin", "prepare"], &path))?;
     let count = Fiemap::new(&File::open(&path)?, 0, len).count() as u64;
     ensure!(
         !single || count > extents / 2,

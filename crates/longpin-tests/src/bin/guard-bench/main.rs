@@ -3,7 +3,9 @@
 //! Prints one Markdown document part; nothing here decides whether a figure is good.
 
 mod bpf;
+mod commands;
 mod count;
+mod disk;
 mod folios;
 mod guard;
 mod held;
@@ -29,7 +31,12 @@ fn main() -> ExitCode {
         }
         Err(error) => return complain(&error, 16),
     };
-    match stages::run(&asked) {
+    let measured = if asked.disk {
+        disk::run(&asked)
+    } else {
+        stages::run(&asked)
+    };
+    match measured {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&error, 2),
     }

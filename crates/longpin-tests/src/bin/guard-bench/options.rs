@@ -9,6 +9,8 @@ guard-bench: what the guard costs, in instructions
 usage: guard-bench [--only PART[,PART...]] [--largest MIB] [--rounds N]
 
   --only PARTS    hot, register, memory, walk, lend [default: all]
+                  disk: the block maps and new files in the current directory, by the clock; needs neither
+                  guard nor guest, and comes alone
   --largest MIB   largest file and region [default: 4096; regions at most 1024]
   --rounds N      how often all states are gone through [default: 2]
 
@@ -22,6 +24,7 @@ pub(crate) struct Asked {
     pub(crate) memory: bool,
     pub(crate) walk: bool,
     pub(crate) lend: bool,
+    pub(crate) disk: bool,
     /// Bytes.
     pub(crate) largest: usize,
     pub(crate) rounds: usize,
@@ -51,6 +54,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Optio
         memory: false,
         walk: false,
         lend: false,
+        disk: false,
         largest: largest << 20,
         rounds,
     };
@@ -61,7 +65,8 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Optio
             "memory" => asked.memory = true,
             "walk" => asked.walk = true,
             "lend" => asked.lend = true,
-            other => bail!("unknown part {other}: hot, register, memory, walk or lend"),
+            "disk" => asked.disk = true,
+            other => bail!("unknown part {other}: hot, register, memory, walk, lend or disk"),
         }
     }
     Ok(Some(asked))
