@@ -112,6 +112,33 @@ const WEAKNESSES: &[Weakness] = &[
         from: "	act.first = size >> PAGE_SHIFT;\n	return is_refused",
         to: "	act.first = act.last = size >> PAGE_SHIFT;\n	return is_refused",
     },
+    Weakness {
+        name: "copies-from-pass",
+        test: "hold_ext4",
+        says: "copy from answered",
+        environment: "",
+        file: "swapfile.bpf.c",
+        from: "	if (!(ctx[1] & MAY_WRITE) && !is_copied_from(ctx, call))\n",
+        to: "	if (!(ctx[1] & MAY_WRITE))\n",
+    },
+    Weakness {
+        name: "strangers-may-map",
+        test: "hold_ext4",
+        says: "it was mapped",
+        environment: "",
+        file: "swapfile.bpf.c",
+        from: "	if (!act.inode || is_surely_free(act.inode) || is_holder(act.inode))\n		return 0;\n",
+        to: "	if (act.inode)\n		return 0;\n",
+    },
+    Weakness {
+        name: "replaced-by-a-rename",
+        test: "hold_ext4",
+        says: "rename over answered",
+        environment: "",
+        file: "swapfile.bpf.c",
+        from: " ||\n			       is_name_refused(number(ctx, 3), OP_RENAME));\n",
+        to: ");\n",
+    },
 ];
 
 /// Which row, and which mechanisms.

@@ -23,6 +23,7 @@ mod parity;
 mod pin;
 mod plan;
 mod prepare;
+mod race;
 mod rules;
 mod shutdown;
 mod swap_oracle;
@@ -137,6 +138,7 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .chain(extents::LONG_TESTS)
         .chain(prepare::LONG_TESTS)
         .chain(hold::LONG_TESTS)
+        .chain(race::TESTS)
         .chain(backend::LONG_TESTS)
         .chain(parity::TESTS)
         .chain(third_party::TESTS);
