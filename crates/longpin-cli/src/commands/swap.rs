@@ -95,8 +95,15 @@ pub(super) struct Swapped {
 /// All of them.
 pub(super) fn read_all() -> anyhow::Result<Vec<Swapped>> {
     let active = swapfile::read_active().context("cannot read /proc/swaps")?;
-    let heads = Heads::default().read_all();
-    let mut records = heads.with_context(|| format!("cannot read {DIR}"))?;
+    let heads = Heads::default();
+    let cannot = || format!("cannot read {DIR}");
+    let mut records = heads.read_all().with_context(cannot)?;
+    for path in heads.damaged().with_context(cannot)? {
+        let shown = visible(&path.display().to_string());
+        anstream::eprintln!(
+            "longpin: {shown} is no whole record of a hold by swap header: a file's first 8K may be in it"
+        );
+    }
     let mut all = Vec::new();
     for file in active {
         let own = inode(&file.path);

@@ -153,11 +153,29 @@ impl Heads {
     ///
     /// The directory, or a record in it, cannot be read.
     pub fn read_all(&self) -> io::Result<Vec<Record>> {
+        let found = self.read_each()?.into_iter();
+        let mut records: Vec<_> = found.filter_map(|(_, record)| record).collect();
+        records.sort_by_key(Record::id);
+        Ok(records)
+    }
+
+    /// Files there that are no records, or not whole: a file's first 8 KiB may be in one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read_all`].
+    pub fn damaged(&self) -> io::Result<Vec<PathBuf>> {
+        let found = self.read_each()?.into_iter();
+        let damaged = found.filter(|(_, record)| record.is_none());
+        Ok(damaged.map(|(path, _)| path).collect())
+    }
+
+    fn read_each(&self) -> io::Result<Vec<(PathBuf, Option<Record>)>> {
         let entries = match std::fs::read_dir(&self.0) {
             Err(err) if is_nothing(&err) => return Ok(Vec::new()),
             entries => entries?,
         };
-        let mut records = Vec::new();
+        let mut found = Vec::new();
         for entry in entries {
             let path = entry?.path();
             // What is not published yet has an extension.
@@ -167,11 +185,13 @@ impl Heads {
             match std::fs::read(&path) {
                 // It ended meanwhile.
                 Err(err) if err.kind() == ErrorKind::NotFound => {}
-                bytes => records.extend(Record::parse(&bytes?)),
+                bytes => {
+                    let record = Record::parse(&bytes?);
+                    found.push((path, record));
+                }
             }
         }
-        records.sort_by_key(Record::id);
-        Ok(records)
+        Ok(found)
     }
 
     /// The record of this number.
@@ -313,6 +333,9 @@ mod tests {
         let token = heads.save(&record, &lock).unwrap();
         assert!(!unpublished.exists());
         assert_eq!(heads.find(record.id()).unwrap(), Some(record.clone()));
+        std::fs::write(heads.path(7), "half").unwrap();
+        assert_eq!(heads.read_all().unwrap(), [record.clone()]);
+        assert_eq!(heads.damaged().unwrap(), [heads.path(7)]);
         assert!(heads.has_holder(record.id()).unwrap());
         drop(token);
         assert!(!heads.has_holder(record.id()).unwrap());
