@@ -334,7 +334,7 @@ mod tests {
         assert!(!unpublished.exists());
         assert_eq!(heads.find(record.id()).unwrap(), Some(record.clone()));
         std::fs::write(heads.path(7), "half").unwrap();
-        assert_eq!(heads.read_all().unwrap(), [record.clone()]);
+        assert_eq!(heads.read_all().unwrap(), vec![record.clone()]);
         assert_eq!(heads.damaged().unwrap(), [heads.path(7)]);
         assert!(heads.has_holder(record.id()).unwrap());
         drop(token);
