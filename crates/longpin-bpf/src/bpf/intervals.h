@@ -12,6 +12,7 @@
 
 #define MAX_REGIONS 16384
 #define TREE_STEPS 65536
+#define TOLD_SLOTS 8
 
 /* What the tree does not say. */
 struct region {
@@ -23,10 +24,11 @@ struct region {
 	struct file_identity file;
 	u64 first;
 	u64 torn;
-	u64 second; /* in which `told` events were told */
+	u64 second; /* of boot time, in which `told` counts */
 	u64 untold;
-	u32 told;
+	u8 told[TOLD_SLOTS]; /* by process and notice */
 	u32 tgid;
+	u32 pad;
 	char comm[16];
 };
 
@@ -78,8 +80,9 @@ static __always_inline long climb(struct interval_walk *walk)
 	return !parent;
 }
 
-static long step_interval(u32 i, struct interval_walk *walk)
+static long step_interval(u32 i, struct interval_walk **in_hand)
 {
+	struct interval_walk *walk = *in_hand;
 	u64 child;
 
 	if (!walk->at)
@@ -128,7 +131,7 @@ __noinline int next_interval(struct interval_walk *walk)
 	if (!walk)
 		return 0;
 	walk->found = 0;
-	bpf_loop(TREE_STEPS, step_interval, walk, 0);
+	bpf_loop(TREE_STEPS, step_interval, &walk, 0);
 	return 0;
 }
 

@@ -14,8 +14,8 @@
 #include "intervals.h"
 #include "notes.h"
 
-#define MAX_TOLD 16	/* regions of one call */
-#define TOLD_A_SECOND 8 /* of one region: write-back comes page by page */
+#define MAX_TOLD 16 /* regions of one call */
+#define TOLD_A_SECOND 8
 #define SECOND 1000000000
 #define MAX_ROWS_OF_TASK 256 /* what the kernel's buffer has room for */
 #define MAX_GAPS 4096
@@ -135,20 +135,25 @@ static __noinline int tell_of_teardown(const struct teardown *torn, const struct
 	return 0;
 }
 
-/* Not more than a few a second: write-back comes page by page. */
-static __always_inline bool is_told(struct region *region)
+/*
+ * Not more than a few a second: write-back and reclaim come page by page. Counted apart by process and notice, or the
+ * write-back that a punch begins with would hide the punch.
+ */
+static __always_inline bool is_told(struct region *region, u32 notice)
 {
 	u64 second = bpf_ktime_get_boot_ns() / SECOND;
+	u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	u32 slot = (tgid ^ tgid >> 3 ^ notice << 1) & (TOLD_SLOTS - 1);
 
 	if (region->second != second) {
 		region->second = second;
-		region->told = 0;
+		*(u64 *)region->told = 0;
 	}
-	if (region->told >= TOLD_A_SECOND) {
+	if (region->told[slot] >= TOLD_A_SECOND) {
 		__sync_fetch_and_add(&region->untold, 1);
 		return false;
 	}
-	region->told++;
+	region->told[slot]++;
 	return true;
 }
 
@@ -165,6 +170,9 @@ static __noinline bool find_torn_file(struct teardown *torn, const struct region
 	find_place(&place);
 	torn->inode = place.inode;
 	torn->first = place.first;
+	/* One event for each region: of several mappings the first one is told. */
+	if (place.inode && place.end - 1 < last)
+		last = place.end - 1;
 	if (!place.inode && torn->notice == MMU_NOTIFY_UNMAP && region->inode) {
 		now = identify(region->inode);
 		if (!same_file(&region->file, &now))
@@ -194,7 +202,7 @@ __noinline int tell_region(struct teardown *torn)
 	if (!find_torn_file(torn, region, start, last))
 		return 0;
 	__sync_fetch_and_add(&region->torn, 1);
-	if (!is_told(region))
+	if (!is_told(region, torn->notice))
 		return 0;
 	torn->untold = __sync_lock_test_and_set(&region->untold, 0);
 	return tell_of_teardown(torn, region);
@@ -265,8 +273,9 @@ static __noinline int fill_region_row(struct region_row *row, u64 interval)
 }
 
 /* One mapping, or one gap between mappings, of the region in hand. */
-static long look_further(u32 i, struct listing *list)
+static long look_further(u32 i, struct listing **in_hand)
 {
+	struct listing *list = *in_hand;
 	struct place place = {};
 	u64 last;
 
@@ -301,7 +310,7 @@ __noinline int next_row(struct listing *list)
 	if (!list)
 		return 0;
 	list->row.inode = 0;
-	bpf_loop(MAX_GAPS, look_further, list, 0);
+	bpf_loop(MAX_GAPS, look_further, &list, 0);
 	return 0;
 }
 
