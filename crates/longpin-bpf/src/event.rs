@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use crate::shared::{FileId, SHORT_NAME_LEN, Verdict, identity, text, u32_at, u64_at};
+use crate::shared::{FileId, SHORT_NAME_LEN, STACK_DEPTH, Verdict, identity, text, u32_at, u64_at};
 
 /// How many events are kept.
 pub const MAX_EVENTS: u64 = 1024;
 /// Bytes of `struct event`.
-const EVENT_LEN: usize = 192;
+const EVENT_LEN: usize = 288;
+
+/// Where its `end` lies.
+const END: usize = 280;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -31,10 +34,12 @@ pub enum EventKind {
     NotHeld,
     /// A hold was released by an administrator.
     Released,
+    /// The kernel took a range back from an on-demand region.
+    TornDown,
 }
 
 impl EventKind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Held,
         Self::Ended,
         Self::Broken,
@@ -44,6 +49,7 @@ impl EventKind {
         Self::Denied,
         Self::NotHeld,
         Self::Released,
+        Self::TornDown,
     ];
 }
 
@@ -88,6 +94,8 @@ pub enum Operation {
     Loop,
     /// A page left the page cache in this system call (-1: not known).
     Removal(i64),
+    /// What took pages back from an on-demand region, in this system call (-1: not known).
+    Teardown(i64),
     /// Something in this system call (-1: not known), whose arguments were not seen.
     Unknown(i64),
 }
@@ -113,6 +121,7 @@ impl Operation {
             18 => Self::Exec,
             20 => Self::Swapon,
             21 => Self::Loop,
+            22 => Self::Teardown(i64::from_ne_bytes(detail.to_ne_bytes())),
             12 => Self::Removal(i64::from_ne_bytes(detail.to_ne_bytes())),
             _ => Self::Unknown(i64::from_ne_bytes(detail.to_ne_bytes())),
         }
@@ -148,13 +157,40 @@ pub struct Event {
     pub row: u64,
     /// Whether the pin is a hold.
     pub verdict: Verdict,
+    /// Of [`EventKind::TornDown`]: more about it.
+    pub torn: Option<Torn>,
+}
+
+/// An on-demand region of which something was taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Torn {
+    /// The process whose region it is.
+    pub owner: u32,
+    /// Its command.
+    pub command: String,
+    /// `enum mmu_notifier_event`.
+    pub notice: u32,
+    /// How many such events of this region were not told, since the one before.
+    pub untold: u64,
+    /// The kernel stack of the act, innermost first, 0 past its end.
+    pub stack: [u64; STACK_DEPTH],
+}
+
+fn parse_torn(value: &[u8]) -> Torn {
+    Torn {
+        owner: u32_at(value, 184),
+        notice: u32_at(value, 188),
+        untold: u64_at(value, 192),
+        command: text(&value[200..216]),
+        stack: std::array::from_fn(|i| u64_at(value, 216 + 8 * i)),
+    }
 }
 
 /// An event from its slot; `None` when the slot holds another one, or is being written.
 pub(crate) fn parse_event(value: &[u8], number: u64) -> Option<Event> {
     if value.len() != EVENT_LEN
         || u64_at(value, 0) != number + 1
-        || u64_at(value, 184) != number + 1
+        || u64_at(value, END) != number + 1
     {
         return None;
     }
@@ -173,6 +209,7 @@ pub(crate) fn parse_event(value: &[u8], number: u64) -> Option<Event> {
         verdict: Verdict::from_number(u32_at(value, 96)),
         command: text(&value[104..120]),
         name: text(&value[120..120 + SHORT_NAME_LEN]),
+        torn: (*kind == EventKind::TornDown).then(|| parse_torn(value)),
     })
 }
 
@@ -189,11 +226,33 @@ mod tests {
         value[24..32].copy_from_slice(&4096_u64.to_ne_bytes());
         value[120..123].copy_from_slice(b"f.w");
         assert_eq!(parse_event(&value, 5), None, "its end is not there yet");
-        value[184..192].copy_from_slice(&6_u64.to_ne_bytes());
+        value[END..].copy_from_slice(&6_u64.to_ne_bytes());
         assert_eq!(parse_event(&value, 4), None, "another event");
         let event = parse_event(&value, 5).unwrap();
         assert_eq!(event.kind, EventKind::Refused);
         assert_eq!(event.operation, Operation::Truncate(4096));
         assert_eq!(event.name, "f.w");
+        assert_eq!(event.torn, None);
+    }
+
+    #[test]
+    fn a_teardown_says_whose_region_it_was() {
+        let mut value = [0u8; EVENT_LEN];
+        value[0..8].copy_from_slice(&1_u64.to_ne_bytes());
+        value[16..20].copy_from_slice(&10_u32.to_ne_bytes());
+        value[20..24].copy_from_slice(&22_u32.to_ne_bytes());
+        value[24..32].copy_from_slice(&76_u64.to_ne_bytes());
+        value[184..188].copy_from_slice(&77_u32.to_ne_bytes());
+        value[188..192].copy_from_slice(&1_u32.to_ne_bytes());
+        value[192..200].copy_from_slice(&3_u64.to_ne_bytes());
+        value[200..205].copy_from_slice(b"train");
+        value[272..280].copy_from_slice(&9_u64.to_ne_bytes());
+        value[END..].copy_from_slice(&1_u64.to_ne_bytes());
+        let event = parse_event(&value, 0).unwrap();
+        assert_eq!(event.kind, EventKind::TornDown);
+        assert_eq!(event.operation, Operation::Teardown(76));
+        let torn = event.torn.unwrap();
+        assert_eq!((torn.owner, torn.notice, torn.untold), (77, 1, 3));
+        assert_eq!((torn.command.as_str(), torn.stack[7]), ("train", 9));
     }
 }

@@ -38,7 +38,7 @@ const REQUIRED: [(&str, &str); 5] = [
 ];
 
 /// Functions that some claims need, and without which the others can still be enforced.
-const OPTIONAL: [&str; 13] = [
+const OPTIONAL: [&str; 16] = [
     "vfs_clone_file_range",
     "vfs_copy_file_range",
     "vfs_dedupe_file_range_one",
@@ -52,6 +52,16 @@ const OPTIONAL: [&str; 13] = [
     "bpf_lsm_inode_rename",
     "bpf_lsm_bprm_check_security",
     "bpf_lsm_file_open",
+    "mmu_interval_notifier_insert",
+    "mmu_interval_notifier_remove",
+    "__mmu_notifier_invalidate_range_start",
+];
+/// Programs about on-demand regions: in all of them the kernel must have these structures.
+const ON_DEMAND: [&str; 4] = [
+    "list_regions",
+    "mmu_interval_notifier_insert_entry",
+    "mmu_interval_notifier_remove_entry",
+    "__mmu_notifier_invalidate_range_start_exit",
 ];
 /// The tracepoint that tells of pages that leave their file, by its type.
 const REMOVAL: &str = "btf_trace_mm_filemap_delete_from_page_cache";
@@ -151,6 +161,7 @@ impl Facts {
             "strict_rename" => !lacks("bpf_lsm_inode_rename"),
             "strict_open" => !lacks("bpf_lsm_file_open"),
             "strict_exec" => !lacks("bpf_lsm_bprm_check_security"),
+            "list_regions" => !lacks("mmu_interval_notifier_insert"),
             "remote_probe_entry" | "remote_probe_exit" => self.remote_is_probed,
             _ => watched_function(program).is_none_or(|function| {
                 !lacks(function)
@@ -164,6 +175,7 @@ impl Facts {
 pub(crate) fn is_for_pins(program: &str) -> bool {
     program == "page_removed"
         || program == "find_statistics"
+        || ON_DEMAND.contains(&program)
         || program.starts_with("remote_probe_")
         || watched_function(program).is_some_and(|function| PIN_FUNCTIONS.contains(&function))
 }

@@ -13,6 +13,7 @@ pub mod load;
 pub mod offers;
 pub mod pinned;
 pub mod programs;
+pub mod region;
 pub mod rule;
 pub mod shared;
 mod state;

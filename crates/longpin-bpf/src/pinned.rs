@@ -5,7 +5,7 @@
 )]
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Program, libbpf_sys};
@@ -48,6 +48,8 @@ pub struct Pinned {
     pub(crate) tidy: OwnedFd,
     pub(crate) count_direct: OwnedFd,
     pub(crate) lent: MapHandle,
+    /// Reading it runs `list_regions`; not there where the kernel has no such regions.
+    pub(crate) regions: PathBuf,
 }
 
 fn open_map(dir: &Path, name: &str) -> Result<MapHandle, BpfError> {
@@ -102,6 +104,7 @@ impl Pinned {
             tidy: open_program(dir, "prog_tidy")?,
             count_direct: open_program(dir, "prog_count_direct")?,
             lent: open_map(dir, "map_lent")?,
+            regions: dir.join("link_list_regions"),
         })
     }
 

@@ -55,7 +55,12 @@ pub(crate) enum Command {
     Ls(Ls),
     /// Everything the guard knows of one file: who holds it, and what was refused
     Why(Why),
-    /// Show holds that begin, end or break, and operations that are refused
+    /// Show holds that begin, end or break, operations that are refused, and what on-demand regions lose
+    ///
+    /// "torn-down" tells what the kernel took back from an on-demand region of a file: which range, by which operation
+    /// or for which work of its own (write-back, migration, reclaim), in which process, and whose region it was. Nobody
+    /// is refused there. Not more than eight a second of one kind are told of one region; the next one says how many were
+    /// not.
     Watch(Watch),
     /// Say of one file that nobody may pin it long-term; who does so is killed
     Deny(FileArg),
@@ -376,7 +381,7 @@ pub(crate) enum Guard {
 
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
-    /// Also pins that are no holds, and why
+    /// Also pins that are no holds, and why; and on-demand regions, which hold nothing
     #[arg(short, long)]
     pub(crate) all: bool,
     /// Which columns, in which order

@@ -7,7 +7,8 @@ use clap::ValueEnum;
 pub(crate) enum Column {
     /// Number of the hold, for `release`
     Id,
-    /// pin; explicit: asked for; broken: pages left the file while pinned; swap: an active swap file
+    /// pin; explicit: asked for; broken: pages left the file while pinned; swap: an active swap file; on-demand: a
+    /// region that the hardware faults in, without a pin
     Kind,
     /// What is refused: layout, swapfile, or none
     Level,
@@ -23,11 +24,11 @@ pub(crate) enum Column {
     Pid,
     /// Its name
     Command,
-    /// Who pinned in the kernel
+    /// Who in the kernel pinned, or uses the region
     Consumer,
     /// cgroup v2 path
     Cgroup,
-    /// Time of the first pin
+    /// Time of the first pin, or of the region's registration
     Since,
     /// User
     Uid,

@@ -83,6 +83,14 @@ fn inode(path: &Path) -> Result<Option<u64>, CgroupError> {
     }
 }
 
+/// The cgroup v2 path of a process below the root; `None` when it has gone, or there is no hierarchy.
+#[must_use]
+pub fn of_process(pid: u32) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let group = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    Some(group.to_owned())
+}
+
 /// All cgroups that can be seen from here: id (the directory's inode number) to path below the root,
 /// which is `/`. Empty where no hierarchy is mounted; what vanishes meanwhile is left out.
 #[must_use]

@@ -21,8 +21,18 @@ fn is_machinery(symbol: &Symbol) -> bool {
         || PIN_FUNCTIONS.contains(&symbol.name.as_str())
 }
 
+/// The driver behind an on-demand region, by the function with which it gives pages back: the subsystem where it is
+/// known, else its module, else the function.
+pub(crate) fn name_driver(symbols: &Kallsyms, function: u64) -> Option<String> {
+    let symbol = symbols.function_at(function)?;
+    let other = symbol.module.as_ref().unwrap_or(&symbol.name);
+    Some(known(symbol).map_or_else(|| other.clone(), str::to_owned))
+}
+
 fn known(symbol: &Symbol) -> Option<&'static str> {
     match symbol.module.as_deref() {
+        // The drivers that have on-demand regions of their own.
+        Some("mlx5_ib") => Some("rdma"),
         Some(module) if module.starts_with("ib_") || module.starts_with("rdma_") => Some("rdma"),
         Some(module) if module.starts_with("vfio") => Some("vfio"),
         Some("iommufd") => Some("iommufd"),
@@ -48,6 +58,14 @@ mod tests {
     fn subsystems_are_known_by_module_or_prefix() {
         assert_eq!(
             known(&symbol("ib_umem_get", Some("ib_uverbs"))),
+            Some("rdma")
+        );
+        assert_eq!(
+            known(&symbol("rxe_ib_invalidate_range", Some("rdma_rxe"))),
+            Some("rdma")
+        );
+        assert_eq!(
+            known(&symbol("mlx5_ib_invalidate_range", Some("mlx5_ib"))),
             Some("rdma")
         );
         assert_eq!(known(&symbol("io_pin_pages", None)), Some("io_uring"));

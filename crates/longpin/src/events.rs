@@ -1,11 +1,12 @@
-//! What happened: holds begun, ended and broken, operations refused. The guard keeps the last 1,024
-//! events in the kernel, so that one can ask afterwards; whoever asks too late is told how many are gone.
+//! What happened: holds begun, ended and broken, operations refused, pages taken back from on-demand regions. The
+//! guard keeps the last 1,024 events in the kernel, so that one can ask afterwards; whoever asks too late is told how
+//! many are gone.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use longpin_bpf::event::MAX_EVENTS;
-pub use longpin_bpf::event::{Event, EventKind, Operation};
+pub use longpin_bpf::event::{Event, EventKind, Operation, Torn};
 use longpin_bpf::pinned::Pinned;
 use longpin_bpf::shared::FileId;
 use longpin_linux::mounts::{self, Mount};
@@ -13,6 +14,7 @@ use longpin_linux::probe;
 
 use crate::guard::{GuardError, Running};
 use crate::holds::{end_rows, name_file};
+use crate::on_demand::{Cause, find_cause};
 
 /// An event, with what only the user side knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct Told {
     pub time: Duration,
     /// The file as seen from here; its last name where it has gone.
     pub path: String,
+    /// Of what was taken back from an on-demand region: why.
+    pub cause: Cause,
 }
 
 /// Events in their order.
@@ -103,6 +107,7 @@ fn tell(pinned: &Pinned, event: Event, mounts: &[Mount]) -> Result<Told, GuardEr
     };
     Ok(Told {
         time: probe::boot_to_wall_offset() + event.time,
+        cause: event.torn.as_ref().map(find_cause).unwrap_or_default(),
         event,
         path,
     })

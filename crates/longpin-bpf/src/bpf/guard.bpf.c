@@ -8,6 +8,7 @@
 #include "look.bpf.c"
 #include "mounts.bpf.c"
 #include "notes.bpf.c"
+#include "on_demand.bpf.c"
 #include "pins.bpf.c"
 #include "programs.bpf.c"
 #include "remote.bpf.c"

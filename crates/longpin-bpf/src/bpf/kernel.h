@@ -250,14 +250,93 @@ struct thread_info {
 	u32 status;
 } KERNEL_TYPE;
 
+struct mm_struct;
+
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int flags;
+	int pid;
+	int tgid;
+	struct mm_struct *mm;
 	u64 start_boottime;
 	struct task_struct *group_leader;
 	const struct cred *cred;
 	struct files_struct *files;
 	char comm[16];
+} KERNEL_TYPE;
+
+struct rb_node {
+	unsigned long __rb_parent_color;
+	struct rb_node *rb_right;
+	struct rb_node *rb_left;
+} KERNEL_TYPE;
+
+struct rb_root {
+	struct rb_node *rb_node;
+} KERNEL_TYPE;
+
+struct rb_root_cached {
+	struct rb_root rb_root;
+} KERNEL_TYPE;
+
+struct interval_tree_node {
+	struct rb_node rb;
+	unsigned long start;
+	unsigned long last;
+	unsigned long __subtree_last;
+} KERNEL_TYPE;
+
+struct mmu_interval_notifier_ops {
+	void *invalidate;
+} KERNEL_TYPE;
+
+/* Since 7.x a driver may have this instead. */
+struct mmu_interval_notifier_ops___start {
+	void *invalidate_start;
+} KERNEL_TYPE;
+
+struct mmu_interval_notifier {
+	struct interval_tree_node interval_tree;
+	const struct mmu_interval_notifier_ops *ops;
+	struct mm_struct *mm;
+} KERNEL_TYPE;
+
+struct mmu_notifier_subscriptions {
+	unsigned long invalidate_seq;
+	struct rb_root_cached itree;
+} KERNEL_TYPE;
+
+/* The same numbers in all kernels: for people, told by name. */
+enum mmu_notifier_event {
+	MMU_NOTIFY_UNMAP,
+};
+
+struct mmu_notifier_range {
+	struct mm_struct *mm;
+	unsigned long start;
+	unsigned long end;
+	enum mmu_notifier_event event;
+} KERNEL_TYPE;
+
+struct maple_tree {
+	void *ma_root;
+} KERNEL_TYPE;
+
+struct maple_range_64 {
+	unsigned long pivot[15];
+	void *slot[16];
+} KERNEL_TYPE;
+
+struct maple_arange_64 {
+	unsigned long pivot[9];
+	void *slot[10];
+} KERNEL_TYPE;
+
+struct mm_struct {
+	struct maple_tree mm_mt;
+	atomic_t mm_users;
+	struct task_struct *owner;
+	struct mmu_notifier_subscriptions *notifier_subscriptions;
 } KERNEL_TYPE;
 
 struct fdtable {
@@ -290,8 +369,15 @@ struct bpf_prog_stats {
 	u64_stats_t misses;
 } KERNEL_TYPE;
 
+struct seq_file;
+
 struct bpf_iter_meta {
-	u64 session_id;
+	struct seq_file *seq;
+} KERNEL_TYPE;
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
 } KERNEL_TYPE;
 
 struct bpf_iter__bpf_prog {

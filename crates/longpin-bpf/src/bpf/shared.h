@@ -8,7 +8,7 @@
 
 #include "kernel.h"
 
-#define GUARD_ABI 5
+#define GUARD_ABI 6
 #define MAX_FILES 65536
 #define MAX_ROWS 65536
 #define MAX_EVENTS 1024
@@ -187,6 +187,7 @@ _Static_assert(sizeof(struct row) == 232, "row");
 #define EVENT_DENIED 7
 #define EVENT_NOT_HELD 8
 #define EVENT_RELEASED 9
+#define EVENT_TORN 10
 
 /* event.operation */
 #define OP_PIN 1
@@ -210,6 +211,7 @@ _Static_assert(sizeof(struct row) == 232, "row");
 #define OP_HOLD 19
 #define OP_SWAPON 20
 #define OP_LOOP 21
+#define OP_TEARDOWN 22 /* detail: system call */
 
 struct event {
 	u64 seq; /* of this event plus 1; 0 while it is being written */
@@ -229,9 +231,34 @@ struct event {
 	u32 pad;
 	char comm[16];
 	char name[SHORT_NAME_LEN];
+	/* Of EVENT_TORN only: */
+	u32 owner;  /* thread group whose region it is */
+	u32 notice; /* enum mmu_notifier_event */
+	u64 untold; /* that were torn down before, and not told of */
+	char owner_comm[16];
+	u64 stack[STACK_DEPTH];
 	u64 end; /* as seq */
 };
-_Static_assert(sizeof(struct event) == 192, "event");
+_Static_assert(sizeof(struct event) == 288, "event");
+
+/* What `list_regions` tells of each file mapping in an on-demand region. */
+struct region_row {
+	u64 subscription; /* struct mmu_interval_notifier */
+	u64 invalidate;	  /* the driver's function */
+	u64 start;	  /* addresses in the process */
+	u64 end;
+	u64 inode;
+	struct file_identity file;
+	u64 first; /* page index of `start` in the file */
+	u64 since; /* 0: the guard did not see it begin */
+	u64 torn;  /* how often something was taken back, as far as the guard saw */
+	u32 tgid;
+	u32 uid;
+	u32 cut; /* there may be more of this process, which are not told */
+	u32 pad;
+	char comm[16];
+};
+_Static_assert(sizeof(struct region_row) == 112, "region_row");
 
 /* rule.action */
 #define RULE_ENFORCE 1

@@ -7,7 +7,7 @@ use longpin::admin::{self, Known};
 use longpin::guard::{self, Host, Running};
 use longpin::hold::heads;
 
-use super::{ls, swap_header, watch};
+use super::{ls, on_demand, swap_header, watch};
 use crate::cli::{FileArg, Release, Why};
 use crate::output::{human, visible};
 
@@ -17,6 +17,7 @@ pub(crate) fn why(options: &Why) -> anyhow::Result<ExitCode> {
     let complete = guard::read_status(&running)?.hints_are_complete();
     if options.json {
         let holds: Vec<_> = known.holds.iter().map(ls::to_json).collect();
+        let regions: Vec<_> = known.on_demand.iter().map(on_demand::to_json).collect();
         let events: Vec<_> = known.events.iter().map(watch::to_json).collect();
         anstream::println!(
             "{}",
@@ -26,6 +27,7 @@ pub(crate) fn why(options: &Why) -> anyhow::Result<ExitCode> {
                 "rule": known.rule.map(|deny| if deny { "deny" } else { "allow" }),
                 "hints-complete": complete,
                 "holds": holds,
+                "on-demand": regions,
                 "events": events,
             })
         );
@@ -67,6 +69,9 @@ fn explain(path: &Path, known: &Known, complete: bool) {
         if hold.broken > 0 {
             anstream::println!("{path}: broken: {} pages left it while pinned", hold.broken);
         }
+    }
+    for region in &known.on_demand {
+        anstream::println!("{path}: {}", visible(&on_demand::to_line(region)));
     }
     match known.rule {
         Some(true) => anstream::println!("{path}: long-term pins are denied"),

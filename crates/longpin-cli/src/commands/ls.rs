@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use longpin::guard::{self, GuardError, Hints, Host, Running};
 use longpin::holds::{self, Hold, Verdict};
+use longpin::on_demand::{self as regions, OnDemand};
 
+use super::on_demand;
 use super::progress::SweepBar;
 use super::swap::{self, Swapped};
 use crate::cli::{Backend, Column, Ls};
-use crate::output::{human, print_raw, print_table};
+use crate::output::{human, print_raw, print_table, visible};
 
 const DEFAULT: [Column; 12] = [
     Column::Id,
@@ -29,25 +31,27 @@ const DEFAULT: [Column; 12] = [
 pub(crate) fn run(options: &Ls) -> anyhow::Result<ExitCode> {
     // The kernel itself holds these, whether a guard runs or not.
     let swaps = swap::read_all()?;
-    let holds = match read_holds(options) {
+    let (holds, regions) = match read_holds(options) {
         Err(err) if is_not_running(&err) && !swaps.is_empty() => {
             anstream::eprintln!("longpin: no guard runs: only swap files are held");
-            Vec::new()
+            Default::default()
         }
         read => read?,
     };
     if options.json {
         let swaps = swaps.iter().map(swap::to_json);
-        let holds: Vec<_> = holds.iter().map(to_json).chain(swaps).collect();
+        let regions = regions.iter().map(on_demand::to_json);
+        let holds = holds.iter().map(to_json).chain(swaps).chain(regions);
+        let holds: Vec<_> = holds.collect();
         anstream::println!("{}", serde_json::json!({ "version": 1, "holds": holds }));
-    } else if !holds.is_empty() || !swaps.is_empty() {
-        print(&holds, &swaps, options);
+    } else if !holds.is_empty() || !swaps.is_empty() || !regions.is_empty() {
+        print(&holds, &swaps, &regions, options);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// What the guard knows.
-fn read_holds(options: &Ls) -> anyhow::Result<Vec<Hold>> {
+fn read_holds(options: &Ls) -> anyhow::Result<(Vec<Hold>, Vec<OnDemand>)> {
     let running = Running::open(&Host::default())?;
     let status = guard::read_status(&running)?;
     if status.hints != Hints::Complete {
@@ -56,14 +60,26 @@ fn read_holds(options: &Ls) -> anyhow::Result<Vec<Hold>> {
     }
     let mut holds = holds::read_holds(&running)?;
     holds.retain(|hold| options.all || hold.is_enforced());
-    Ok(holds)
+    Ok((holds, read_regions(&running, options)?))
+}
+
+/// On-demand regions, where all is asked for: they hold nothing.
+fn read_regions(running: &Running, options: &Ls) -> anyhow::Result<Vec<OnDemand>> {
+    if !options.all {
+        return Ok(Vec::new());
+    }
+    let regions = regions::read(running)?;
+    if let Some(remark) = on_demand::remark(regions.as_deref()) {
+        anstream::eprintln!("longpin: {}", visible(&remark));
+    }
+    Ok(regions.unwrap_or_default())
 }
 
 fn is_not_running(err: &anyhow::Error) -> bool {
     matches!(err.downcast_ref(), Some(GuardError::NotRunning))
 }
 
-fn print(holds: &[Hold], swaps: &[Swapped], options: &Ls) {
+fn print(holds: &[Hold], swaps: &[Swapped], regions: &[OnDemand], options: &Ls) {
     let mut columns = options.output.clone();
     if columns.is_empty() {
         columns.extend(DEFAULT);
@@ -71,17 +87,13 @@ fn print(holds: &[Hold], swaps: &[Swapped], options: &Ls) {
             columns.push(Column::Why);
         }
     }
-    let cells = |hold| {
-        columns
-            .iter()
-            .map(move |column| cell(hold, *column, options.bytes))
-    };
-    let mut rows: Vec<Vec<String>> = holds.iter().map(|hold| cells(hold).collect()).collect();
-    rows.extend(swaps.iter().map(|file| {
-        let cells = columns.iter();
-        let cells = cells.map(|column| swap::cell(file, *column, options.bytes));
-        cells.collect()
-    }));
+    let cells = |of: &dyn Fn(Column) -> String| columns.iter().map(|column| of(*column)).collect();
+    let bytes = options.bytes;
+    let holds = holds.iter().map(|hold| cells(&|c| cell(hold, c, bytes)));
+    let swaps = swaps.iter().map(|s| cells(&|c| swap::cell(s, c, bytes)));
+    let regions = regions.iter();
+    let regions = regions.map(|region| cells(&|c| on_demand::cell(region, c, bytes)));
+    let rows: Vec<Vec<String>> = holds.chain(swaps).chain(regions).collect();
     let names: Vec<&str> = columns.iter().map(|column| column.heading()).collect();
     let headings = (!options.noheadings).then_some(&names[..]);
     if options.raw {

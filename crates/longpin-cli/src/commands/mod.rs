@@ -9,6 +9,7 @@ mod files;
 mod guard;
 mod hold;
 mod ls;
+mod on_demand;
 mod plan;
 mod prepare;
 mod progress;

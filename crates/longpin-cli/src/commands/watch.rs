@@ -1,10 +1,11 @@
-//! `longpin watch`: holds begun, ended and broken, operations refused, as they happen.
+//! `longpin watch`: holds begun, ended and broken, operations refused, on-demand regions torn down, as they happen.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use longpin::events::{self, Batch, EventKind, Operation, Told};
+use longpin::events::{self, Batch, EventKind, Operation, Told, Torn};
 use longpin::guard::{GuardError, Host, Running};
+use longpin::on_demand::notice_name;
 
 use super::verify::Verifier;
 use crate::cli::Watch;
@@ -103,6 +104,7 @@ pub(crate) fn kind(kind: EventKind) -> &'static str {
         EventKind::Denied => "denied",
         EventKind::NotHeld => "not-held",
         EventKind::Released => "released",
+        EventKind::TornDown => "torn-down",
     }
 }
 
@@ -128,7 +130,7 @@ fn operation(operation: Operation) -> String {
         Operation::Loop => "writable loop device".into(),
         Operation::Remount => "remount read-only".into(),
         Operation::Removal(call) => format!("page removed in {}", system_call(call)),
-        Operation::Unknown(call) => system_call(call),
+        Operation::Teardown(call) | Operation::Unknown(call) => system_call(call),
     }
 }
 
@@ -155,28 +157,42 @@ fn fallocate_mode(mode: u64) -> String {
     names.join("|")
 }
 
-/// The system calls of x86-64 in which pages come to leave files.
+/// The system calls of x86-64 in which pages come to leave files or devices.
 fn system_call(number: i64) -> String {
     let name = match number {
         -1 => "the kernel",
         1 => "write",
+        2 => "open",
         3 => "close",
+        9 => "mmap",
+        10 => "mprotect",
         11 => "munmap",
         16 => "ioctl",
         18 => "pwrite64",
         20 => "writev",
+        25 => "mremap",
+        26 => "msync",
         28 => "madvise",
         60 => "exit",
+        74 => "fsync",
+        75 => "fdatasync",
         76 => "truncate",
         77 => "ftruncate",
+        85 => "creat",
         87 => "unlink",
+        162 => "sync",
         166 => "umount2",
         231 => "exit_group",
+        237 => "mbind",
+        256 => "migrate_pages",
         257 => "openat",
         263 => "unlinkat",
+        277 => "sync_file_range",
+        279 => "move_pages",
         285 => "fallocate",
         326 => "copy_file_range",
         426 => "io_uring_enter",
+        437 => "openat2",
         other => return format!("system call {other}"),
     };
     name.into()
@@ -200,8 +216,9 @@ pub(crate) fn to_line(told: &Told) -> String {
     } else {
         format!(" hold {}", event.row)
     };
-    let why = match event.kind {
-        EventKind::NotHeld => format!(": {}", event.verdict.reason()),
+    let why = match (&event.torn, event.kind) {
+        (Some(torn), _) => region(torn),
+        (None, EventKind::NotHeld) => format!(": {}", event.verdict.reason()),
         _ => String::new(),
     };
     format!(
@@ -212,7 +229,29 @@ pub(crate) fn to_line(told: &Told) -> String {
         event.command,
         event.tgid,
         event.uid,
-        operation(event.operation),
+        cause(told),
+    )
+}
+
+/// What somebody did; of a teardown, for what.
+fn cause(told: &Told) -> String {
+    let act = operation(told.event.operation);
+    match told.cause.work {
+        Some(work) => format!("{work} in {act}"),
+        None => act,
+    }
+}
+
+/// Whose region it was, and the kernel's word for the notice.
+fn region(torn: &Torn) -> String {
+    let notice = notice_name(torn.notice).unwrap_or("unknown notice");
+    let untold = match torn.untold {
+        0 => String::new(),
+        n => format!(", {n} more before it were not told"),
+    };
+    format!(
+        " ({notice}): on-demand region of {}[{}]{untold}",
+        torn.command, torn.owner
     )
 }
 
@@ -224,16 +263,28 @@ pub(crate) fn to_json(told: &Told) -> serde_json::Value {
         "number": event.number,
         "time": time(told),
         "event": kind(event.kind),
-        "operation": operation(event.operation),
+        "operation": cause(told),
         "path": told.path,
         "start": range.map_or(event.range.0.saturating_mul(PAGE), |(start, _)| start),
         "end": range.map(|(_, end)| end),
-        "pinned": event.page.saturating_mul(PAGE),
+        "pinned": event.torn.is_none().then(|| event.page.saturating_mul(PAGE)),
         "hold": (event.row != 0).then_some(event.row),
         "pid": event.tgid,
         "command": event.command,
         "uid": event.uid,
         "why": (event.kind == EventKind::NotHeld).then(|| event.verdict.reason()),
+        "region": event.torn.as_ref().map(|torn| region_json(told, torn)),
+    })
+}
+
+fn region_json(told: &Told, torn: &Torn) -> serde_json::Value {
+    serde_json::json!({
+        "pid": torn.owner,
+        "command": torn.command,
+        "notice": notice_name(torn.notice),
+        "work": told.cause.work,
+        "kernel-function": told.cause.function,
+        "untold": torn.untold,
     })
 }
 

@@ -25,6 +25,8 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         Some("break") => crate::hard::break_page(&arguments[3..]),
         Some("register") => crate::shutdown::register_and_wait(&arguments[3..]),
         #[cfg(feature = "rdma")]
+        Some("on-demand") => crate::on_demand::register_and_wait(&arguments[3..]),
+        #[cfg(feature = "rdma")]
         Some("dax") => crate::plan::dax_and_wait(&arguments[3..]),
         other => Err(anyhow::anyhow!("unknown child {other:?}")),
     };

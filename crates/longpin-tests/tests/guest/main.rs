@@ -18,6 +18,8 @@ mod guard;
 mod hard;
 mod hints;
 mod hold;
+#[cfg(feature = "rdma")]
+mod on_demand;
 mod oracle;
 mod parity;
 mod pin;

@@ -28,14 +28,14 @@ const LEN: u64 = 65_536;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running `longpin watch --json`; killed on drop.
-struct Watcher {
+pub(crate) struct Watcher {
     child: Child,
     events: Receiver<Value>,
 }
 
 impl Watcher {
     /// One that has told something: from here on it misses nothing.
-    fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let watcher = Self::run(&[])?;
         let f = TestFile::new(FsKind::Tmpfs, LEN)?;
         let _pinned = pin(&f, 0, 4096)?;
@@ -66,7 +66,7 @@ impl Watcher {
     }
 
     /// The next event that is wanted.
-    fn next(&self, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub(crate) fn next(&self, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let begin = Instant::now();
         loop {
             let left = PATIENCE.saturating_sub(begin.elapsed());

@@ -25,6 +25,8 @@ mod special;
 pub(crate) use dax::dax_and_wait;
 
 use crate::Test;
+#[cfg(feature = "rdma")]
+use crate::on_demand;
 
 /// Before the first guard.
 pub(crate) const WITHOUT_GUARD: &[Test] = &[
@@ -56,6 +58,8 @@ pub(crate) const RDMA_WITHOUT_GUARD: &[Test] = &[
     ("plan_unheld", region::plan_unheld),
     ("plan_bad_input", bad::plan_bad_input),
     ("plan_memlock", bad::plan_memlock),
+    // Ends with a guard.
+    ("c11_older_region", on_demand::c11_older_region),
 ];
 #[cfg(not(feature = "rdma"))]
 pub(crate) const RDMA_WITHOUT_GUARD: &[Test] = &[];
@@ -66,6 +70,10 @@ pub(crate) const RDMA_TESTS: &[Test] = &[
     ("plan_region_pinned", region::plan_region_pinned),
     ("plan_region_on_demand", region::plan_region_on_demand),
     ("plan_region_drop_order", region::plan_region_drop_order),
+    ("c11_rows", on_demand::c11_rows),
+    ("c11_beside_a_pin", on_demand::c11_beside_a_pin),
+    ("c11_causes", on_demand::c11_causes),
+    ("c11_killed", on_demand::c11_killed),
     ("plan_level_pin", level::plan_level_pin),
     ("plan_level_refused", level::plan_level_refused),
 ];
