@@ -16,6 +16,7 @@ pub mod programs;
 pub mod rule;
 pub mod shared;
 mod state;
+mod subvolumes;
 
 pub use error::BpfError;
 pub use state::{

@@ -6,10 +6,12 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
+use longpin_linux::f2fs::Layout;
 use longpin_linux::file::{self, Status};
 use longpin_linux::{attribute, btrfs, f2fs, mounts, swap};
 use rustix::fs::IFlags;
 
+use crate::extents::{Device, layout_of};
 use crate::filesystem::{Family, FileSystem};
 
 /// Facts of one file, for the judgement.
@@ -27,6 +29,10 @@ pub struct Facts {
     pub flags: Option<IFlags>,
     /// What moves the file system's blocks right now (btrfs).
     pub busy: Option<String>,
+    /// What makes the file system move data by itself, sooner or later (btrfs).
+    pub mover: Option<String>,
+    /// Of f2fs, as far as it can be read.
+    pub sections: Option<Layout>,
     /// f2fs mounted with `mode=lfs`.
     pub log_structured: bool,
     /// Data goes through the journal (ext4).
@@ -52,6 +58,14 @@ impl Facts {
             memfd: fs.family == Family::Memory && is_memfd(file),
             active_swap: is_active_swap(file)?,
             busy: busy(file, fs.family),
+            mover: match fs.family {
+                Family::Btrfs => mover(file, has("autodefrag")),
+                _ => None,
+            },
+            sections: match fs.family {
+                Family::F2fs => sections(&status),
+                _ => None,
+            },
             log_structured: fs.family == Family::F2fs && has("mode=lfs"),
             zeroing: match fs.family {
                 Family::F2fs => attribute::zeroing(file)?,
@@ -110,4 +124,18 @@ fn busy(file: &File, family: Family) -> Option<String> {
         Family::Btrfs => btrfs::exclusive_operation(file).ok().flatten(),
         _ => None,
     }
+}
+
+/// What is not known counts.
+fn mover(file: &File, defragments: bool) -> Option<String> {
+    if defragments {
+        return Some("mount option autodefrag".to_owned());
+    }
+    let asked = btrfs::exclusive_operation(file).and_then(|_| btrfs::background_mover(file));
+    asked.unwrap_or_else(|err| Some(format!("cannot tell: {err}")))
+}
+
+fn sections(status: &Status) -> Option<Layout> {
+    let (major, minor) = status.device;
+    layout_of(Device(major, minor)).ok()
 }
