@@ -18,6 +18,7 @@ mod guard;
 mod hard;
 mod hints;
 mod hold;
+mod hold_moving;
 mod oracle;
 mod parity;
 mod pin;
@@ -137,6 +138,7 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .chain(extents::LONG_TESTS)
         .chain(prepare::LONG_TESTS)
         .chain(hold::LONG_TESTS)
+        .chain(hold_moving::TESTS)
         .chain(backend::LONG_TESTS)
         .chain(parity::TESTS)
         .chain(third_party::TESTS);

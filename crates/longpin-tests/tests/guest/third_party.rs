@@ -21,6 +21,8 @@ use crate::{Test, blocks, guard};
 pub(crate) const TESTS: &[Test] = &[
     ("hold_third_party_ext4", || third_party(Home::Ext4)),
     ("hold_third_party_xfs", || third_party(Home::Xfs)),
+    ("hold_third_party_btrfs", || third_party(Home::Btrfs)),
+    ("hold_third_party_f2fs", || third_party(Home::F2fs)),
 ];
 
 /// What is lent.
