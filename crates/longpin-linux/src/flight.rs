@@ -16,7 +16,7 @@ use crate::mounts::{Mount, read_mounts};
 use crate::tasks;
 
 /// Kernel functions inside which a file may be changed, mapped or renamed after the hooks were asked.
-const OPERATIONS: [&str; 34] = [
+const OPERATIONS: [&str; 35] = [
     "vfs_write",
     "vfs_writev",
     "vfs_iter_write",
@@ -51,6 +51,7 @@ const OPERATIONS: [&str; 34] = [
     "xfs_swap_extents",
     "xfs_exchange_range",
     "fsverity_ioctl_enable",
+    "btrfs_do_encoded_write",
 ];
 /// The same of file systems' commands, which one function serves: which of them may move blocks is told by the number.
 const COMMANDS: [&str; 3] = ["btrfs_ioctl", "__f2fs_ioctl", "f2fs_ioctl"];
