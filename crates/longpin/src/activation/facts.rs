@@ -5,10 +5,11 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use longpin_linux::f2fs::Layout;
 use longpin_linux::file::{self, Status};
-use longpin_linux::{attribute, btrfs, f2fs, mounts, swap};
+use longpin_linux::{attribute, btrfs, f2fs, identity, mounts, swap};
 use rustix::fs::IFlags;
 
 use crate::extents::{Device, layout_of};
@@ -51,7 +52,7 @@ impl Facts {
         let status = file::status(file)?;
         let fs = FileSystem::of_magic(status.magic);
         let flags = file::flags(file)?;
-        let options = super_options(&status)?;
+        let options = super_options(file, &status)?;
         let has = |option: &str| options.iter().any(|have| have == option);
         let by_file = flags.is_some_and(|flags| flags.contains(IFlags::JOURNALING));
         Ok(Self {
@@ -95,10 +96,16 @@ impl Facts {
     }
 }
 
-/// Options of the file's super block.
-fn super_options(status: &Status) -> io::Result<Vec<String>> {
+/// Options of the file's super block. On btrfs a file has the device number of its subvolume: there its mount is asked
+/// for.
+fn super_options(file: &File, status: &Status) -> io::Result<Vec<String>> {
     let mounts = mounts::read_mounts()?;
     let own = mounts.iter().find(|mount| mount.device == status.device);
+    let own = own.cloned().or_else(|| {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let found = identity::identify(Path::new(&path), &mounts);
+        found.ok().map(|found| found.mount)
+    });
     let options = own.map(|mount| mount.options.split(',').map(str::to_owned).collect());
     Ok(options.unwrap_or_default())
 }

@@ -198,7 +198,7 @@ fn f2fs_leaves_only_files_in_place_that_share_no_section() {
         section: SECTION,
         many_devices: false,
     });
-    let names = |policy, range: std::ops::Range<u64>, pieces: &[(u64, u64, u64)]| {
+    let names = |policy, range: Range<u64>, pieces: &[(u64, u64, u64)]| {
         let at = |&(logical, physical, length): &(u64, u64, u64)| {
             let device = DISK;
             let physical = (1 << 20) + physical;
