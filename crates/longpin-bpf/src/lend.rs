@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use libbpf_rs::libbpf_sys;
@@ -18,6 +19,7 @@ use crate::BpfError;
 use crate::load::STRICT;
 use crate::pinned::{EVENT_RELEASED, Pinned, open_program, read_table, run};
 use crate::shared::{self, FileId, Level, Row};
+use crate::subvolumes;
 
 /// What keeps a hold from being entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,14 @@ const PERSISTS: u64 = 0x100;
 const BUSY: u32 = 16_u32.wrapping_neg();
 
 impl Pinned {
+    /// Let the programs know where btrfs keeps the subvolume of an inode. It may be a module that came after them.
+    pub fn learn_subvolumes(&self) {
+        let known = &self.state().subvolumes;
+        if known.load(Ordering::Acquire) == 0 {
+            known.store(subvolumes::find().unwrap_or(0), Ordering::Release);
+        }
+    }
+
     /// Enter an explicit hold: from then on the file is held.
     ///
     /// # Errors
@@ -102,7 +112,11 @@ impl Pinned {
         let files = read_table(&self.lent, "lent", identity)?;
         let mut left = files.len();
         for file in files {
-            let gone = run(&self.tidy, "tidy", &[file.ino, file.dev.into()])?;
+            let gone = run(
+                &self.tidy,
+                "tidy",
+                &[file.ino, file.dev.into(), file.generation.into()],
+            )?;
             left -= usize::from(gone == 1);
         }
         Ok(left)

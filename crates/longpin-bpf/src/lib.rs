@@ -17,6 +17,7 @@ pub mod region;
 pub mod rule;
 pub mod shared;
 mod state;
+mod subvolumes;
 
 pub use error::BpfError;
 pub use state::{

@@ -13,6 +13,7 @@ use libbpf_rs::{Iter, Link, OpenObject, Program};
 use crate::facts::{Facts, is_for_pins, watches_entry};
 use crate::shared::{ABI, MAX_PIN_PROGRAMS};
 use crate::skel::{GuardSkel, GuardSkelBuilder, OpenGuardSkel};
+use crate::subvolumes;
 use crate::{BpfError, SUSPECT_ALL, StateView};
 
 /// Files of one user other than root, unless the configuration says otherwise.
@@ -127,6 +128,7 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
         // Nothing has been looked at yet.
         data.state.suspect_all = SUSPECT_ALL;
         data.state.quota_files = DEFAULT_QUOTA;
+        data.state.subvolumes = subvolumes::find().unwrap_or(0);
     }
 }
 

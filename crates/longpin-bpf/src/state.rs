@@ -57,7 +57,7 @@ pub struct GuardState {
     pub lent_files: AtomicU64,
     pub tokens: AtomicU64,
     pub holds_only: AtomicU32,
-    pub(crate) pad: AtomicU32,
+    pub(crate) subvolumes: AtomicU32,
 }
 
 const _: () = assert!(

@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
@@ -15,6 +15,8 @@ use rustix::io::Errno;
 const TREE_SEARCH_V2: libc::c_ulong = 0xc070_9411;
 /// `_IOWR(0x94, 30, struct btrfs_ioctl_dev_info_args)`.
 const DEV_INFO: libc::c_ulong = 0xd000_941e;
+/// `_IOWR(0x94, 18, struct btrfs_ioctl_ino_lookup_args)`.
+const INO_LOOKUP: libc::c_ulong = 0xd000_9412;
 /// `_IOR(0x94, 31, struct btrfs_ioctl_fs_info_args)`.
 const FS_INFO: libc::c_ulong = 0x8400_941f;
 /// `BTRFS_CHUNK_TREE_OBJECTID`.
@@ -236,13 +238,77 @@ pub fn device_path(file: &File, number: u64) -> Result<PathBuf, BtrfsError> {
     Ok(std::ffi::OsString::from_vec(path).into())
 }
 
-/// `BTRFS_IOC_FS_INFO`, and `exclusive_operation` in sysfs: what keeps the file system's chunks moving
+/// `struct btrfs_ioctl_ino_lookup_args`.
+#[repr(C)]
+struct InoLookup {
+    tree: u64,
+    objectid: u64,
+    name: [u8; 4080],
+}
+
+/// `BTRFS_IOC_INO_LOOKUP`: the number of the subvolume that a file is in. Linux 2.6.34.
+///
+/// # Errors
+///
+/// [`BtrfsError`].
+pub fn subvolume(file: &File) -> Result<u64, BtrfsError> {
+    let mut lookup = Box::new(InoLookup {
+        tree: 0,
+        // The root directory, of which everybody may ask.
+        objectid: 256,
+        name: [0; 4080],
+    });
+    let pointer = std::ptr::from_mut(&mut *lookup);
+    // SAFETY: a whole argument of the size that the request's number says.
+    let answer = unsafe { libc::ioctl(file.as_raw_fd(), INO_LOOKUP, pointer) };
+    if answer != 0 {
+        return Err(last_error("BTRFS_IOC_INO_LOOKUP"));
+    }
+    Ok(lookup.tree)
+}
+
+/// `exclusive_operation` in sysfs: what keeps the file system's chunks moving
 /// now, for example `balance`; `None` when nothing does. Linux 5.10.
 ///
 /// # Errors
 ///
 /// [`BtrfsError`].
 pub fn exclusive_operation(file: &File) -> Result<Option<String>, BtrfsError> {
+    let path = sysfs(file)?.join("exclusive_operation");
+    let text = std::fs::read_to_string(path).map_err(|source| BtrfsError::Other {
+        what: "reading exclusive_operation",
+        source,
+    })?;
+    let text = text.trim();
+    Ok((text != "none").then(|| text.to_owned()))
+}
+
+/// What makes the file system move data by itself, by its name in sysfs; `None` when nothing does, or this kernel
+/// has no such thing. Linux 5.19, 6.11.
+///
+/// # Errors
+///
+/// [`BtrfsError`].
+pub fn background_mover(file: &File) -> Result<Option<String>, BtrfsError> {
+    let spaces = sysfs(file)?.join("allocation");
+    for space in ["data", "mixed"] {
+        for name in [
+            "bg_reclaim_threshold",
+            "dynamic_reclaim",
+            "periodic_reclaim",
+        ] {
+            let text = std::fs::read_to_string(spaces.join(space).join(name)).unwrap_or_default();
+            let text = text.trim();
+            if !matches!(text, "" | "0") {
+                return Ok(Some(format!("allocation/{space}/{name} is {text}")));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// `BTRFS_IOC_FS_INFO`: the file system's directory in sysfs.
+fn sysfs(file: &File) -> Result<PathBuf, BtrfsError> {
     let mut info = Box::new([0_u64; 128]);
     let pointer = std::ptr::from_mut(&mut *info);
     // SAFETY: a whole argument of the size that the request's number says.
@@ -251,13 +317,7 @@ pub fn exclusive_operation(file: &File) -> Result<Option<String>, BtrfsError> {
         return Err(last_error("BTRFS_IOC_FS_INFO"));
     }
     let id: Vec<u8> = info[2..4].iter().flat_map(|n| n.to_ne_bytes()).collect();
-    let path = format!("/sys/fs/btrfs/{}/exclusive_operation", uuid_text(&id));
-    let text = std::fs::read_to_string(path).map_err(|source| BtrfsError::Other {
-        what: "reading exclusive_operation",
-        source,
-    })?;
-    let text = text.trim();
-    Ok((text != "none").then(|| text.to_owned()))
+    Ok(Path::new("/sys/fs/btrfs").join(uuid_text(&id)))
 }
 
 /// A UUID's 16 bytes in the usual form.

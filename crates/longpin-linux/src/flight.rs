@@ -3,17 +3,20 @@
 //! A hook is asked at the beginning of an operation. Who had asked before the hold stood goes on, so the hold
 //! counts only when everybody has been seen outside such an operation since.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::identity;
 use crate::mappings::{Process, name_process};
+use crate::mounts::{Mount, read_mounts};
 use crate::tasks;
 
 /// Kernel functions inside which a file may be changed, mapped or renamed after the hooks were asked.
-const OPERATIONS: [&str; 34] = [
+const OPERATIONS: [&str; 35] = [
     "vfs_write",
     "vfs_writev",
     "vfs_iter_write",
@@ -48,7 +51,14 @@ const OPERATIONS: [&str; 34] = [
     "xfs_swap_extents",
     "xfs_exchange_range",
     "fsverity_ioctl_enable",
+    "btrfs_do_encoded_write",
 ];
+/// The same of file systems' commands, which one function serves: which of them may move blocks is told by the number.
+const COMMANDS: [&str; 3] = ["btrfs_ioctl", "__f2fs_ioctl", "f2fs_ioctl"];
+/// Of btrfs (0x94): snapshots, defragment, resize, devices, balance, subvolume delete, encoded write.
+const BTRFS_MOVERS: [u64; 13] = [1, 2, 3, 11, 12, 15, 16, 23, 32, 53, 58, 63, 64];
+/// Of f2fs (0xf5): atomic writes, defragment, move, flush a device, collect a range, pin, resize, trim.
+const F2FS_MOVERS: [u64; 11] = [1, 2, 5, 8, 9, 10, 11, 13, 16, 20, 25];
 /// Between two looks.
 const GRAIN: Duration = Duration::from_millis(5);
 
@@ -63,13 +73,64 @@ enum Seen {
     Running(u64),
 }
 
+/// The file that operations may be on.
+struct Target {
+    device: u64,
+    ino: u64,
+    /// Of its file system.
+    magic: u64,
+    /// Device number of its super block; `None`: its mount cannot be seen.
+    super_block: Option<(u32, u32)>,
+    mounts: Vec<Mount>,
+}
+
+impl Target {
+    fn of(file: &File) -> io::Result<Self> {
+        let data = file.metadata()?;
+        let mounts = read_mounts()?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        Ok(Self {
+            device: data.dev(),
+            ino: data.ino(),
+            magic: magic(&path).ok_or_else(|| io::Error::other("statfs failed"))?,
+            super_block: super_block(&path, &mounts),
+            mounts,
+        })
+    }
+
+    /// Whether this is certainly another file.
+    fn is_not(&self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|it| (it.dev(), it.ino()) != (self.device, self.ino))
+    }
+
+    /// Whether this is certainly on another file system.
+    fn is_not_beside(&self, path: &Path) -> bool {
+        if magic(path).is_some_and(|other| other != self.magic) {
+            return true;
+        }
+        let other = super_block(path, &self.mounts);
+        other.is_some() && self.super_block.is_some() && other != self.super_block
+    }
+}
+
+fn magic(path: &Path) -> Option<u64> {
+    u64::try_from(rustix::fs::statfs(path).ok()?.f_type).ok()
+}
+
+/// The mount's, as `st_dev` is another one in each subvolume of btrfs.
+fn super_block(path: &Path, mounts: &[Mount]) -> Option<(u32, u32)> {
+    let found = identity::identify(path, mounts).ok()?;
+    Some(found.mount.device)
+}
+
 /// Wait until no operation on the file is under way that had begun before the call. `Some`: who still is in
 /// one when the time is up.
 ///
 /// # Errors
 ///
 /// `/proc` cannot be read.
-pub fn wait_until_landed(device: u64, ino: u64, limit: Duration) -> io::Result<Option<Process>> {
+pub fn wait_until_landed(file: &File, limit: Duration) -> io::Result<Option<Process>> {
+    let target = Target::of(file)?;
     let deadline = Instant::now().checked_add(limit);
     // This process's own tasks are not in such an operation. Time outside the kernel when first seen running.
     let own = std::process::id();
@@ -77,7 +138,7 @@ pub fn wait_until_landed(device: u64, ino: u64, limit: Duration) -> io::Result<O
     let mut open: Vec<(PathBuf, Option<u64>)> =
         tasks.into_iter().map(|task| (task, None)).collect();
     loop {
-        open = still_inside(open, device, ino)?;
+        open = still_inside(open, &target)?;
         let Some((task, _)) = open.first() else {
             return Ok(None);
         };
@@ -91,12 +152,11 @@ pub fn wait_until_landed(device: u64, ino: u64, limit: Duration) -> io::Result<O
 /// Those of the tasks that have not been seen outside.
 fn still_inside(
     tasks: Vec<(PathBuf, Option<u64>)>,
-    device: u64,
-    ino: u64,
+    target: &Target,
 ) -> io::Result<Vec<(PathBuf, Option<u64>)>> {
     let mut left = Vec::new();
     for (task, first) in tasks {
-        match look(&task, device, ino)? {
+        match look(&task, target)? {
             Seen::Clear => {}
             Seen::Inside => left.push((task, first)),
             // Other than when first seen running: it has been outside since.
@@ -112,22 +172,36 @@ fn name_task(task: &Path) -> Process {
     name_process(pid.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
-fn look(task: &Path, device: u64, ino: u64) -> io::Result<Seen> {
+fn look(task: &Path, target: &Target) -> io::Result<Seen> {
     let Some(stack) = tasks::read_stack(task)? else {
         return Ok(Seen::Clear);
     };
     if stack.trim().is_empty() {
         return Ok(time_outside(task)?.map_or(Seen::Clear, Seen::Running));
     }
-    if !tasks::is_inside(&stack, &OPERATIONS) {
+    let in_command = tasks::is_inside(&stack, &COMMANDS);
+    if !in_command && !tasks::is_inside(&stack, &OPERATIONS) {
         return Ok(Seen::Clear);
     }
     let call = tasks::unless_gone(fs::read_to_string(task.join("syscall")))?.unwrap_or_default();
-    let on_others = descriptors(&call).is_some_and(|list| {
-        let is_other = |fd: &u64| is_other_file(task, *fd, device, ino);
-        list.iter().all(is_other)
-    });
-    Ok(if on_others { Seen::Clear } else { Seen::Inside })
+    // Descriptors are 32 bits wide, and the register may hold more.
+    let path = |fd: u64| task.join(format!("fd/{}", fd & 0xffff_ffff));
+    let clear = match command(&call).filter(|_| in_command) {
+        Some((fd, command)) => !may_move(command) || target.is_not_beside(&path(fd)),
+        None => {
+            descriptors(&call).is_some_and(|list| list.iter().all(|fd| target.is_not(&path(*fd))))
+        }
+    };
+    Ok(if clear { Seen::Clear } else { Seen::Inside })
+}
+
+fn may_move(command: u64) -> bool {
+    let number = command & 0xff;
+    match command >> 8 & 0xff {
+        0x94 => BTRFS_MOVERS.contains(&number),
+        0xf5 => F2FS_MOVERS.contains(&number),
+        _ => false,
+    }
 }
 
 /// `utime` of `/proc/PID/task/TID/stat`; `None` when the task has gone.
@@ -146,13 +220,25 @@ fn time_outside(task: &Path) -> io::Result<Option<u64>> {
     time.map(Some).ok_or_else(strange)
 }
 
-/// The descriptors that a system call works on, from `/proc/PID/task/TID/syscall`; `None` where that is not known.
-fn descriptors(call: &str) -> Option<Vec<u64>> {
+/// The number of a system call and its arguments, from `/proc/PID/task/TID/syscall`; `None` where that is not known.
+fn arguments(call: &str) -> Option<(u32, Vec<u64>)> {
     let mut words = call.split_ascii_whitespace();
     let number: u32 = words.next()?.parse().ok()?;
     let parse = |word: &str| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok();
     let arguments: Option<Vec<u64>> = words.take(6).map(parse).collect();
     let arguments = arguments.filter(|list| list.len() == 6)?;
+    Some((number, arguments))
+}
+
+/// The descriptor and the command of ioctl(2); `None`: another call.
+fn command(call: &str) -> Option<(u64, u64)> {
+    let (number, arguments) = arguments(call)?;
+    (number == 16).then(|| (arguments[0], arguments[1]))
+}
+
+/// The descriptors that a system call works on; `None` where that is not known.
+fn descriptors(call: &str) -> Option<Vec<u64>> {
+    let (number, arguments) = arguments(call)?;
     let places: &[usize] = match number {
         // write, pwrite64, writev, ftruncate, fallocate, pwritev, pwritev2
         1 | 18 | 20 | 77 | 285 | 296 | 328 => &[0],
@@ -165,12 +251,6 @@ fn descriptors(call: &str) -> Option<Vec<u64>> {
         _ => return None,
     };
     Some(places.iter().map(|&place| arguments[place]).collect())
-}
-
-fn is_other_file(task: &Path, fd: u64, device: u64, ino: u64) -> bool {
-    // Descriptors are 32 bits wide, and the register may hold more.
-    let path = task.join(format!("fd/{}", fd & 0xffff_ffff));
-    fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) != (device, ino))
 }
 
 #[cfg(test)]
@@ -187,13 +267,29 @@ mod tests {
         assert_eq!(descriptors(&call(16)), None);
         assert_eq!(descriptors("running"), None);
         assert_eq!(descriptors("-1 0x7ffd 0x7f00"), None);
+        assert_eq!(command(&call(16)), Some((3, 0x10)));
+        assert_eq!(command(&call(1)), None);
+    }
+
+    #[test]
+    fn commands_that_move_blocks_are_told_from_others() {
+        // BTRFS_IOC_BALANCE_V2, F2FS_IOC_SET_PIN_FILE; BTRFS_IOC_SCRUB, FICLONE.
+        assert!(may_move(0xc400_9420) && may_move(0x4004_f50d));
+        assert!(!may_move(0xc400_941b) && !may_move(0x4004_9409));
+    }
+
+    #[test]
+    fn what_is_on_another_file_system_is_told() {
+        let target = Target::of(&tempfile::tempfile().unwrap()).unwrap();
+        assert!(target.is_not_beside(Path::new("/proc/self/stat")));
+        assert!(!target.is_not_beside(Path::new("/no/such/file")));
     }
 
     #[test]
     fn nobody_writes_to_a_file_of_our_own() {
         let file = tempfile::tempfile().unwrap();
-        let data = file.metadata().unwrap();
-        let seen = look(Path::new("/proc/self/task/none"), data.dev(), data.ino());
+        let target = Target::of(&file).unwrap();
+        let seen = look(Path::new("/proc/self/task/none"), &target);
         assert_eq!(seen.unwrap(), Seen::Clear);
     }
 }

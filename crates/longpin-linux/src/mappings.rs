@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use crate::tasks;
 
@@ -14,22 +16,37 @@ pub struct Process {
     pub command: String,
 }
 
-/// Processes with a shared mapping of the file that they may write to. `device` and `ino` are those of
-/// `stat(2)`: where the super block has other ones (btrfs), nobody is found.
+/// Processes with a shared mapping of the file that they may write to. `device` and `ino` are those of `stat(2)`.
+/// Where the table of mappings shows another device (btrfs: the super block's), the mapped file itself is asked, which
+/// takes CAP_SYS_ADMIN.
 ///
 /// # Errors
 ///
 /// `/proc` cannot be read. Processes that end meanwhile are left out.
-pub fn find_writable(device: (u32, u32), ino: u64) -> io::Result<Vec<Process>> {
+pub fn find_writable(device: u64, ino: u64) -> io::Result<Vec<Process>> {
     let mut found = Vec::new();
     for (pid, process) in tasks::list_processes()? {
         let maps = tasks::unless_gone(fs::read_to_string(process.join("maps")))?;
-        let maps = maps.unwrap_or_default();
-        if maps.lines().any(|line| is_writable(line, device, ino)) {
+        if maps_file(&process, &maps.unwrap_or_default(), device, ino)? {
             found.push(name_process(pid));
         }
     }
     Ok(found)
+}
+
+fn maps_file(process: &Path, maps: &str, device: u64, ino: u64) -> io::Result<bool> {
+    let numbers = (rustix::fs::major(device), rustix::fs::minor(device));
+    for mapped in maps.lines().filter_map(|line| writable(line, ino)) {
+        if mapped.device == numbers {
+            return Ok(true);
+        }
+        let file = fs::metadata(process.join("map_files").join(mapped.range));
+        let file = tasks::unless_gone(file)?;
+        if file.is_some_and(|it| (it.dev(), it.ino()) == (device, ino)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The name of a process; empty when it has gone.
@@ -42,16 +59,28 @@ pub fn name_process(pid: u32) -> Process {
     }
 }
 
-/// `START-END rw-s OFFSET MAJOR:MINOR INODE PATH`
-fn is_writable(line: &str, device: (u32, u32), ino: u64) -> bool {
+/// A line of the table.
+#[derive(Debug, PartialEq, Eq)]
+struct Mapped {
+    /// The name in `map_files`.
+    range: String,
+    device: (u32, u32),
+}
+
+/// `START-END rw-s OFFSET MAJOR:MINOR INODE PATH`, if it is shared and writable, of a file of this number.
+fn writable(line: &str, ino: u64) -> Option<Mapped> {
     let mut words = line.split_ascii_whitespace();
-    let mode = words.nth(1).unwrap_or_default().as_bytes();
+    let (start, end) = words.next()?.split_once('-')?;
+    let mode = words.next()?.as_bytes();
     let shared = mode.get(1) == Some(&b'w') && mode.get(3) == Some(&b's');
-    let place = words.nth(1).and_then(|text| text.split_once(':'));
+    let (major, minor) = words.nth(1)?.split_once(':')?;
     let number = |text: &str| u32::from_str_radix(text, 16).ok();
-    let own = place.and_then(|(major, minor)| Some((number(major)?, number(minor)?)));
-    let inode = words.next().and_then(|text| text.parse::<u64>().ok());
-    shared && own == Some(device) && inode == Some(ino)
+    let device = (number(major)?, number(minor)?);
+    let inode = words.next()?.parse::<u64>().ok();
+    // There the addresses have no zeroes before them.
+    let bare = |address: &str| address.trim_start_matches('0').to_owned();
+    let range = format!("{}-{}", bare(start), bare(end));
+    (shared && inode == Some(ino)).then_some(Mapped { range, device })
 }
 
 #[cfg(test)]
@@ -59,21 +88,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_shared_writable_mappings_of_the_file_count() {
-        let line = "7f00-7f01 rw-s 00000000 fe:0a 77                         /mnt/a b";
-        assert!(is_writable(line, (0xfe, 0x0a), 77));
-        assert!(!is_writable(line, (0xfe, 0x0b), 77));
-        assert!(!is_writable(line, (0xfe, 0x0a), 78));
-        assert!(!is_writable(
-            &line.replace("rw-s", "r--s"),
-            (0xfe, 0x0a),
-            77
-        ));
-        assert!(!is_writable(
-            &line.replace("rw-s", "rw-p"),
-            (0xfe, 0x0a),
-            77
-        ));
-        assert!(!is_writable("", (0, 0), 0));
+    fn only_shared_writable_mappings_of_the_number_count() {
+        let line = "0007f000-7f01000 rw-s 00000000 fe:0a 77                   /mnt/a b";
+        let mapped = Mapped {
+            range: "7f000-7f01000".to_owned(),
+            device: (0xfe, 0x0a),
+        };
+        assert_eq!(writable(line, 77), Some(mapped));
+        assert_eq!(writable(line, 78), None);
+        assert_eq!(writable(&line.replace("rw-s", "r--s"), 77), None);
+        assert_eq!(writable(&line.replace("rw-s", "rw-p"), 77), None);
+        assert_eq!(writable("", 0), None);
     }
 }

@@ -130,9 +130,14 @@ pub fn all() -> impl Iterator<Item = &'static Operation> {
 /// What leaves a file its pages and blocks, and is refused all the same where nobody else may use the file; and what is
 /// allowed even there.
 pub fn uses() -> impl Iterator<Item = &'static Operation> {
-    [uses::OPERATIONS, uses::ATTRIBUTES, uses::NAMES]
-        .into_iter()
-        .flatten()
+    [
+        uses::OPERATIONS,
+        uses::ATTRIBUTES,
+        uses::NAMES,
+        btrfs::BESIDE,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 #[cfg(test)]

@@ -50,8 +50,11 @@ static __always_inline struct row *enter_hold_row(const struct row_key *key, u64
 	if (bpf_map_update_elem(&rows, key, &empty_row, BPF_NOEXIST))
 		return 0;
 	row = bpf_map_lookup_elem(&rows, key);
-	if (row)
-		fill_row(row, &claim);
+	if (!row)
+		return 0;
+	fill_row(row, &claim);
+	/* Who ends it looks the file up, which may have left memory by then. */
+	row->file = lent_key(key->inode);
 	return row;
 }
 
@@ -106,11 +109,11 @@ int take_back(u64 *ctx)
 	return end_hold(&key, ctx[4]) ? 0 : -ENOENT;
 }
 
-/* tidy(ino, dev): a file of which no hold is left is no longer looked up */
+/* tidy(ino, dev, subvolume): a file of which no hold is left is no longer looked up */
 SEC("raw_tp")
 int tidy(u64 *ctx)
 {
-	struct file_identity file = { .ino = ctx[0], .dev = ctx[1] };
+	struct file_identity file = { .ino = ctx[0], .dev = ctx[1], .generation = ctx[2] };
 	struct lent *found = bpf_map_lookup_elem(&lent, &file);
 
 	if (!found || found->swapfiles || found->layouts || bpf_map_delete_elem(&lent, &file))

@@ -3,26 +3,14 @@
  * C05: commands of file systems that drop the page cache of a file, or give its blocks to another. The size
  * in a command's number is left out: 32-bit programs have others.
  */
+#include "commands.h"
 #include "strict.h"
 #include "superblock.h"
 
-#define COMMAND(type, number) ((type) << 8 | (number))
-#define XFS_SWAPEXT COMMAND('X', 109)
-#define SETFLAGS COMMAND('f', 2)
-#define EXT4_MOVE_EXT COMMAND('f', 15)
-#define EXT4_SWAP_BOOT COMMAND('f', 17)
-#define F2FS_START_ATOMIC COMMAND(0xf5, 1)
-#define F2FS_ABORT_ATOMIC COMMAND(0xf5, 5)
-#define F2FS_MOVE_RANGE COMMAND(0xf5, 9)
-#define F2FS_SEC_TRIM COMMAND(0xf5, 20)
-#define F2FS_START_ATOMIC_REPLACE COMMAND(0xf5, 25)
 #define LOOP_MAJOR 7
 #define LOOP_SET_FD COMMAND('L', 0)
 #define LOOP_CHANGE_FD COMMAND('L', 6)
 #define LOOP_CONFIGURE COMMAND('L', 10)
-#define EXT4_MAGIC 0xef53
-#define XFS_MAGIC 0x58465342
-#define F2FS_MAGIC 0xf2f52010
 #define JOURNAL_DATA 0x4000
 
 /* The file system that knows a command; 0: not one of those that concern us. */
@@ -73,92 +61,9 @@ static __noinline int identify_for_asker(u64 file)
 	answer = bpf_map_lookup_elem(&identified, &zero);
 	if (!answer)
 		return 0;
-	answer->file = identify(inode);
+	answer->file = lent_key(inode);
 	answer->row = inode;
 	return 0;
-}
-
-/*
- * Level swapfile only: commands that move blocks, seal a file, or take its device away. The answers are the
- * swap file's.
- */
-struct command {
-	u32 magic; /* file system that knows it; 0: all that do */
-	u32 whole; /* concerns the whole file system */
-	int answer;
-};
-
-#define ENABLE_VERITY COMMAND('f', 133)
-#define BTRFS_MAGIC 0x9123683e
-
-static __always_inline struct command strict_btrfs_command(u32 number)
-{
-	struct command found = { .magic = BTRFS_MAGIC, .whole = 1, .answer = -ETXTBSY };
-
-	switch (number) {
-	case 2:	 /* defragment */
-	case 16: /* a range */
-		found.whole = 0;
-		return found;
-	case 15: /* subvolume delete */
-	case 63:
-		found.answer = -EPERM;
-		return found;
-	case 1: /* snapshot */
-	case 23:
-	case 3:	 /* resize */
-	case 11: /* remove a device */
-	case 58:
-	case 53: /* replace one */
-	case 12: /* balance */
-	case 32:
-		return found;
-	}
-	found.answer = 0;
-	return found;
-}
-
-static __always_inline struct command strict_command(u32 command)
-{
-	struct command found = { .answer = -ETXTBSY };
-
-	if (command >> 8 == 0x94)
-		return strict_btrfs_command(command & 0xff);
-	switch (command) {
-	case ENABLE_VERITY:
-		return found;
-	case EXT4_SWAP_BOOT:
-		found.magic = EXT4_MAGIC;
-		found.answer = -EINVAL;
-		return found;
-	case EXT4_MOVE_EXT:
-		found.magic = EXT4_MAGIC;
-		found.whole = 1;
-		return found;
-	case XFS_SWAPEXT:
-		found.magic = XFS_MAGIC;
-		found.whole = 1;
-		found.answer = -EINVAL;
-		return found;
-	}
-	found.magic = F2FS_MAGIC;
-	switch (command) {
-	case F2FS_START_ATOMIC:
-	case F2FS_START_ATOMIC_REPLACE:
-	case F2FS_SEC_TRIM:
-	case COMMAND(0xf5, 8):	/* defragment */
-	case COMMAND(0xf5, 13): /* pin or unpin */
-		return found;
-	case F2FS_MOVE_RANGE:
-	case COMMAND(0xf5, 6):	/* collect garbage */
-	case COMMAND(0xf5, 10): /* empty a device */
-	case COMMAND(0xf5, 11): /* collect garbage in a range */
-	case COMMAND(0xf5, 16): /* resize */
-		found.whole = 1;
-		return found;
-	}
-	found.answer = 0;
-	return found;
 }
 
 /* Acts have functions of their own: the walk over a file system needs the frames. */
@@ -204,16 +109,36 @@ static __always_inline bool is_loop_command(u64 inode, u32 command)
 	return FIELD32(inode, struct inode, i_rdev) >> 20 == LOOP_MAJOR;
 }
 
-static __always_inline int judge_strict_ioctl(u64 inode, u64 sb, u64 number)
+/*
+ * A snapshot is of the subvolume that a descriptor leads to, which is named in user memory: another thread may
+ * change it until btrfs reads it. What cannot be read now is judged for all subvolumes (0).
+ */
+static __noinline u32 subvolume_of_snapshot(u64 argument)
 {
-	struct command command = strict_command(number & 0xffff);
+	u32 descriptor = 0;
+	u64 file;
+
+	if (bpf_probe_read_user(&descriptor, sizeof(descriptor), (void *)argument))
+		return 0;
+	file = file_of_descriptor(descriptor);
+	return file ? subvolume_of(FIELD64(file, struct file, f_inode)) : 0;
+}
+
+static __always_inline int judge_strict_ioctl(u64 *ctx, u64 inode, u64 sb)
+{
+	struct command command = strict_command(ctx[1] & 0xffff);
+	u32 subvolume = 0;
 
 	if (!command.answer ||
 	    (command.magic && FIELD64(sb, struct super_block, s_magic) != command.magic))
 		return 0;
-	if (command.whole)
-		return is_file_system_refused(sb, OP_IOCTL, number, true) ? command.answer : 0;
-	return is_command_strictly_refused(inode, number) ? command.answer : 0;
+	if (command.scope == ONE_FILE)
+		return is_command_strictly_refused(inode, ctx[1]) ? command.answer : 0;
+	if (command.scope == ONE_SUBVOLUME)
+		subvolume = subvolume_of_snapshot(ctx[2]);
+	else if (moves_nothing(ctx[1] & 0xffff, ctx[2]))
+		return 0;
+	return is_subvolume_refused(sb, subvolume, OP_IOCTL, ctx[1], true) ? command.answer : 0;
 }
 
 static __always_inline int judge_ioctl(u64 *ctx)
@@ -231,7 +156,7 @@ static __always_inline int judge_ioctl(u64 *ctx)
 	if (state.strict) {
 		if (is_loop_command(inode, ctx[1]))
 			return is_loop_refused(ctx[1], ctx[2]) ? -ETXTBSY : 0;
-		answer = judge_strict_ioctl(inode, sb, ctx[1]);
+		answer = judge_strict_ioctl(ctx, inode, sb);
 		if (answer)
 			return answer;
 	}

@@ -404,6 +404,7 @@ struct timespec64 {
 #define S_IFREG 0100000
 #define HUGETLBFS_MAGIC 0x958458f6
 #define TMPFS_MAGIC 0x01021994
+#define BTRFS_MAGIC 0x9123683e
 #define PROT_WRITE 2
 #define MAP_SHARED 1 /* set in MAP_SHARED_VALIDATE, too */
 #define EPERM 1
@@ -412,6 +413,8 @@ struct timespec64 {
 #define ENOSPC 28
 #define ETXTBSY 26
 #define EBUSY 16
+#define EAGAIN 11
+#define EOPNOTSUPP 95
 #define SIGKILL 9
 #define PAGE_SHIFT 12
 

@@ -12,12 +12,23 @@ static __always_inline u32 lent_slot(u64 ino)
 	return (u32)(ino ^ ino >> 12) & (LENT_SLOTS - 1);
 }
 
+/* On btrfs each subvolume numbers its files anew: the number of the subvolume. Elsewhere, and if not known, 0. */
+static __always_inline u32 subvolume_of(u64 inode)
+{
+	u64 sb = FIELD64(inode, struct inode, i_sb);
+	u32 where = state.subvolumes;
+
+	if (!where || FIELD64(sb, struct super_block, s_magic) != BTRFS_MAGIC)
+		return 0;
+	return load32(load64(inode - SUBVOLUME_BACK(where)) + SUBVOLUME_NUMBER(where));
+}
+
 /* The identity under which a file is lent: on some file systems an ioctl changes the generation. */
 static __always_inline struct file_identity lent_key(u64 inode)
 {
 	struct file_identity file = identify(inode);
 
-	file.generation = 0;
+	file.generation = subvolume_of(inode);
 	return file;
 }
 

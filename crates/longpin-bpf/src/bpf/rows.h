@@ -173,7 +173,6 @@ static __noinline bool end_hold(const struct row_key *key, u32 kind)
 	if (!row)
 		return false;
 	file = row->file;
-	file.generation = 0;
 	tell_in_name_of(row, key->inode, key->tgid, kind);
 	if (bpf_map_delete_elem(&rows, key))
 		return false;
@@ -197,7 +196,6 @@ static __noinline int forget_token(const struct row_key *key)
 	if (!row)
 		return 0;
 	file = row->file;
-	file.generation = 0;
 	found = bpf_map_lookup_elem(&lent, &file);
 	if (found && found->token == key->caller)
 		found->token = 0;

@@ -43,6 +43,13 @@
 #define RULES_FILES 0x1000   /* `file_rules` is not empty */
 #define RULES_LEVELS 0x2000  /* some rules say at which level a file is held */
 
+/*
+ * guard_state.subvolumes, two offsets: how many bytes before the inode the address of its root lies, and where in the
+ * root its number. btrfs may be a module that comes after the guard, so neither is known when the programs load.
+ */
+#define SUBVOLUME_BACK(word) ((word)&0xffff)
+#define SUBVOLUME_NUMBER(word) ((word) >> 16)
+
 /* guard_state.strict: who asks for level swapfile */
 #define STRICT_ALL 1   /* each pin does, unless a rule says otherwise */
 #define STRICT_RULES 2 /* some rules do */
@@ -89,7 +96,7 @@ struct guard_state {
 	u64 lent_files; /* entries in `lent`, some of holds that have ended */
 	u64 tokens;	/* explicit holds that end with a descriptor */
 	u32 holds_only; /* started by an explicit hold: pins are not watched */
-	u32 pad;
+	u32 subvolumes; /* where btrfs keeps the subvolume of an inode: SUBVOLUME_; 0: not known */
 };
 _Static_assert(sizeof(struct guard_state) == 320, "guard_state");
 
@@ -136,8 +143,8 @@ struct row_key {
 _Static_assert(sizeof(struct row_key) == 24, "row_key");
 
 /*
- * The explicit holds of one file. The key is its identity without generation: the file may leave memory while
- * it is lent, and come back at another address.
+ * The explicit holds of one file. The key is its identity, with the number of its subvolume in the place of the
+ * generation: the file may leave memory while it is lent, and come back at another address.
  */
 struct lent {
 	u64 inode; /* when it was lent last; for events */

@@ -11,7 +11,8 @@ struct search {
 	u64 head;
 	u64 found; /* a held file */
 	u64 page;
-	u32 strict; /* only files held at level swapfile */
+	u32 strict;    /* only files held at level swapfile */
+	u32 subvolume; /* only files of this one; 0: of all */
 	u16 restarts;
 	u16 seen; /* came back to the head of the list */
 };
@@ -23,7 +24,7 @@ static __always_inline long look_at_file(struct search *search, u64 inode)
 {
 	u64 page;
 
-	if (!is_regular(inode))
+	if (!is_regular(inode) || (search->subvolume && search->subvolume != subvolume_of(inode)))
 		return 0;
 	page = first_pinned(inode, 0, ~0ULL);
 	if (page == NO_PAGE)
@@ -52,6 +53,8 @@ static long look_at_lent(void *map, struct file_identity *file, struct lent *len
 	if (file->dev != FIELD32(search->sb, struct super_block, s_dev))
 		return 0;
 	if (!lent->swapfiles && (search->strict || !lent->layouts))
+		return 0;
+	if (search->subvolume && search->subvolume != file->generation)
 		return 0;
 	search->found = lent->inode;
 	return 1;
@@ -108,9 +111,10 @@ static __always_inline bool find_held(struct search *search)
 	return walk_inodes(search);
 }
 
-static __noinline bool is_file_system_refused(u64 sb, u32 operation, u64 detail, u32 strict)
+static __noinline bool is_subvolume_refused(u64 sb, u32 subvolume, u32 operation, u64 detail,
+					    u32 strict)
 {
-	struct search search = { .sb = sb, .strict = strict };
+	struct search search = { .sb = sb, .subvolume = subvolume, .strict = strict };
 	struct act act = { .operation = operation, .detail = detail, WHOLE_FILE };
 
 	if (!find_held(&search)) {
@@ -120,6 +124,11 @@ static __noinline bool is_file_system_refused(u64 sb, u32 operation, u64 detail,
 	act.inode = search.found;
 	act.page = search.page;
 	return search.found && decide(&act);
+}
+
+static __always_inline bool is_file_system_refused(u64 sb, u32 operation, u64 detail, u32 strict)
+{
+	return is_subvolume_refused(sb, 0, operation, detail, strict);
 }
 
 #endif

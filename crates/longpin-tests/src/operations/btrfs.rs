@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::XattrFlags;
@@ -13,6 +15,7 @@ use super::requests::{
     DESTROY_SUBVOLUME, DefragRange, REMOVE_DEVICE, REPLACE_DEVICE, RESIZE, ReplaceDevice,
     SUBVOLUME_FLAGS, Volume, encoded_write,
 };
+use super::victim::{NEXT, create};
 use super::zlib::zlib_of;
 use super::{Build, Home, Operation, Victim};
 use crate::act::Outcome;
@@ -90,6 +93,43 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation::new("btrfs device replace", "C05", BTRFS, replace_device),
 ];
 
+/// What is beside the file: its file system, or another subvolume.
+pub(super) const BESIDE: &[Operation] = &[
+    Operation::unclaimed("btrfs write to its namesake", BTRFS, |v| {
+        let other = beside(v)?;
+        let namesake = create(&other.join("namesake"))?;
+        let numbers = (namesake.metadata()?.ino(), v.file()?.metadata()?.ino());
+        ensure!(numbers.0 == numbers.1, "no namesake: {numbers:?}");
+        Ok(rustix::io::pwrite(&namesake, b"beside", 0).map(drop))
+    }),
+    Operation::unclaimed("btrfs snapshot of another subvolume", BTRFS, |v| {
+        let other = beside(v)?;
+        snapshot_of(
+            v,
+            &File::open(&other)?,
+            &format!("{}-snapshot", name_of(&other)?),
+        )
+    }),
+    Operation::unclaimed("btrfs delete of another subvolume", BTRFS, |v| {
+        let other = beside(v)?;
+        let mut name = volume(&name_of(&other)?)?;
+        Ok(DESTROY_SUBVOLUME.ask(&mounted(v)?, &mut name))
+    }),
+    Operation::unclaimed("btrfs resize, growing", BTRFS, |v| {
+        resize(&mounted(v)?, "max")
+    }),
+];
+
+fn beside(victim: &Victim<'_>) -> Result<PathBuf> {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    create_subvolume(victim.ground.dir()?, &format!("beside-{number}"))
+}
+
+fn name_of(path: &Path) -> Result<String> {
+    let name = path.file_name().context("no name")?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
 /// Resizes the only device; its number is 1 until it has been removed and added again.
 fn resize(mounted: &File, size: &str) -> Result<Outcome> {
     for number in 1..10 {
@@ -148,10 +188,13 @@ fn defragment(victim: &Victim<'_>, flags: u64) -> Result<Outcome> {
 }
 
 fn snapshot(victim: &Victim<'_>, name: &str) -> Result<Outcome> {
-    let of = subvolume(victim)?;
-    let file_name = victim.path.file_name().context("no name")?;
-    let mut snapshot = volume(&format!("{name}-of-{}", file_name.to_string_lossy()))?;
-    snapshot.head[0] = u64::try_from(of.as_raw_fd())?;
+    let name = format!("{name}-of-{}", name_of(&victim.path)?);
+    snapshot_of(victim, &subvolume(victim)?, &name)
+}
+
+fn snapshot_of(victim: &Victim<'_>, subvolume: &File, name: &str) -> Result<Outcome> {
+    let mut snapshot = volume(name)?;
+    snapshot.head[0] = u64::try_from(subvolume.as_raw_fd())?;
     Ok(CREATE_SNAPSHOT.ask(&mounted(victim)?, &mut snapshot))
 }
 
@@ -169,6 +212,16 @@ fn remove_device(victim: &mut Victim<'_>) -> Result<Outcome> {
     ADD_DEVICE.ask(&mounted, &mut volume(second.name()?)?)?;
     let image = victim.ground.image()?;
     let answer = REMOVE_DEVICE.ask(&mounted, &mut volume(&backed_by(image)?)?);
+    if answer == Err(rustix::io::Errno::TXTBSY) {
+        // A held file keeps every device; a swap file its own.
+        return match REMOVE_DEVICE.ask(&mounted, &mut volume(second.name()?)?) {
+            Err(rustix::io::Errno::TXTBSY) => {
+                victim.ground.keep(second);
+                Ok(answer)
+            }
+            other => Ok(other.and(answer)),
+        };
+    }
     let first = match answer {
         // The kernel let go of the loop device along with the file system.
         Ok(()) => Some(LoopDevice::over(&open_both_ways(image)?, false)??),
@@ -195,10 +248,20 @@ fn replace_device(victim: &mut Victim<'_>) -> Result<Outcome> {
 }
 
 fn second_device(victim: &Victim<'_>) -> Result<LoopDevice> {
-    let path = victim.ground.store()?.join("second");
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let path = victim.ground.store()?.join(format!("second-{number}"));
     let file = File::create(&path)?;
     file.set_len(victim.ground.image()?.metadata()?.len())?;
-    Ok(LoopDevice::over(&open_both_ways(&path)?, false)??)
+    let device = LoopDevice::over(&open_both_ways(&path)?, false)??;
+    // Its room goes with the device.
+    std::fs::remove_file(&path)?;
+    Ok(device)
+}
+
+/// Takes a device out that could not be taken out before.
+pub(super) fn give_back(dir: &Path, device: &LoopDevice) -> Result<()> {
+    let removed = REMOVE_DEVICE.ask(&File::open(dir)?, &mut volume(device.name()?)?);
+    removed.with_context(|| format!("cannot remove {}", device.name().unwrap_or_default()))
 }
 
 fn open_both_ways(path: &Path) -> Result<File> {

@@ -1,10 +1,13 @@
 //! Where operations are tried: one file system for all operations, with every feature that it can have.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::btrfs;
+use super::devices::LoopDevice;
 use crate::PAGE;
 use crate::pattern::Pattern;
 use crate::scratch::{FsKind, Scratch};
@@ -96,6 +99,8 @@ pub struct Ground {
     contents: Vec<u8>,
     other: Vec<u8>,
     lent: bool,
+    /// Devices that could not be taken out of the file system.
+    kept: RefCell<Vec<LoopDevice>>,
 }
 
 /// `mkswap`'s header (linux/swap.h, `union swap_header`): version 1, of which the first page alone is used. The kernel
@@ -147,6 +152,7 @@ impl Ground {
             contents: Pattern::new(1).bytes(len),
             other: Pattern::new(2).bytes(len),
             lent: false,
+            kept: RefCell::default(),
         }
     }
 
@@ -244,9 +250,21 @@ impl Ground {
         Ok(self.scratch()?.store())
     }
 
-    /// Mounts it again, if an operation unmounted it.
+    /// Mounts it again, if an operation unmounted it, and takes out devices that an operation had to leave.
     pub fn mend(&self) -> Result<()> {
-        self.scratch.as_ref().map_or(Ok(()), Scratch::mount_again)
+        let Some(scratch) = &self.scratch else {
+            return Ok(());
+        };
+        scratch.mount_again()?;
+        for device in self.kept.take() {
+            btrfs::give_back(scratch.dir(), &device)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a device that is in use by the file system until it can be taken out: [`Self::mend`].
+    pub(super) fn keep(&self, device: LoopDevice) {
+        self.kept.borrow_mut().push(device);
     }
 
     /// Unmounts it, has its blocks checked, and removes it: what the checker said, if it found something wrong.

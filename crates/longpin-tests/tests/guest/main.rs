@@ -18,6 +18,7 @@ mod guard;
 mod hard;
 mod hints;
 mod hold;
+mod hold_moving;
 #[cfg(feature = "rdma")]
 mod on_demand;
 mod oracle;
@@ -141,6 +142,7 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .chain(prepare::LONG_TESTS)
         .chain(hold::LONG_TESTS)
         .chain(race::TESTS)
+        .chain(hold_moving::TESTS)
         .chain(backend::LONG_TESTS)
         .chain(parity::TESTS)
         .chain(third_party::TESTS);

@@ -5,11 +5,14 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
+use longpin_linux::f2fs::Layout;
 use longpin_linux::file::{self, Status};
-use longpin_linux::{attribute, btrfs, f2fs, mounts, swap};
+use longpin_linux::{attribute, btrfs, f2fs, identity, mounts, swap};
 use rustix::fs::IFlags;
 
+use crate::extents::{Device, layout_of};
 use crate::filesystem::{Family, FileSystem};
 
 /// Facts of one file, for the judgement.
@@ -27,6 +30,10 @@ pub struct Facts {
     pub flags: Option<IFlags>,
     /// What moves the file system's blocks right now (btrfs).
     pub busy: Option<String>,
+    /// What makes the file system move data by itself, sooner or later (btrfs).
+    pub mover: Option<String>,
+    /// Of f2fs, as far as it can be read.
+    pub sections: Option<Layout>,
     /// f2fs mounted with `mode=lfs`.
     pub log_structured: bool,
     /// Data goes through the journal (ext4).
@@ -45,13 +52,21 @@ impl Facts {
         let status = file::status(file)?;
         let fs = FileSystem::of_magic(status.magic);
         let flags = file::flags(file)?;
-        let options = super_options(&status)?;
+        let options = super_options(file, &status)?;
         let has = |option: &str| options.iter().any(|have| have == option);
         let by_file = flags.is_some_and(|flags| flags.contains(IFlags::JOURNALING));
         Ok(Self {
             memfd: fs.family == Family::Memory && is_memfd(file),
             active_swap: is_active_swap(file)?,
             busy: busy(file, fs.family),
+            mover: match fs.family {
+                Family::Btrfs => mover(file, has("autodefrag")),
+                _ => None,
+            },
+            sections: match fs.family {
+                Family::F2fs => sections(&status),
+                _ => None,
+            },
             log_structured: fs.family == Family::F2fs && has("mode=lfs"),
             zeroing: match fs.family {
                 Family::F2fs => attribute::zeroing(file)?,
@@ -81,10 +96,16 @@ impl Facts {
     }
 }
 
-/// Options of the file's super block.
-fn super_options(status: &Status) -> io::Result<Vec<String>> {
+/// Options of the file's super block. On btrfs a file has the device number of its subvolume: there its mount is asked
+/// for.
+fn super_options(file: &File, status: &Status) -> io::Result<Vec<String>> {
     let mounts = mounts::read_mounts()?;
     let own = mounts.iter().find(|mount| mount.device == status.device);
+    let own = own.cloned().or_else(|| {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let found = identity::identify(Path::new(&path), &mounts);
+        found.ok().map(|found| found.mount)
+    });
     let options = own.map(|mount| mount.options.split(',').map(str::to_owned).collect());
     Ok(options.unwrap_or_default())
 }
@@ -110,4 +131,18 @@ fn busy(file: &File, family: Family) -> Option<String> {
         Family::Btrfs => btrfs::exclusive_operation(file).ok().flatten(),
         _ => None,
     }
+}
+
+/// What is not known counts.
+fn mover(file: &File, defragments: bool) -> Option<String> {
+    if defragments {
+        return Some("mount option autodefrag".to_owned());
+    }
+    let asked = btrfs::exclusive_operation(file).and_then(|_| btrfs::background_mover(file));
+    asked.unwrap_or_else(|err| Some(format!("cannot tell: {err}")))
+}
+
+fn sections(status: &Status) -> Option<Layout> {
+    let (major, minor) = status.device;
+    layout_of(Device(major, minor)).ok()
 }

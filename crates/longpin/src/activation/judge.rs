@@ -45,6 +45,9 @@ pub(super) fn whole_file(policy: Policy, facts: &Facts) -> Vec<Reason> {
     if let Some(what) = facts.busy.as_ref().filter(|_| lends) {
         reasons.push(Reason::whole(Name::FileSystemBusy).with(what));
     }
+    if let Some(what) = facts.mover.as_ref().filter(|_| lends && !swaps) {
+        reasons.push(Reason::whole(Name::MovesData).with(what));
+    }
     reasons
 }
 
@@ -72,6 +75,8 @@ pub(super) struct Walk<'facts> {
     device: Option<Device>,
     run: Run,
     usable_pages: u64,
+    /// Where the last extent ended, in the file and on the device.
+    last_end: Option<(u64, u64)>,
 }
 
 /// Extents that follow each other in the file and on the device: swap takes whole pages of these.
@@ -102,6 +107,7 @@ impl<'facts> Walk<'facts> {
             device: None,
             run: Run::default(),
             usable_pages: 0,
+            last_end: None,
         }
     }
 
@@ -175,6 +181,25 @@ impl<'facts> Walk<'facts> {
             self.count_pages(extent, physical);
         } else if extent.flags.any(ExtentFlags::NOT_ALIGNED) || physical % SECTOR != 0 {
             self.add(Name::Unaligned, extent);
+        } else {
+            self.look_at_sections(extent, physical);
+        }
+    }
+
+    /// f2fs collects sections: where other files have blocks in the same one, it gives up in the end, and unpins.
+    fn look_at_sections(&mut self, extent: &Extent, physical: u64) {
+        let Some(sections) = self.facts.sections else {
+            return;
+        };
+        let inside = |at: u64| at.saturating_sub(sections.main) % sections.section.max(1) != 0;
+        let (start, end) = (extent.logical, extent.logical + extent.length);
+        let last = self.last_end.replace((end, physical + extent.length));
+        // What is before a range that begins inside of the file is not looked at.
+        let cut = last.is_none() && start != 0;
+        let left = last.is_some_and(|(_, last)| inside(last));
+        if last != Some((start, physical)) && (left || !cut && inside(physical)) {
+            self.add(Name::NotPinned, extent);
+            self.detail(Name::NotPinned, "in sections that other files may share");
         }
     }
 

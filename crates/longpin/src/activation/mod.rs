@@ -10,7 +10,8 @@
 //! | holes, shared, inline, encoded extents, a second device | yes | no | no |
 //! | unwritten extents | yes | yes | no |
 //! | btrfs: copy on write | yes | no | no |
-//! | f2fs: not pinned | yes | yes: activation pins it | no |
+//! | btrfs: chunks move now / autodefrag, automatic reclaim | yes | no / yes | no |
+//! | f2fs: not pinned / pinned in shared sections | yes | yes: activation pins it | no |
 //!
 //! For `pages`, a file of the page cache gets a yes; a DAX file has no page cache, and is judged by
 //! policy `dax`. The kernel's swapon(2) is the oracle of policy `swap`.

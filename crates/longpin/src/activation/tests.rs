@@ -23,6 +23,8 @@ fn facts(magic: u64) -> Facts {
         active_swap: false,
         flags: Some(IFlags::empty()),
         busy: None,
+        mover: None,
+        sections: None,
         log_structured: false,
         journalled: false,
         zeroing: None,
@@ -174,6 +176,58 @@ fn attributes_speak_where_they_matter() {
     assert_eq!(whole(Policy::Pages, &facts), ["deleted"]);
     facts.memfd = true;
     assert_eq!(whole(Policy::Pages, &facts), [""; 0]);
+}
+
+#[test]
+fn what_moves_data_later_matters_where_blocks_are_lent() {
+    let mut facts = facts(BTRFS);
+    facts.flags = Some(IFlags::NOCOW);
+    facts.mover = Some("mount option autodefrag".into());
+    assert_eq!(whole(Policy::Blocks, &facts), ["moves-data"]);
+    assert_eq!(whole(Policy::Swap, &facts), [""; 0]);
+    facts.busy = Some("balance".into());
+    assert_eq!(whole(Policy::Swap, &facts), ["file-system-busy"]);
+}
+
+#[test]
+fn f2fs_leaves_only_files_in_place_that_share_no_section() {
+    const SECTION: u64 = 2 << 20;
+    let mut facts = facts(F2FS);
+    facts.sections = Some(longpin_linux::f2fs::Layout {
+        main: 1 << 20,
+        section: SECTION,
+        many_devices: false,
+    });
+    let names = |policy, range: Range<u64>, pieces: &[(u64, u64, u64)]| {
+        let at = |&(logical, physical, length): &(u64, u64, u64)| {
+            let device = DISK;
+            let physical = (1 << 20) + physical;
+            let place = Place::On { device, physical };
+            Ok(Extent {
+                place,
+                ..extent(logical, length, PLAIN)
+            })
+        };
+        let walk = Walk::new(policy, &facts, range);
+        let (reasons, _) = walk.over(pieces.iter().map(at)).unwrap();
+        let names: Vec<_> = reasons.iter().map(|it| it.name.as_str()).collect();
+        names
+    };
+    let all = 0..SECTION + 8192;
+    let tail = (SECTION, 8 * SECTION, 8192);
+    let whole = [(0, 4 * SECTION, SECTION), tail];
+    assert_eq!(names(Policy::Blocks, all.clone(), &whole), [""; 0]);
+    // One run in two extents.
+    let halves = [(0, 0, 8192), (8192, 8192, SECTION - 8192), tail];
+    assert_eq!(names(Policy::Blocks, all.clone(), &halves), [""; 0]);
+    let inside = [(0, 4 * SECTION + 4096, SECTION), tail];
+    assert_eq!(names(Policy::Blocks, all.clone(), &inside), ["not-pinned"]);
+    assert_eq!(names(Policy::Swap, all.clone(), &inside), [""; 0]);
+    let left = [(0, 0, 8192), (8192, 8 * SECTION, SECTION)];
+    assert_eq!(names(Policy::Blocks, all, &left), ["not-pinned"]);
+    // A part of a file says nothing of what is before it.
+    let part = [(4096, 4 * SECTION + 4096, 4096)];
+    assert_eq!(names(Policy::Blocks, 4096..8192, &part), [""; 0]);
 }
 
 #[test]

@@ -206,7 +206,7 @@ impl<'file> BlockMap<'file> {
             Family::Ext | Family::Fat => Scheme::Linear(own),
             Family::Xfs if is_realtime(file)? => Scheme::Linear(realtime_device(status)?),
             Family::Xfs => Scheme::Linear(own),
-            Family::F2fs if read_layout(own)?.many_devices => return Err(MapError::ManyDevices),
+            Family::F2fs if layout_of(own)?.many_devices => return Err(MapError::ManyDevices),
             Family::F2fs => Scheme::Linear(own),
             Family::Btrfs => open_btrfs(file)?,
             _ => return Err(MapError::FileSystem { fs }),
@@ -298,10 +298,11 @@ fn device_of(path: &std::path::Path) -> Result<Device, MapError> {
 
 /// Bytes of f2fs's sections, which it allocates for a pinned file as wholes.
 pub(crate) fn section_of(device: Device) -> Result<u64, MapError> {
-    Ok(read_layout(device)?.section)
+    Ok(layout_of(device)?.section)
 }
 
-fn read_layout(device: Device) -> Result<f2fs::Layout, MapError> {
+/// What f2fs says of itself on its device.
+pub(crate) fn layout_of(device: Device) -> Result<f2fs::Layout, MapError> {
     let path = device.path();
     let opened = File::open(&path).and_then(|device| f2fs::read_layout(&device));
     opened.map_err(ask(format!("f2fs's layout from {}", path.display())))

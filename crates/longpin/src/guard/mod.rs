@@ -22,6 +22,7 @@
 //! | clone, dedupe, copy from (C04) | `file_permission`, reading | the same notes | yes | not needed | not needed |
 //! | EXCHANGE_RANGE, COMMIT_RANGE, ENCODED_WRITE (C05) | `file_permission` in an ioctl | whole file | ENCODED_WRITE only | yes | yes |
 //! | SWAP_BOOT, SETFLAGS, f2fs atomic writes, SEC_TRIM (C05) | `file_ioctl` | whole file | yes | yes | yes |
+//! | btrfs's and f2fs's commands, at level swapfile (C05) | `file_ioctl` | file, subvolume or file system | yes | yes | yes |
 //! | xfs SWAPEXT (C05) | `file_ioctl` | whole file system | yes | yes | yes |
 //! | direct write (C06) | `file_permission` | whole file | yes | yes | yes |
 //! | last umount (C08) | `sb_umount` | whole file system | yes | yes | yes |

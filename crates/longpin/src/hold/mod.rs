@@ -30,7 +30,7 @@ use longpin_bpf::pinned::Pinned;
 use longpin_bpf::shared::FileId;
 use longpin_bpf::{Mode, STRICT_HOLDS};
 use longpin_linux::file::Found;
-use longpin_linux::{flight, loops, mappings, probe};
+use longpin_linux::{btrfs, flight, loops, mappings, probe};
 use rustix::fs::{MemfdFlags, OFlags, ftruncate, memfd_create};
 use rustix::io::Errno;
 
@@ -39,7 +39,7 @@ pub use refusal::Refusal;
 
 use crate::Enforcement;
 use crate::activation::{self, Facts, Policy, Report, Verdict, Wanted};
-use crate::extents::{BlockMap, settle};
+use crate::extents::{BlockMap, MapError, settle};
 use crate::filesystem::Family;
 use crate::guard::{self, GuardError, Host, Running};
 
@@ -261,22 +261,18 @@ impl Request {
                 path: self.path.clone(),
             });
         }
-        policy_of(&facts, self.level).ok_or_else(|| Refusal::FileSystem {
-            path: self.path.clone(),
-            fs: facts.fs.to_string(),
-        })
+        Ok(policy_of(&facts, self.level))
     }
 }
 
-/// By which checks a file is held; `None` where its file system does not offer the level.
-pub(crate) const fn policy_of(facts: &Facts, level: Level) -> Option<Policy> {
+/// By which checks a file is held.
+pub(crate) const fn policy_of(facts: &Facts, level: Level) -> Policy {
     let strict = matches!(level, Level::Swapfile);
     match facts.fs.family {
-        Family::Btrfs | Family::F2fs if strict => None,
-        _ if facts.status.attributes.dax => Some(Policy::Dax),
-        Family::Memory => Some(Policy::Pages),
-        _ if strict => Some(Policy::Blocks),
-        _ => Some(Policy::Pages),
+        _ if facts.status.attributes.dax => Policy::Dax,
+        Family::Memory => Policy::Pages,
+        _ if strict => Policy::Blocks,
+        _ => Policy::Pages,
     }
 }
 
@@ -328,13 +324,35 @@ impl Candidate {
     fn lend(&self, running: &Running) -> Result<Lent, Refusal> {
         let pinned = running.pinned();
         let loan = Loan {
-            file: identify(pinned, &self.file)?,
+            file: self.identify_lent(pinned)?,
             level: self.request.level,
             range: self.pages(),
             token: identify(pinned, &self.token)?.inode,
             persists: self.request.persist,
         };
         Ok(pinned.lend(&loan).map_err(GuardError::from)?)
+    }
+
+    /// On btrfs a hold knows its file by its subvolume, too.
+    fn identify_lent(&self, pinned: &Pinned) -> Result<FileId, Refusal> {
+        let family = Facts::read(&self.file)
+            .map_err(ask("what the file is"))?
+            .fs
+            .family;
+        if family != Family::Btrfs {
+            return identify(pinned, &self.file);
+        }
+        pinned.learn_subvolumes();
+        let file = identify(pinned, &self.file)?;
+        let number = btrfs::subvolume(&self.file).map_err(MapError::from)?;
+        let is_known = u64::from(file.generation) == number;
+        if self.request.level == Level::Swapfile && !is_known {
+            return Err(Refusal::Subvolume {
+                path: self.request.path.clone(),
+                number,
+            });
+        }
+        Ok(file)
     }
 
     /// Page indexes, both inclusive.
@@ -374,9 +392,8 @@ impl Candidate {
     /// C13: operations whose hooks had been asked before the hold was armed.
     fn wait_until_landed(&self, host: &Host) -> Result<(), Refusal> {
         let path = || self.request.path.clone();
-        let data = self.file.metadata().map_err(ask("what the file is"))?;
         let patience = self.request.wait.landing();
-        let late = flight::wait_until_landed(data.dev(), data.ino(), patience)
+        let late = flight::wait_until_landed(&self.file, patience)
             .map_err(ask("what other processes do"))?;
         if let Some(by) = late {
             return Err(Refusal::InFlight { path: path(), by });
@@ -422,9 +439,9 @@ impl Candidate {
             return Ok(());
         }
         let data = self.file.metadata().map_err(ask("what the file is"))?;
-        let device = (rustix::fs::major(data.dev()), rustix::fs::minor(data.dev()));
         let path = || self.request.path.clone();
-        let by = mappings::find_writable(device, data.ino()).map_err(ask("who maps the file"))?;
+        let by = mappings::find_writable(data.dev(), data.ino());
+        let by = by.map_err(ask("who maps the file"))?;
         if !by.is_empty() {
             return Err(Refusal::Mapped { path: path(), by });
         }

@@ -34,13 +34,17 @@ pub enum Refusal {
     /// Activation refuses the file.
     #[error("{} cannot be held", .0.path.display())]
     Unfit(Box<Report>),
-    /// Level swapfile is not shown to be what it says on this file system.
-    #[error("{} lies on {fs}, where level swapfile is not offered yet", path.display())]
-    FileSystem {
+    /// The programs cannot tell the files of btrfs's subvolumes apart.
+    #[error(
+        "{} lies in btrfs's subvolume {number}, which cannot be told from others: \
+         this kernel has no BTF of btrfs",
+        path.display()
+    )]
+    Subvolume {
         /// The file.
         path: PathBuf,
-        /// Its file system.
-        fs: String,
+        /// Which.
+        number: u64,
     },
     /// Somebody may write to the file without asking anybody.
     #[error("{} is mapped shared and writable by {}", path.display(), list(by))]
@@ -154,7 +158,7 @@ impl Refusal {
                 .map(|device| format!("losetup -d {}", crate::activation::quote(device)))
                 .collect(),
             Self::Audit => vec!["longpin guard stop && longpin guard start".into()],
-            Self::FileSystem { path, .. } => vec![format!(
+            Self::Subvolume { path, .. } => vec![format!(
                 "longpin hold --level layout {} -- …   # pages and blocks stay, contents may change",
                 crate::activation::quote(path)
             )],

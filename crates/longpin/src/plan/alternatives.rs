@@ -55,10 +55,12 @@ impl Alternative {
     fn change(self, question: &Question) -> Option<Question> {
         let mut changed = question.clone();
         match self {
-            Self::LevelLayout if question.level == Level::Layout => return None,
+            Self::LevelLayout if question.level == Level::Layout || !question.fit_for_layout => {
+                return None;
+            }
             Self::LevelLayout => {
                 changed.level = Level::Layout;
-                changed.offered = true;
+                changed.unfit = Vec::new();
             }
             Self::ReadOnly => changed.access = Access::READ,
             Self::Pin => changed.wish = Wish::Pin,

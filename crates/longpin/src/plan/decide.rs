@@ -68,7 +68,6 @@ fn refuse_always(question: &Question) -> Option<Rule> {
     let needs_file = question.sharing == Sharing::Shared && writes(question);
     let rules = [
         (!question.unfit.is_empty(), Rule::FileUnfit),
-        (!question.offered, Rule::LevelNotOffered),
         (question.medium == Medium::Secret, Rule::SecretMemory),
         (switched_off, Rule::IoUringDisabled),
         (needs_file && !question.may_write, Rule::NotWritable),

@@ -149,8 +149,8 @@ pub struct Question {
     pub wish: Wish,
     /// What the file is to be held at, at least.
     pub level: Level,
-    /// Whether holds of that level are offered on its file system.
-    pub offered: bool,
+    /// Whether it would be fit for level layout; false where that was not asked.
+    pub fit_for_layout: bool,
     /// For whom.
     pub device: Device,
     /// By which rules.

@@ -131,7 +131,7 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
         return Ok(plan_device(&device, request));
     }
     let facts = Facts::read(file).map_err(failed)?;
-    let (fit, offered) = fitness(file, path, &facts, request).map_err(failed)?;
+    let (fit, fit_for_layout) = fitness(file, path, &facts, request).map_err(failed)?;
     let dax = facts.status.attributes.dax;
     let medium = Medium::of(facts.fs.magic, facts.fs.family, dax);
     let mut unfit = fit.reasons;
@@ -142,7 +142,7 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
     let bytes = fit.range.end - fit.range.start;
     let mut question = Question {
         medium,
-        offered,
+        fit_for_layout,
         ..Question::of(request, unfit, bytes)
     };
     let mut plan = decide(&question);
@@ -162,7 +162,7 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
     })
 }
 
-/// The checks, and whether the file system offers the level that is asked for.
+/// The checks, and whether the file would pass those of level layout.
 fn fitness(
     file: &File,
     path: &Path,
@@ -172,15 +172,11 @@ fn fitness(
     let pages = activation::judge_pages(file, path, facts, request.wanted);
     let is_held = request.level == Level::Swapfile && request.sharing == Sharing::Shared;
     if !is_held || pages.verdict() != Verdict::Yes {
-        return Ok((pages, true));
+        return Ok((pages, false));
     }
-    match hold::policy_of(facts, request.level) {
-        None => Ok((pages, false)),
-        Some(policy) => {
-            let report = activation::check_file(file, path, policy, request.wanted)?;
-            Ok((report, true))
-        }
-    }
+    let policy = hold::policy_of(facts, request.level);
+    let report = activation::check_file(file, path, policy, request.wanted)?;
+    Ok((report, true))
 }
 
 impl Question {
@@ -192,7 +188,7 @@ impl Question {
             access: request.access,
             wish: request.wish,
             level: request.level,
-            offered: true,
+            fit_for_layout: false,
             device: request.device.clone(),
             kernel: request.kernel,
             may_write: request.may_write,

@@ -7,8 +7,6 @@ use rustix::io::Errno;
 pub enum Rule {
     /// The file itself: see the reasons.
     FileUnfit,
-    /// Level swapfile was asked for, and is not offered on this file system.
-    LevelNotOffered,
     /// memfd_secret.
     SecretMemory,
     /// The file cannot be mapped for writing, and the device writes.
@@ -35,9 +33,8 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 12] = [
         Self::FileUnfit,
-        Self::LevelNotOffered,
         Self::SecretMemory,
         Self::NotWritable,
         Self::IoUringDisabled,
@@ -56,7 +53,6 @@ impl Rule {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::FileUnfit => "file-unfit",
-            Self::LevelNotOffered => "level-not-offered",
             Self::SecretMemory => "secret-memory",
             Self::NotWritable => "not-writable",
             Self::IoUringDisabled => "io-uring-disabled",
@@ -76,9 +72,6 @@ impl Rule {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::FileUnfit => "the file itself is not fit for it",
-            Self::LevelNotOffered => {
-                "level swapfile is not shown to be what it says on this file system"
-            }
             Self::SecretMemory => "memory of memfd_secret(2) is out of every device's reach",
             Self::NotWritable => {
                 "the device would write, and the file cannot be mapped for writing"
@@ -119,10 +112,7 @@ impl Rule {
             Self::DeviceCannotFault => &[Errno::INVAL, Errno::OPNOTSUPP],
             Self::DaxLongterm | Self::IoUringMemoryOnly => &[Errno::OPNOTSUPP],
             Self::Memlock => &[Errno::NOMEM],
-            Self::FileUnfit
-            | Self::LevelNotOffered
-            | Self::AccessNotOnDemand
-            | Self::DeviceLimit => &[],
+            Self::FileUnfit | Self::AccessNotOnDemand | Self::DeviceLimit => &[],
         }
     }
 

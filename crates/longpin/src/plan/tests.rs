@@ -34,7 +34,7 @@ fn question(medium: Medium, access: Access, device: Device, kernel: KernelRules)
         access,
         wish: Wish::Any,
         level: LAYOUT,
-        offered: true,
+        fit_for_layout: false,
         device,
         kernel,
         may_write: true,
@@ -224,8 +224,10 @@ fn level_swapfile_is_held_or_refused() {
     asked.medium = Medium::PageCache;
     asked.access = Access::READ;
     assert_eq!(decide(&asked).hold(), Some(Level::Swapfile));
-    asked.offered = false;
-    assert_eq!(decide(&asked), Plan::Refused(Rule::LevelNotOffered));
+    asked.unfit = vec![Reason::whole(Name::CopyOnWrite)];
+    assert_eq!(decide(&asked), Plan::Refused(Rule::FileUnfit));
+    assert_eq!(Alternative::to(&asked), []);
+    asked.fit_for_layout = true;
     assert_eq!(Alternative::to(&asked), [Alternative::LevelLayout]);
 }
 

@@ -45,6 +45,23 @@ const GAPS: &[Gap] = &[
     gap("write to a direct loop device", "ETXTBSY", LOOP),
     gap("discard on a loop device", "ETXTBSY", LOOP),
     gap("zero out on a loop device", "ETXTBSY", LOOP),
+    // A swap file's chunk is passed over, or lies before the new end.
+    gap("btrfs balance", "ETXTBSY", WHOLE).on(&[Home::Btrfs]),
+    gap("btrfs resize, shrinking", "ETXTBSY", WHOLE).on(&[Home::Btrfs]),
+    gap("btrfs delete of another subvolume", "EPERM", WHOLE).on(&[Home::Btrfs]),
+    gap("f2fs SEC_TRIM_FILE", "ETXTBSY", TRIM).on(&[Home::F2fs]),
+    gap("f2fs SET_PIN_FILE", "ETXTBSY", PLACE).on(&[Home::F2fs]),
+    // 6.1 lets it begin, or does not know it.
+    gap("f2fs START_ATOMIC", "EINVAL", ATOMIC)
+        .on(&[Home::F2fs])
+        .sometimes(),
+    gap("f2fs atomic", "EINVAL", ATOMIC)
+        .on(&[Home::F2fs])
+        .sometimes(),
+    // 6.12 says EIO of a pinned file that would grow.
+    gap("write behind the end", "ETXTBSY", BEHIND)
+        .on(&[Home::F2fs])
+        .sometimes(),
 ];
 
 const EXCLUDED: &str = "mapping of anybody is refused by process";
@@ -56,6 +73,11 @@ const NO_LENGTH: &str = "write of length zero answers ETXTBSY";
 const JOURNAL: &str = "journalling of its data on ext4";
 const NO_FEATURE: &str = "fs-verity where the file system has none";
 const LAZY: &str = "a lazy umount (EBUSY)";
+const WHOLE: &str = "Commands that act on a whole file system";
+const TRIM: &str = "SEC_TRIM_FILE, which trims a swap file";
+const PLACE: &str = "SET_PIN_FILE, which takes a swap file's place from it";
+const ATOMIC: &str = "atomic writes answer EINVAL on every kernel";
+const BEHIND: &str = "a write behind the end on Linux 6.12 (EIO of a swap file)";
 const LOOP: &str = "A held file gets no writable loop device";
 
 const fn gap(operation: &'static str, held: &'static str, named: &'static str) -> Gap {

@@ -116,7 +116,7 @@ fn strict_is_refused() -> Result<()> {
     let told = must_be(&copied, &strict, 1, "refused")?;
     let layout = &told["alternatives"][0]["name"];
     ensure!(
-        told["rule"] == "level-not-offered" && layout == "level-layout",
+        told["reasons"][0]["name"] == "copy-on-write" && layout == "level-layout",
         "{told}"
     );
     let Ok(device) = std::env::var("LONGPIN_DEVDAX") else {

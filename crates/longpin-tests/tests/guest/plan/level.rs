@@ -110,7 +110,7 @@ mod with_rdma {
         punch(&holed.file, 4096, 4096)?;
         let left = Left::count()?;
         for (file, words) in [
-            (&copied, ["level-not-offered", "level-layout"]),
+            (&copied, ["copy-on-write", "level-layout"]),
             (&holed, ["file-unfit", "hole"]),
         ] {
             let Err(err) = register(file) else {

@@ -1,0 +1,102 @@
+//! Where btrfs keeps the number of a file's subvolume, from the BTF of the kernel or of its module.
+//!
+//! Each subvolume numbers its files anew. The programs cannot be told when they load: the module may come later.
+#![allow(
+    unsafe_code,
+    reason = "libbpf-rs has no BTF of modules, which is split from the kernel's"
+)]
+
+use std::ffi::CStr;
+use std::ptr::NonNull;
+
+use libbpf_rs::libbpf_sys::{
+    BTF_KIND_STRUCT, btf, btf__find_by_name_kind, btf__free, btf__load_module_btf,
+    btf__load_vmlinux_btf, btf__name_by_offset, btf__type_by_id, btf_member, btf_type,
+};
+
+/// BTF of the kernel or of a module; freed on drop.
+struct Types(NonNull<btf>);
+
+impl Drop for Types {
+    fn drop(&mut self) {
+        // SAFETY: ours, and freed once.
+        unsafe { btf__free(self.0.as_ptr()) }
+    }
+}
+
+impl Types {
+    /// Bytes from the beginning of this structure to its member.
+    fn offset(&self, structure: &CStr, member: &CStr) -> Option<u32> {
+        let all = self.0.as_ptr();
+        // SAFETY: BTF that is alive, and a name that ends.
+        let id = unsafe { btf__find_by_name_kind(all, structure.as_ptr(), BTF_KIND_STRUCT) };
+        // SAFETY: as above; for a number that it has not it gives a null pointer.
+        let found = unsafe { btf__type_by_id(all, u32::try_from(id).ok()?) };
+        // SAFETY: null, or a type that lives as long as the BTF.
+        let info = unsafe { found.as_ref()? }.info;
+        let first = found.wrapping_add(1).cast::<btf_member>();
+        // SAFETY: the low 16 bits of `info` say how many members follow a structure.
+        let members = unsafe { std::slice::from_raw_parts(first, (info & 0xffff) as usize) };
+        let name = |it: &btf_member| {
+            // SAFETY: an offset from this BTF; it gives a null pointer for one that it has not.
+            let name = unsafe { btf__name_by_offset(all, it.name_off) };
+            // SAFETY: a string that ends, and lives as long as the BTF.
+            (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) })
+        };
+        let found = members.iter().find(|it| name(it) == Some(member))?;
+        // With bit fields the upper bits are their width.
+        let bits = if info >> 31 == 1 {
+            found.offset & 0xff_ffff
+        } else {
+            found.offset
+        };
+        Some(bits / 8)
+    }
+}
+
+const _: () = assert!(size_of::<btf_type>() == 12 && size_of::<btf_member>() == 12);
+
+/// `guard_state.subvolumes` of bpf/shared.h; `None` where there is no btrfs, or no BTF of it.
+pub(crate) fn find() -> Option<u32> {
+    // SAFETY: no arguments; a null pointer says that there is none.
+    let kernel = Types(NonNull::new(unsafe { btf__load_vmlinux_btf() })?);
+    // SAFETY: a name that ends, and BTF that outlives the module's: dropped in the opposite order.
+    let module = unsafe { btf__load_module_btf(c"btrfs".as_ptr(), kernel.0.as_ptr()) };
+    let module = NonNull::new(module).map(Types);
+    let types = module.as_ref().unwrap_or(&kernel);
+    let inode = types.offset(c"btrfs_inode", c"vfs_inode")?;
+    let back = inode.checked_sub(types.offset(c"btrfs_inode", c"root")?)?;
+    let key = types.offset(c"btrfs_root", c"root_key")?;
+    pack(back, key + types.offset(c"btrfs_key", c"objectid")?)
+}
+
+/// Two offsets of 16 bits.
+fn pack(back: u32, number: u32) -> Option<u32> {
+    let fits = |offset: u32| u16::try_from(offset).is_ok() && offset != 0;
+    (fits(back) && fits(number)).then_some(number << 16 | back)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_of_the_kernels_structures_are_found() {
+        // SAFETY: as in `find`.
+        let Some(kernel) = NonNull::new(unsafe { btf__load_vmlinux_btf() }) else {
+            return println!("not tried: no BTF");
+        };
+        let kernel = Types(kernel);
+        assert_eq!(kernel.offset(c"list_head", c"next"), Some(0));
+        assert_eq!(kernel.offset(c"list_head", c"prev"), Some(8));
+        assert_eq!(kernel.offset(c"list_head", c"none"), None);
+        assert_eq!(kernel.offset(c"no_such_structure", c"next"), None);
+    }
+
+    #[test]
+    fn offsets_are_packed_only_if_they_fit() {
+        assert_eq!(pack(520, 503), Some(503 << 16 | 520));
+        assert_eq!(pack(0, 503), None);
+        assert_eq!(pack(520, 1 << 16), None);
+    }
+}
