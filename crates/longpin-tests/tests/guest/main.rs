@@ -18,6 +18,14 @@ mod guard;
 mod hard;
 mod hints;
 mod hold;
+#[cfg(feature = "rdma")]
+mod hosts;
+#[cfg(not(feature = "rdma"))]
+mod hosts {
+    pub(crate) const WITHOUT_GUARD: &[crate::Test] = &[];
+    pub(crate) const TESTS: &[crate::Test] = &[];
+    pub(crate) const LONG_TESTS: &[crate::Test] = &[];
+}
 mod oracle;
 mod parity;
 mod pin;
@@ -108,9 +116,11 @@ fn listed_tests() -> Vec<(Test, bool)> {
     let quick = plan::WITHOUT_GUARD
         .iter()
         .chain(plan::RDMA_WITHOUT_GUARD)
+        .chain(hosts::WITHOUT_GUARD)
         .chain(claims::TESTS)
         .chain(plan::TESTS)
         .chain(plan::RDMA_TESTS)
+        .chain(hosts::TESTS)
         .chain(walk::TESTS)
         .chain(hints::TESTS)
         .chain(oracle::TESTS)
@@ -132,6 +142,7 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .iter()
         .chain(plan::LONG_TESTS)
         .chain(plan::RDMA_LONG_TESTS)
+        .chain(hosts::LONG_TESTS)
         .chain(shutdown::TESTS)
         .chain(swap_oracle::TESTS)
         .chain(extents::LONG_TESTS)
