@@ -24,6 +24,9 @@ const NVDIMM_ROOM_MIB: u32 = 4096;
 /// A label area of 16 MiB, and a namespace whose size is a multiple of 16 MiB, as the kernel wants it.
 const NVDIMM_MIB: u32 = 528;
 
+/// How long a guest that is to be killed at its word may go on.
+const GLANCE: Duration = Duration::from_millis(100);
+
 /// How often a guest that dies before it is ready is booted, in all.
 const BOOTS: u32 = 3;
 
@@ -63,6 +66,10 @@ pub(crate) struct Guest {
     pub(crate) label: Option<String>,
     /// Count instructions: guest nanoseconds are instructions then.
     pub(crate) icount: bool,
+    /// Where the contents of its NVDIMMs stay for the next guest; without, they go with it.
+    pub(crate) nvdimms: Option<PathBuf>,
+    /// Kill it as soon as there is this file.
+    pub(crate) kill_at: Option<PathBuf>,
     pub(crate) cmd: Vec<OsString>,
 }
 
@@ -75,6 +82,8 @@ pub(crate) enum End {
     KernelBug,
     /// The command ran and was killed.
     TimedOut,
+    /// The command ran, and was killed when it had asked for it.
+    Killed,
     /// The command never ran, or the guest ended before it did.
     NoGuest,
 }
@@ -84,6 +93,7 @@ impl End {
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Status(status) => status,
+            Self::Killed => 0,
             Self::KernelBug => EXIT_KERNEL_BUG,
             Self::TimedOut => EXIT_TIMED_OUT,
             Self::NoGuest => EXIT_NO_GUEST,
@@ -114,6 +124,8 @@ impl Guest {
             timeout: Duration::from_secs(600),
             label: None,
             icount: false,
+            nvdimms: None,
+            kill_at: None,
             cmd,
         }
     }
@@ -150,14 +162,13 @@ impl Guest {
             stderr,
             Labelled::new(std::io::stderr(), self.label.as_deref()),
         );
-        let deadline = Instant::now() + self.timeout;
-        let ended = leash.wait(deadline, || {
+        let ended = self.await_end(&mut leash, || {
             if dir.is_ready() {
                 boot.end();
             }
         })?;
         boot.end();
-        let (end, verdict) = self.judge(&dir, ended.is_some());
+        let (end, verdict) = self.judge(&dir, ended);
         // The leash takes the directory with it.
         let began = dir.is_ready();
         leash.cut();
@@ -169,6 +180,22 @@ impl Guest {
             began,
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
         })
+    }
+
+    /// Whether it has ended by itself, in its time and before it was to be killed.
+    fn await_end(&self, leash: &mut Leash, mut tick: impl FnMut()) -> Result<bool> {
+        let deadline = Instant::now() + self.timeout;
+        while Instant::now() < deadline && !self.is_to_be_killed() {
+            let glance = deadline.min(Instant::now() + GLANCE);
+            if leash.wait(glance, &mut tick)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_to_be_killed(&self) -> bool {
+        self.kill_at.as_ref().is_some_and(|path| path.exists())
     }
 
     fn announcement(&self, kvm: bool) -> String {
@@ -225,7 +252,8 @@ impl Guest {
             "-device intel-iommu,intremap=off -device edu".to_owned(),
         ];
         for number in 0..2 {
-            let path = rundir::qemu_path(&dir.path.join(format!("nvdimm{number}")));
+            let kept = self.nvdimms.as_ref().unwrap_or(&dir.path);
+            let path = rundir::qemu_path(&kept.join(format!("nvdimm{number}")));
             options.push(format!(
                 "-object 'memory-backend-file,id=mem{number},share=on,mem-path={path},size={NVDIMM_MIB}M' \
                  -device nvdimm,memdev=mem{number},id=nvdimm{number},label-size=16M"
@@ -270,6 +298,9 @@ impl Guest {
                 ),
             ),
             (Some(status), _) => return (End::Status(status), String::new()),
+            (None, true) if !ended && self.is_to_be_killed() => {
+                return (End::Killed, String::new());
+            }
             (None, true) if !ended => {
                 let limit = self.timeout.as_secs();
                 (
