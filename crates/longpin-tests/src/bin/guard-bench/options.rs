@@ -8,7 +8,7 @@ guard-bench: what the guard costs, in instructions
 
 usage: guard-bench [--only PART[,PART...]] [--largest MIB] [--rounds N]
 
-  --only PARTS    hot, register, memory, walk, lend [default: all]
+  --only PARTS    hot, register, memory, walk, lend, perftest [default: all]
   --largest MIB   largest file and region [default: 4096; regions at most 1024]
   --rounds N      how often all states are gone through [default: 2]
 
@@ -22,6 +22,7 @@ pub(crate) struct Asked {
     pub(crate) memory: bool,
     pub(crate) walk: bool,
     pub(crate) lend: bool,
+    pub(crate) perftest: bool,
     /// Bytes.
     pub(crate) largest: usize,
     pub(crate) rounds: usize,
@@ -29,7 +30,7 @@ pub(crate) struct Asked {
 
 /// `None`: the user asked for help.
 pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Asked>> {
-    let mut parts = "hot,register,memory,walk,lend".to_owned();
+    let mut parts = "hot,register,memory,walk,lend,perftest".to_owned();
     let mut largest = 4096_usize;
     let mut rounds = 2;
     while let Some(argument) = arguments.next() {
@@ -51,6 +52,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Optio
         memory: false,
         walk: false,
         lend: false,
+        perftest: false,
         largest: largest << 20,
         rounds,
     };
@@ -61,7 +63,8 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Optio
             "memory" => asked.memory = true,
             "walk" => asked.walk = true,
             "lend" => asked.lend = true,
-            other => bail!("unknown part {other}: hot, register, memory, walk or lend"),
+            "perftest" => asked.perftest = true,
+            other => bail!("unknown part {other}; --help shows those that exist"),
         }
     }
     Ok(Some(asked))
