@@ -5,7 +5,7 @@ ROW   ?= latest
 CMD   ?= uname -a
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup kernels demo test test-long test-weakened bench bench-all vm lint
+.PHONY: help setup kernels demo test test-long test-reboot test-weakened bench bench-all vm lint
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -27,6 +27,10 @@ test: setup ## Host tests, then guest tests on every kernel
 
 test-long: setup ## The same with the slow tests
 	@LONGPIN_LONG=1 $(XTASK) test
+	@$(XTASK) reboot
+
+test-reboot: setup ## See that what RDMA wrote to persistent memory outlives a killed guest
+	@$(XTASK) reboot
 
 test-weakened: setup ## See that tests fail when the guard is weaker, on kernel ROW
 	@$(XTASK) weakened --kernel $(ROW)

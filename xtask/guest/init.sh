@@ -53,9 +53,11 @@ rdma_device() {
 }
 
 # What `ndctl create-namespace` does, in a tenth of its time: a namespace is given to the driver that keeps struct pages
-# for it. Without that it is raw, and a file system on it would quietly not be DAX.
+# for it. Without that it is raw, and a file system on it would quietly not be DAX. One that an earlier guest has made is
+# found by the kernel itself.
 dax_device() {
     namespace=$1 seed=$2 driver=$3
+    [ -z "$(cat "devices/$namespace/holder")" ] || return 0
     echo "$namespace" >drivers/nd_pmem/unbind &&
         echo 2097152 >"devices/$seed/align" &&
         echo pmem >"devices/$seed/mode" &&

@@ -2,6 +2,7 @@
 
 use crate::bench::BenchArgs;
 use crate::kernels::Kernel;
+use crate::reboot::RebootArgs;
 use crate::vm::{Guest, ScratchFs, parse_memory};
 use crate::weakened::WeakenedArgs;
 use crate::{demo, docs, kernels, lint, rows, setup, test};
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Demo,
     /// Count in instructions what the guard costs, on kernels that run emulated
     Bench(BenchArgs),
+    /// Write to persistent memory by RDMA, kill the guest, and see in a second one that all of it is there
+    Reboot(RebootArgs),
     /// Check formatting, lints and licences
     Lint,
     /// Make man pages and shell completions from the command line's definition
@@ -112,6 +115,7 @@ impl Command {
             Self::Weakened(args) => args.run(),
             Self::Demo => demo::run(),
             Self::Bench(args) => args.run(),
+            Self::Reboot(args) => args.run(),
             Self::Lint => lint::run(),
             Self::Docs => docs::run().map(|()| 0),
         }

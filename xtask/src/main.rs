@@ -13,6 +13,7 @@ mod kernels;
 mod kvm;
 mod leash;
 mod lint;
+mod reboot;
 mod rows;
 mod rundir;
 mod setup;

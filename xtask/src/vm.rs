@@ -26,6 +26,8 @@ const NVDIMM_MIB: u32 = 528;
 
 /// The disk: as large as file systems want it, of which little is ever written.
 const DISK_MIB: u64 = 512;
+/// How long a guest that is to be killed at its word may go on.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// How often a guest that dies before it is ready is booted, in all.
 const BOOTS: u32 = 3;
@@ -66,6 +68,10 @@ pub(crate) struct Guest {
     pub(crate) label: Option<String>,
     /// Count instructions: guest nanoseconds are instructions then.
     pub(crate) icount: bool,
+    /// Where the contents of its NVDIMMs stay for the next guest; without, they go with it.
+    pub(crate) nvdimms: Option<PathBuf>,
+    /// Kill it as soon as there is this file.
+    pub(crate) kill_at: Option<PathBuf>,
     pub(crate) cmd: Vec<OsString>,
 }
 
@@ -78,6 +84,8 @@ pub(crate) enum End {
     KernelBug,
     /// The command ran and was killed.
     TimedOut,
+    /// The command ran, and was killed when it had asked for it.
+    Killed,
     /// The command never ran, or the guest ended before it did.
     NoGuest,
 }
@@ -87,6 +95,7 @@ impl End {
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Status(status) => status,
+            Self::Killed => 0,
             Self::KernelBug => EXIT_KERNEL_BUG,
             Self::TimedOut => EXIT_TIMED_OUT,
             Self::NoGuest => EXIT_NO_GUEST,
@@ -117,6 +126,8 @@ impl Guest {
             timeout: Duration::from_secs(600),
             label: None,
             icount: false,
+            nvdimms: None,
+            kill_at: None,
             cmd,
         }
     }
@@ -154,14 +165,13 @@ impl Guest {
             stderr,
             Labelled::new(std::io::stderr(), self.label.as_deref()),
         );
-        let deadline = Instant::now() + self.timeout;
-        let ended = leash.wait(deadline, || {
+        let ended = self.await_end(&mut leash, || {
             if dir.is_ready() {
                 boot.end();
             }
         })?;
         boot.end();
-        let (end, verdict) = self.judge(&dir, ended.is_some());
+        let (end, verdict) = self.judge(&dir, ended);
         // The leash takes the directory with it.
         let began = dir.is_ready();
         leash.cut();
@@ -173,6 +183,22 @@ impl Guest {
             began,
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
         })
+    }
+
+    /// Whether it has ended by itself, in its time and before it was to be killed.
+    fn await_end(&self, leash: &mut Leash, mut tick: impl FnMut()) -> Result<bool> {
+        let deadline = Instant::now() + self.timeout;
+        while Instant::now() < deadline && !self.is_to_be_killed() {
+            let glance = deadline.min(Instant::now() + GLANCE);
+            if leash.wait(glance, &mut tick)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_to_be_killed(&self) -> bool {
+        self.kill_at.as_ref().is_some_and(|path| path.exists())
     }
 
     fn announcement(&self, kvm: bool) -> String {
@@ -229,7 +255,8 @@ impl Guest {
             "-device intel-iommu,intremap=off -device edu".to_owned(),
         ];
         for number in 0..2 {
-            let path = rundir::qemu_path(&dir.path.join(format!("nvdimm{number}")));
+            let kept = self.nvdimms.as_ref().unwrap_or(&dir.path);
+            let path = rundir::qemu_path(&kept.join(format!("nvdimm{number}")));
             options.push(format!(
                 "-object 'memory-backend-file,id=mem{number},share=on,mem-path={path},size={NVDIMM_MIB}M' \
                  -device nvdimm,memdev=mem{number},id=nvdimm{number},label-size=16M"
@@ -278,6 +305,9 @@ impl Guest {
                 ),
             ),
             (Some(status), _) => return (End::Status(status), String::new()),
+            (None, true) if !ended && self.is_to_be_killed() => {
+                return (End::Killed, String::new());
+            }
             (None, true) if !ended => {
                 let limit = self.timeout.as_secs();
                 (

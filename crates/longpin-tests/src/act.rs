@@ -3,12 +3,12 @@
 //! Each is one system call, and answers with the errno of that call.
 #![allow(
     unsafe_code,
-    reason = "truncate(2) by path, swapon(2) and process_vm_readv(2), which rustix does not have"
+    reason = "truncate(2) by path, sync_file_range(2), swapon(2) and process_vm_readv(2), which rustix does not have"
 )]
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -46,6 +46,20 @@ pub fn open_truncate(path: &Path) -> Outcome {
 pub fn punch(file: &impl AsFd, offset: u64, len: u64) -> Outcome {
     let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     rustix::fs::fallocate(file, mode, offset, len)
+}
+
+/// `sync_file_range(file, 0, 0, WAIT_BEFORE | WRITE | WAIT_AFTER)`: writes all of the file's dirty pages back, without a
+/// word to its metadata.
+pub fn write_back(file: &impl AsFd) -> Outcome {
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+        | libc::SYNC_FILE_RANGE_WRITE
+        | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: the call takes numbers; the descriptor is open across it.
+    match unsafe { libc::sync_file_range(fd, 0, 0, flags) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
 }
 
 /// `swapon(path, 0)` or `swapoff(path)`.

@@ -5,9 +5,12 @@
 
 pub mod act;
 pub mod frames;
+pub mod history;
 pub mod mapping;
 pub mod operations;
 pub mod pattern;
+pub mod peer;
+pub mod programs;
 #[cfg(feature = "rdma")]
 pub mod rdma;
 pub mod scratch;

@@ -28,6 +28,7 @@ mod writes;
 mod xfs;
 mod zlib;
 
+pub use copies::{clone_range, copy_range};
 pub use ground::{Ground, Home, reserve_huge_pages};
 pub use victim::{Build, Donor, Victim};
 

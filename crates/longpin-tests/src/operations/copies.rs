@@ -66,7 +66,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     }),
 ];
 
-fn clone_range(from: &impl AsFd, to: &impl AsFd, offset: u64, len: u64) -> Outcome {
+/// FICLONERANGE of a range of one file to the same place in another.
+pub fn clone_range(from: &impl AsFd, to: &impl AsFd, offset: u64, len: u64) -> Outcome {
     let mut range = CloneRange {
         from: from.as_fd().as_raw_fd().into(),
         from_offset: offset,
@@ -97,7 +98,8 @@ fn dedupe(from: &impl AsFd, to: &impl AsFd, victim: &Victim<'_>) -> Result<Outco
     }
 }
 
-fn copy_range(from: &impl AsFd, to: &impl AsFd, offset: u64, len: u64) -> Result<Outcome> {
+/// `copy_file_range(2)`, as often as it takes.
+pub fn copy_range(from: &impl AsFd, to: &impl AsFd, offset: u64, len: u64) -> Result<Outcome> {
     let (mut from_offset, mut to_offset) = (offset, offset);
     let end = offset + len;
     while from_offset < end {

@@ -28,6 +28,14 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         Some("on-demand") => crate::on_demand::register_and_wait(&arguments[3..]),
         #[cfg(feature = "rdma")]
         Some("dax") => crate::plan::dax_and_wait(&arguments[3..]),
+        #[cfg(feature = "rdma")]
+        Some("persist-write") => crate::plan::persist_write(&arguments[3..]),
+        #[cfg(feature = "rdma")]
+        Some("persist-read") => crate::plan::persist_read(&arguments[3..]),
+        #[cfg(feature = "rdma")]
+        Some("hosts-server") => crate::hosts::act_as_server(&arguments[3..]),
+        #[cfg(feature = "rdma")]
+        Some("hosts-client") => crate::hosts::act_as_client(&arguments[3..]),
         other => Err(anyhow::anyhow!("unknown child {other:?}")),
     };
     Some(match acted {

@@ -20,6 +20,14 @@ mod hints;
 mod hold;
 mod hold_moving;
 #[cfg(feature = "rdma")]
+mod hosts;
+#[cfg(not(feature = "rdma"))]
+mod hosts {
+    pub(crate) const WITHOUT_GUARD: &[crate::Test] = &[];
+    pub(crate) const TESTS: &[crate::Test] = &[];
+    pub(crate) const LONG_TESTS: &[crate::Test] = &[];
+}
+#[cfg(feature = "rdma")]
 mod on_demand;
 mod oracle;
 mod parity;
@@ -112,9 +120,11 @@ fn listed_tests() -> Vec<(Test, bool)> {
     let quick = plan::WITHOUT_GUARD
         .iter()
         .chain(plan::RDMA_WITHOUT_GUARD)
+        .chain(hosts::WITHOUT_GUARD)
         .chain(claims::TESTS)
         .chain(plan::TESTS)
         .chain(plan::RDMA_TESTS)
+        .chain(hosts::TESTS)
         .chain(walk::TESTS)
         .chain(hints::TESTS)
         .chain(oracle::TESTS)
@@ -136,6 +146,7 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .iter()
         .chain(plan::LONG_TESTS)
         .chain(plan::RDMA_LONG_TESTS)
+        .chain(hosts::LONG_TESTS)
         .chain(shutdown::TESTS)
         .chain(swap_oracle::TESTS)
         .chain(extents::LONG_TESTS)

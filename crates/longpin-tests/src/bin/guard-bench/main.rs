@@ -14,6 +14,7 @@ mod kprobe;
 mod lend;
 mod memory;
 mod options;
+mod perftest;
 mod register;
 mod stages;
 mod table;

@@ -8,7 +8,7 @@ guard-bench: what the guard costs, in instructions
 
 usage: guard-bench [--only PART[,PART...]] [--largest MIB] [--rounds N]
 
-  --only PARTS    hot, register, memory, walk, lend [default: all]
+  --only PARTS    hot, register, memory, walk, lend, perftest [default: all]
                   disk: the block maps and new files in the current directory, by the clock; needs neither
                   guard nor guest, and comes alone
   --largest MIB   largest file and region [default: 4096; regions at most 1024]
@@ -25,6 +25,7 @@ pub(crate) struct Asked {
     pub(crate) walk: bool,
     pub(crate) lend: bool,
     pub(crate) disk: bool,
+    pub(crate) perftest: bool,
     /// Bytes.
     pub(crate) largest: usize,
     pub(crate) rounds: usize,
@@ -32,7 +33,7 @@ pub(crate) struct Asked {
 
 /// `None`: the user asked for help.
 pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Asked>> {
-    let mut parts = "hot,register,memory,walk,lend".to_owned();
+    let mut parts = "hot,register,memory,walk,lend,perftest".to_owned();
     let mut largest = 4096_usize;
     let mut rounds = 2;
     while let Some(argument) = arguments.next() {
@@ -55,6 +56,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Optio
         walk: false,
         lend: false,
         disk: false,
+        perftest: false,
         largest: largest << 20,
         rounds,
     };
@@ -66,7 +68,8 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Optio
             "walk" => asked.walk = true,
             "lend" => asked.lend = true,
             "disk" => asked.disk = true,
-            other => bail!("unknown part {other}: hot, register, memory, walk, lend or disk"),
+            "perftest" => asked.perftest = true,
+            other => bail!("unknown part {other}; --help shows those that exist"),
         }
     }
     Ok(Some(asked))

@@ -12,7 +12,7 @@ use crate::held::Held;
 use crate::memory::Memory;
 use crate::options::Asked;
 use crate::table::{self, Table, above, bytes, number, percent, progress};
-use crate::{hot, lend, register, walk};
+use crate::{hot, lend, perftest, register, walk};
 
 /// Regions are no larger: that is the goal that they are measured for.
 const LARGEST_REGION: usize = 1 << 30;
@@ -100,16 +100,16 @@ pub(crate) fn run(asked: &Asked) -> Result<()> {
         "run this as root, in the guest"
     );
     let counter = Counter::calibrate()?;
-    let places = Places::make()?;
-    let attached = attached()?;
-    print_places(&attached);
-    let bench = Bench {
-        asked,
-        counter,
-        places,
-        attached,
-    };
     if asked.hot || asked.register || asked.memory {
+        let places = Places::make()?;
+        let attached = attached()?;
+        print_places(&attached);
+        let bench = Bench {
+            asked,
+            counter,
+            places,
+            attached,
+        };
         bench.states()?;
     }
     if asked.walk {
@@ -117,6 +117,9 @@ pub(crate) fn run(asked: &Asked) -> Result<()> {
     }
     if asked.lend {
         lend::run(asked, counter)?;
+    }
+    if asked.perftest {
+        perftest::run(asked)?;
     }
     Ok(())
 }

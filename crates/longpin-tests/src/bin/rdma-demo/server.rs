@@ -2,10 +2,10 @@
 //! input, and ends when that ends.
 
 use std::fs::OpenOptions;
-use std::io::{BufRead, Write};
 
 use anyhow::{Context, Result, bail};
 use longpin_tests::mapping::Mapping;
+use longpin_tests::peer;
 use longpin_tests::rdma::{Access, Device, Endpoint, ProtectionDomain, QueuePair, Region};
 
 use crate::protocol::{Registration, Reply, Request, Window};
@@ -21,16 +21,11 @@ pub(crate) fn serve(device: &str) -> Result<()> {
         region: None,
         connection: None,
     };
-    for line in std::io::stdin().lock().lines() {
-        let request = serde_json::from_str(&line?)?;
-        let reply = server
+    peer::serve(|request| {
+        server
             .answer(request)
-            .unwrap_or_else(|error| Reply::Failed(format!("{error:#}")));
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{}", serde_json::to_string(&reply)?)?;
-        out.flush()?;
-    }
-    Ok(())
+            .unwrap_or_else(|error| Reply::Failed(format!("{error:#}")))
+    })
 }
 
 struct Server {

@@ -16,6 +16,8 @@ mod level;
 mod matrix;
 mod movable;
 #[cfg(feature = "rdma")]
+mod persist;
+#[cfg(feature = "rdma")]
 mod region;
 mod ring;
 #[cfg(feature = "rdma")]
@@ -23,6 +25,8 @@ mod special;
 
 #[cfg(feature = "rdma")]
 pub(crate) use dax::dax_and_wait;
+#[cfg(feature = "rdma")]
+pub(crate) use persist::{read as persist_read, write as persist_write};
 
 use crate::Test;
 #[cfg(feature = "rdma")]
