@@ -126,8 +126,9 @@ fn f2fs() -> Result<()> {
     sh("longpin prepare $F --size 3M", &file)?;
     let held = Holder::start(&[], &file)?;
     must_refuse("a write", write(&file))?;
-    let unpinned = sh("f2fs_io pinfile unset $F", &file);
-    ensure!(unpinned.is_err(), "its place was taken: {unpinned:?}");
+    // Older tools cannot unset it; whether it is to be set or not, the hold does not look.
+    let asked = sh("f2fs_io pinfile set $F", &file);
+    ensure!(asked.is_err(), "SET_PIN_FILE went through: {asked:?}");
     ensure!(held.end()? == 7);
     must_allow_soon("a write after the end", || write(&file))?;
     scratch.close()

@@ -164,6 +164,15 @@ fn must_be(
     Ok(())
 }
 
+/// By a process of its own: its id, and whether it was done.
+fn punch_elsewhere(path: &Path, offset: u64, len: u64) -> Result<(u32, bool)> {
+    let mut child = Command::new("fallocate")
+        .args(["-p", "-o", &offset.to_string(), "-l", &len.to_string()])
+        .arg(path)
+        .spawn()?;
+    Ok((child.id(), child.wait()?.success()))
+}
+
 /// A punch by another process: refused where the file is pinned, done and told where the hardware faults; the other end
 /// then sees the hole.
 pub(crate) fn c11_beside_a_pin() -> Result<()> {
@@ -183,14 +192,7 @@ pub(crate) fn c11_beside_a_pin() -> Result<()> {
     let seen = ends.0.read(region.addr(), region.rkey(), region.len())?;
     file.check(START / 4096, &seen)?;
     let watcher = Watcher::start()?;
-    let punching = |offset: u64, len: u64| {
-        let mut child = Command::new("fallocate")
-            .args(["-p", "-o", &offset.to_string(), "-l", &len.to_string()])
-            .arg(&file.path)
-            .spawn()?;
-        anyhow::Ok((child.id(), child.wait()?.success()))
-    };
-    let (pid, done) = punching(START + 8192, 16_384)?;
+    let (pid, done) = punch_elsewhere(&file.path, START + 8192, 16_384)?;
     ensure!(done, "the punch of the region was refused");
     let torn = watcher.next(|event| event["event"] == "torn-down")?;
     let range = (START + 8192, START + 24_576);
@@ -200,12 +202,19 @@ pub(crate) fn c11_beside_a_pin() -> Result<()> {
         torn["path"] == *file.path.to_string_lossy() && torn["command"] == "fallocate",
         "{torn}"
     );
-    let (pid, done) = punching(3 * MIB, 4096)?;
+    let (pid, done) = punch_elsewhere(&file.path, 3 * MIB, 4096)?;
     ensure!(!done, "the punch of the pin was done");
     let path = file.path.to_string_lossy();
     let refused = watcher.next(|event| event["event"] == "refused" && event["path"] == *path)?;
     ensure!(refused["pid"] == pid, "{refused}");
     sees_the_hole(&mut ends.0, &region, &file)?;
+    must_keep_the_line(&path)?;
+    must_refuse("truncate", truncate(&file.path, START))?;
+    pinned.deregister()?;
+    Ok(region.deregister()?)
+}
+
+fn must_keep_the_line(path: &str) -> Result<()> {
     let last = guard::must(&["watch", "--last"])?;
     // A folio that the hole cuts is taken back as a whole: there may be more.
     let words = format!("{path} 1096K..1112K by fallocate[");
@@ -215,9 +224,7 @@ pub(crate) fn c11_beside_a_pin() -> Result<()> {
         line.contains(" torn-down ") && line.contains("(clear): on-demand region of"),
         "{line}"
     );
-    must_refuse("truncate", truncate(&file.path, START))?;
-    pinned.deregister()?;
-    Ok(region.deregister()?)
+    Ok(())
 }
 
 fn sees_the_hole(
