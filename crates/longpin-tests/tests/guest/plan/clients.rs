@@ -86,7 +86,7 @@ pub(crate) fn client_write_bw() -> Result<()> {
     guard::on()?;
     let file = TestFile::new(FsKind::Tmpfs, LEN)?;
     let line = format!(
-        "ib_write_bw -d rxe0 -x {} -F -s 65536 -D 12 -p 18600",
+        "ib_write_bw -d rxe0 -x {} -F -s 65536 -D 25 -p 18600",
         gid("rxe0")?
     );
     let mut server = Program::start(&format!("{line} --mmap={}", file.path.display()))?;
