@@ -80,19 +80,19 @@ pub(crate) const RDMA_TESTS: &[Test] = &[
     ("c11_killed", on_demand::c11_killed),
     ("plan_level_pin", level::plan_level_pin),
     ("plan_level_refused", level::plan_level_refused),
-];
-
-/// By verbs, under guard, and slow.
-#[cfg(feature = "rdma")]
-pub(crate) const RDMA_LONG_TESTS: &[Test] = &[
     ("example_weights", examples::example_weights),
     ("example_ring", examples::example_ring),
     ("example_log", examples::example_log),
     ("plan_dax_longterm", dax::plan_dax_longterm),
     ("plan_dax_held", dax::plan_dax_held),
+    ("plan_dax_on_demand", dax::plan_dax_on_demand),
+];
+
+/// By verbs, under guard, and slow.
+#[cfg(feature = "rdma")]
+pub(crate) const RDMA_LONG_TESTS: &[Test] = &[
     ("plan_dax_held_until_end", dax::plan_dax_held_until_end),
     ("plan_dax_killed", dax::plan_dax_killed),
-    ("plan_dax_on_demand", dax::plan_dax_on_demand),
 ];
 #[cfg(not(feature = "rdma"))]
 pub(crate) const RDMA_TESTS: &[Test] = &[];
