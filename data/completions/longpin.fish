@@ -161,7 +161,7 @@ swap-header\t'The kernel itself, which swaps to one page of the file; gives up t
 complete -c longpin -n "__fish_longpin_using_subcommand hold" -l range -d 'Only these bytes of it (level layout; swapfile holds the whole file, and checks this range)' -r
 complete -c longpin -n "__fish_longpin_using_subcommand hold" -s l -l level -d 'What is refused' -r -f -a "layout\t'What would take pages or blocks of the range away from the file'
 swapfile\t'All that is refused of an active swap file: also writes, and names that go away'"
-complete -c longpin -n "__fish_longpin_using_subcommand hold" -s w -l wait -d 'Wait so long for it; without -n and -w, for ever' -r
+complete -c longpin -n "__fish_longpin_using_subcommand hold" -s w -l wait -d 'Wait so long for it, and for operations that began before; without -n and -w, for ever and 10 s' -r
 complete -c longpin -n "__fish_longpin_using_subcommand hold" -s E -l conflict-exit-code -d 'Exit status of a refusal, instead of 1' -r
 complete -c longpin -n "__fish_longpin_using_subcommand hold" -l overwrite-head -d 'With --backend swap-header: also if there is data in the first 8 KiB. It is kept in /var/lib/longpin/heads, and put back at the end'
 complete -c longpin -n "__fish_longpin_using_subcommand hold" -s n -l nonblock -d 'Fail at once if another hold excludes this one'
