@@ -13,7 +13,7 @@ use crate::holds::{self, Hold};
 use crate::on_demand::{self, OnDemand};
 
 /// Everything the guard knows of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
     /// Its pins, holds or not.
     pub holds: Vec<Hold>,

@@ -4,19 +4,29 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use longpin::admin::{self, Known};
-use longpin::guard::{self, Host, Running};
+use longpin::guard::{self, GuardError, Host, Running};
 use longpin::hold::heads;
+use longpin::holds::Hold;
 
+use super::swap::{self, Swapped};
 use super::{ls, on_demand, swap_header, watch};
 use crate::cli::{FileArg, Release, Why};
 use crate::output::{human, visible};
 
 pub(crate) fn why(options: &Why) -> anyhow::Result<ExitCode> {
-    let running = Running::open(&Host::default())?;
-    let known = admin::look_up(&running, &options.file)?;
-    let complete = guard::read_status(&running)?.hints_are_complete();
+    // The kernel itself holds these, whether a guard runs or not.
+    let swapped = swap::find(&options.file)?;
+    let (known, complete) = match Running::open(&Host::default()) {
+        Err(GuardError::NotRunning) if swapped.is_some() => (Known::default(), true),
+        running => {
+            let running = running?;
+            let complete = guard::read_status(&running)?.hints_are_complete();
+            (admin::look_up(&running, &options.file)?, complete)
+        }
+    };
     if options.json {
-        let holds: Vec<_> = known.holds.iter().map(ls::to_json).collect();
+        let holds = known.holds.iter().map(ls::to_json);
+        let holds: Vec<_> = holds.chain(swapped.iter().map(swap::to_json)).collect();
         let regions: Vec<_> = known.on_demand.iter().map(on_demand::to_json).collect();
         let events: Vec<_> = known.events.iter().map(watch::to_json).collect();
         anstream::println!(
@@ -32,43 +42,20 @@ pub(crate) fn why(options: &Why) -> anyhow::Result<ExitCode> {
             })
         );
     } else {
-        explain(&options.file, &known, complete);
+        explain(&options.file, &known, swapped.as_ref(), complete);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain(path: &Path, known: &Known, complete: bool) {
+fn explain(path: &Path, known: &Known, swapped: Option<&Swapped>, complete: bool) {
     let path = visible(&path.display().to_string());
-    if known.holds.is_empty() {
-        anstream::println!("{path}: nobody has pinned it");
+    match swapped {
+        Some(swapped) => anstream::println!("{path}: {}", swap::to_line(swapped)),
+        None if known.holds.is_empty() => anstream::println!("{path}: nobody has pinned it"),
+        None => {}
     }
     for hold in &known.holds {
-        let who = hold.owner.as_ref().map_or_else(
-            || "somebody, before the guard began or unseen".to_owned(),
-            |o| {
-                format!(
-                    "{}[{}] uid {} by {}",
-                    visible(&o.command),
-                    o.pid,
-                    o.uid,
-                    o.consumer
-                )
-            },
-        );
-        let range = format!("{}..{}", human(hold.start), human(hold.end));
-        let state = if hold.is_enforced() {
-            "held"
-        } else {
-            "not held"
-        };
-        anstream::println!(
-            "{path}: {state}: {range}, {} pages pinned by {who} ({})",
-            hold.pages,
-            hold.verdict.reason()
-        );
-        if hold.broken > 0 {
-            anstream::println!("{path}: broken: {} pages left it while pinned", hold.broken);
-        }
+        explain_hold(&path, hold);
     }
     for region in &known.on_demand {
         anstream::println!("{path}: {}", visible(&on_demand::to_line(region)));
@@ -83,6 +70,30 @@ fn explain(path: &Path, known: &Known, complete: bool) {
     }
     for told in &known.events {
         anstream::println!("{}", visible(&watch::to_line(told)));
+    }
+}
+
+fn explain_hold(path: &str, hold: &Hold) {
+    let who = hold.owner.as_ref().map_or_else(
+        || "somebody, before the guard began or unseen".to_owned(),
+        |o| {
+            let command = visible(&o.command);
+            format!("{command}[{}] uid {} by {}", o.pid, o.uid, o.consumer)
+        },
+    );
+    let range = format!("{}..{}", human(hold.start), human(hold.end));
+    let state = if hold.is_enforced() {
+        "held"
+    } else {
+        "not held"
+    };
+    anstream::println!(
+        "{path}: {state}: {range}, {} pages pinned by {who} ({})",
+        hold.pages,
+        hold.verdict.reason()
+    );
+    if hold.broken > 0 {
+        anstream::println!("{path}: broken: {} pages left it while pinned", hold.broken);
     }
 }
 

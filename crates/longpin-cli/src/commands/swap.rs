@@ -118,6 +118,27 @@ pub(super) fn read_all() -> anyhow::Result<Vec<Swapped>> {
     Ok(all)
 }
 
+/// What the kernel, or a record, knows of this file.
+pub(super) fn find(path: &Path) -> anyhow::Result<Option<Swapped>> {
+    let Some(wanted) = inode(path) else {
+        return Ok(None);
+    };
+    let mut all = read_all()?.into_iter();
+    Ok(all.find(|swapped| match &swapped.record {
+        Some(record) => record.inode == wanted,
+        None => inode(&swapped.file.path) == Some(wanted),
+    }))
+}
+
+/// For people.
+pub(super) fn to_line(swapped: &Swapped) -> String {
+    let who = swapped.record.as_ref().map_or_else(String::new, |own| {
+        let command = visible(&own.command);
+        format!(", for {command}[{}] (hold {})", own.pid, own.id())
+    });
+    format!("{}{who}", swapped.why())
+}
+
 fn left(record: Record) -> Swapped {
     let size = std::fs::metadata(&record.path).map(|data| data.len());
     Swapped {

@@ -263,6 +263,13 @@ fn listed(path: &Path, enforced: bool) -> Result<String> {
     let level = if enforced { "swapfile" } else { "none" };
     ensure!(row["level"] == level && row["given-up"] == HEAD, "{row}");
     ensure!(row["start"] == 0 && row["end"] == LEN, "{row}");
+    let why = guard::must(&["why", &path.to_string_lossy()])?;
+    let words = if enforced {
+        "held by a swap header"
+    } else {
+        "not held any more"
+    };
+    ensure!(why.contains(words), "{why}");
     Ok(row["id"].to_string())
 }
 

@@ -73,6 +73,8 @@ fn listed(file: &Path, with_guard: bool) -> Result<()> {
             "{hold}"
         );
         ensure!(hold["start"] == 0 && hold["end"] == 16 << 20, "{hold}");
+        let why = guard::must(&["why", &file.to_string_lossy()])?;
+        ensure!(why.contains("active swap file"), "{when}: {why}");
         Ok(())
     };
     one("no guard")?;
