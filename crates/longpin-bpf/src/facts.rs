@@ -59,8 +59,8 @@ const OPTIONAL: [&str; 16] = [
 /// Programs about on-demand regions: in all of them the kernel must have these structures.
 const ON_DEMAND: [&str; 4] = [
     "list_regions",
-    "mmu_interval_notifier_insert_entry",
-    "mmu_interval_notifier_remove_entry",
+    "mmu_interval_notifier_insert_exit",
+    "mmu_interval_notifier_remove_exit",
     "__mmu_notifier_invalidate_range_start_exit",
 ];
 /// The tracepoint that tells of pages that leave their file, by its type.

@@ -33,8 +33,6 @@ pub struct Region {
     pub uid: u32,
     /// Its command.
     pub command: String,
-    /// The process has more of them than were told.
-    pub cut: bool,
 }
 
 impl Pinned {
@@ -43,7 +41,7 @@ impl Pinned {
     /// # Errors
     ///
     /// [`BpfError::Run`].
-    pub fn regions(&self) -> Result<Option<Vec<Region>>, BpfError> {
+    pub fn regions(&self) -> Result<Option<Regions>, BpfError> {
         let failed = |source| BpfError::Run {
             program: "list_regions",
             source,
@@ -58,12 +56,37 @@ impl Pinned {
     }
 }
 
-/// Each once: a process whose first thread has ended is told by each of the others.
-fn parse_regions(bytes: &[u8]) -> Vec<Region> {
-    let mut regions: Vec<Region> = bytes.chunks_exact(ROW_LEN).map(parse_region).collect();
-    regions.sort_by_key(|region| (region.subscription, region.addresses));
-    regions.dedup_by_key(|region| (region.subscription, region.addresses));
-    regions
+/// What `list_regions` tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Regions {
+    /// Each once.
+    pub all: Vec<Region>,
+    /// Processes that have more than are told: thread group and command.
+    pub cut: Vec<(u32, String)>,
+}
+
+/// A process whose first thread has ended is told by each of the others.
+fn parse_regions(bytes: &[u8]) -> Regions {
+    let mut found = Regions::default();
+    for row in bytes.chunks_exact(ROW_LEN) {
+        let region = parse_region(row);
+        if u32_at(row, 88) != 0 {
+            found.cut.push((region.tgid, region.command.clone()));
+        }
+        // Of memory without a file.
+        if region.file.inode != 0 {
+            found.all.push(region);
+        }
+    }
+    found
+        .all
+        .sort_by_key(|region| (region.subscription, region.addresses));
+    found
+        .all
+        .dedup_by_key(|region| (region.subscription, region.addresses));
+    found.cut.sort();
+    found.cut.dedup();
+    found
 }
 
 fn parse_region(row: &[u8]) -> Region {
@@ -77,7 +100,6 @@ fn parse_region(row: &[u8]) -> Region {
         torn: u64_at(row, 72),
         tgid: u32_at(row, 80),
         uid: u32_at(row, 84),
-        cut: u32_at(row, 88) != 0,
         command: text(&row[96..112]),
     }
 }
@@ -90,6 +112,7 @@ mod tests {
     fn a_region_is_told_once() {
         let mut row = [0u8; ROW_LEN];
         row[0..8].copy_from_slice(&5_u64.to_ne_bytes());
+        row[32..40].copy_from_slice(&9_u64.to_ne_bytes());
         row[40..48].copy_from_slice(&77_u64.to_ne_bytes());
         row[56..64].copy_from_slice(&3_u64.to_ne_bytes());
         row[80..84].copy_from_slice(&4242_u32.to_ne_bytes());
@@ -97,7 +120,11 @@ mod tests {
         let mut bytes = [row, row].concat();
         row[16..24].copy_from_slice(&4096_u64.to_ne_bytes());
         bytes.extend(row);
-        let regions = parse_regions(&bytes);
+        row[32..40].fill(0);
+        row[88] = 1;
+        bytes.extend(row);
+        let Regions { all: regions, cut } = parse_regions(&bytes);
+        assert_eq!(cut, [(4242, "train".to_owned())]);
         assert_eq!(regions.len(), 2, "{regions:?}");
         assert_eq!((regions[0].file.ino, regions[0].first), (77, 3));
         assert_eq!(

@@ -141,6 +141,14 @@ impl Mapping {
         unsafe { mmap(place, len, protection(true), flags, file, offset).map(drop) }
     }
 
+    /// `munmap(addr + start, len)`: a hole in the mapping. Who touches it dies.
+    pub fn leave_hole(&self, range: Range<usize>) -> Result<(), Errno> {
+        self.assert_inside(&range);
+        let place = self.pointer(range.start).cast();
+        // SAFETY: the place lies inside this mapping, into which no reference exists; munmap of the whole passes over it.
+        unsafe { munmap(place, range.len()) }
+    }
+
     /// `madvise(addr, len, MADV_REMOVE)`: punch the file under the mapping.
     pub fn remove(&self) -> Result<(), Errno> {
         let base = self.memory.base.as_ptr().cast();

@@ -10,7 +10,7 @@ use longpin_bpf::shared::{FileId, Row};
 use crate::events::{self, Told};
 use crate::guard::{self, GuardError, Running};
 use crate::holds::{self, Hold};
-use crate::on_demand::{self, OnDemand};
+use crate::on_demand::{self, Found};
 
 /// Everything the guard knows of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Known {
     /// Its pins, holds or not.
     pub holds: Vec<Hold>,
     /// Devices that use it without a pin.
-    pub on_demand: Vec<OnDemand>,
+    pub on_demand: Found,
     /// What happened to it, as far as it is still kept.
     pub events: Vec<Told>,
     /// Long-term pins are denied (true) or allowed (false) by name.
@@ -69,7 +69,7 @@ pub fn look_up(running: &Running, path: &Path) -> Result<Known, GuardError> {
     let mut holds = holds::read_holds(running)?;
     holds.retain(|hold| hold.file == file);
     let mut on_demand = on_demand::read(running)?.unwrap_or_default();
-    on_demand.retain(|region| region.file == file);
+    on_demand.regions.retain(|region| region.file == file);
     let rules = running.pinned().file_rules()?;
     let same = |known: &FileId| FileId { inode: 0, ..file } == *known;
     Ok(Known {

@@ -45,18 +45,27 @@ pub struct OnDemand {
     pub since: Option<Duration>,
     /// How often something was taken back from the region, as far as the guard saw.
     pub torn: u64,
-    /// The process has more of them than are told.
-    pub cut: bool,
     pub(crate) file: FileId,
 }
 
-/// The on-demand regions of files, by path and range: as they are now, those that are older than the guard, too.
+/// What [`read`] finds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// By path and range.
+    pub regions: Vec<OnDemand>,
+    /// Processes that have more than are told: process id and command.
+    pub cut: Vec<(u32, String)>,
+    /// Asked from a pid namespace, whose processes alone were seen.
+    pub only_here: bool,
+}
+
+/// The on-demand regions of files: as they are now, those that are older than the guard, too.
 /// `None` where they cannot be told: the kernel has no MMU interval notifiers, or only explicit holds run.
 ///
 /// # Errors
 ///
 /// [`GuardError`].
-pub fn read(running: &Running) -> Result<Option<Vec<OnDemand>>, GuardError> {
+pub fn read(running: &Running) -> Result<Option<Found>, GuardError> {
     let pinned = running.pinned();
     let Some(regions) = pinned.regions()? else {
         return Ok(None);
@@ -66,14 +75,24 @@ pub fn read(running: &Running) -> Result<Option<Vec<OnDemand>>, GuardError> {
         move |source| GuardError::Probe { what, source }
     };
     let mounts = mounts::read_mounts().map_err(probe("the mounts"))?;
-    let functions = regions.iter().map(|region| region.invalidate);
+    let functions = regions.all.iter().map(|region| region.invalidate);
     let symbols = Kallsyms::look_up(functions).map_err(probe("the kernel's symbols"))?;
     let mut all = Vec::new();
-    for region in &regions {
+    for region in &regions.all {
         all.extend(describe(pinned, region, &mounts, &symbols)?);
     }
     all.sort_by(|a, b| (&a.path, a.start, a.pid).cmp(&(&b.path, b.start, b.pid)));
-    Ok(Some(all))
+    Ok(Some(Found {
+        regions: all,
+        cut: regions.cut,
+        only_here: !is_first_pid_namespace(),
+    }))
+}
+
+/// The kernel's number for the first one never changes (`PROC_PID_INIT_INO`).
+fn is_first_pid_namespace() -> bool {
+    let name = std::fs::read_link("/proc/self/ns/pid");
+    name.is_ok_and(|name| name.as_os_str() == "pid:[4026531836]")
 }
 
 /// `None`: its file has gone since.
@@ -103,7 +122,6 @@ fn describe(
         function: function.map_or_else(unknown, |symbol| symbol.name.clone()),
         since: (region.since_ns != 0).then(|| probe::boot_to_wall_offset() + since),
         torn: region.torn,
-        cut: region.cut,
         file: region.file,
     }))
 }

@@ -23,6 +23,7 @@ struct region {
 	u64 inode; /* of the file at `start`, when it began */
 	struct file_identity file;
 	u64 first;
+	u64 end; /* address behind the mapping of that file */
 	u64 torn;
 	u64 second; /* of boot time, in which `told` counts */
 	u64 untold;
@@ -39,6 +40,19 @@ struct {
 	__type(key, u64); /* struct mmu_interval_notifier */
 	__type(value, struct region);
 } regions SEC(".maps");
+
+/* How much was told in this second. */
+struct budget {
+	u64 second;
+	u64 told;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct budget);
+} budgets SEC(".maps");
 
 #define INTERVAL(address, field) FIELD64(address, struct mmu_interval_notifier, interval_tree.field)
 /* From the node in the tree to the interval, and back. */

@@ -14,40 +14,47 @@
 #include "intervals.h"
 #include "notes.h"
 
-#define MAX_TOLD 16 /* regions of one call */
+#define MAX_MET 1024 /* regions of one call */
 #define TOLD_A_SECOND 8
+#define ALL_TOLD_A_SECOND 32 /* of all regions: the ring is for holds and refusals, too */
 #define SECOND 1000000000
 #define MAX_ROWS_OF_TASK 256 /* what the kernel's buffer has room for */
-#define MAX_GAPS 4096
+#define MAX_GAPS 65536
 
-/* int mmu_interval_notifier_insert(interval_sub, mm, start, length, ops) */
-SEC("?fentry/mmu_interval_notifier_insert")
-int mmu_interval_notifier_insert_entry(u64 *ctx)
+/* int mmu_interval_notifier_insert(interval_sub, mm, start, length, ops), which may fail */
+SEC("?fexit/mmu_interval_notifier_insert")
+int mmu_interval_notifier_insert_exit(u64 *ctx)
 {
 	u64 interval = number(ctx, 0), mm = number(ctx, 1);
 	struct place place = { .mm = mm, .address = ctx[2] };
 	struct region region = {};
 
-	if (!is_recording())
+	if (!is_recording() || (int)ctx[5])
 		return 0;
 	find_place(&place);
+	/* Memory of no file would only fill the table. */
+	if (!place.inode)
+		return 0;
 	region.mm = mm;
 	region.start = ctx[2];
 	region.last = ctx[2] + ctx[3] - 1;
 	region.since = bpf_ktime_get_boot_ns();
 	region.inode = place.inode;
 	region.first = place.first;
-	if (place.inode)
-		region.file = identify(place.inode);
+	region.end = place.end;
+	region.file = identify(place.inode);
 	region.tgid = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(region.comm, sizeof(region.comm));
 	bpf_map_update_elem(&regions, &interval, &region, BPF_ANY);
 	return 0;
 }
 
-/* void mmu_interval_notifier_remove(interval_sub) */
-SEC("?fentry/mmu_interval_notifier_remove")
-int mmu_interval_notifier_remove_entry(u64 *ctx)
+/*
+ * void mmu_interval_notifier_remove(interval_sub). At its exit: an invalidation that is under way keeps the interval in the
+ * tree until then, and might note it again.
+ */
+SEC("?fexit/mmu_interval_notifier_remove")
+int mmu_interval_notifier_remove_exit(u64 *ctx)
 {
 	u64 interval = number(ctx, 0);
 
@@ -142,6 +149,8 @@ static __noinline int tell_of_teardown(const struct teardown *torn, const struct
 static __always_inline bool is_told(struct region *region, u32 notice)
 {
 	u64 second = bpf_ktime_get_boot_ns() / SECOND;
+	struct budget *budget;
+	u32 zero = 0;
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	u32 slot = (tgid ^ tgid >> 3 ^ notice << 1) & (TOLD_SLOTS - 1);
 
@@ -149,11 +158,19 @@ static __always_inline bool is_told(struct region *region, u32 notice)
 		region->second = second;
 		*(u64 *)region->told = 0;
 	}
-	if (region->told[slot] >= TOLD_A_SECOND) {
+	budget = bpf_map_lookup_elem(&budgets, &zero);
+	if (!budget)
+		return false;
+	if (budget->second != second) {
+		budget->second = second;
+		budget->told = 0;
+	}
+	if (region->told[slot] >= TOLD_A_SECOND || budget->told >= ALL_TOLD_A_SECOND) {
 		__sync_fetch_and_add(&region->untold, 1);
 		return false;
 	}
 	region->told[slot]++;
+	__sync_fetch_and_add(&budget->told, 1);
 	return true;
 }
 
@@ -173,7 +190,8 @@ static __noinline bool find_torn_file(struct teardown *torn, const struct region
 	/* One event for each region: of several mappings the first one is told. */
 	if (place.inode && place.end - 1 < last)
 		last = place.end - 1;
-	if (!place.inode && torn->notice == MMU_NOTIFY_UNMAP && region->inode) {
+	if (!place.inode && torn->notice == MMU_NOTIFY_UNMAP && region && region->inode &&
+	    start < region->end) {
 		now = identify(region->inode);
 		if (!same_file(&region->file, &now))
 			return false;
@@ -193,14 +211,20 @@ __noinline int tell_region(struct teardown *torn)
 	if (!torn)
 		return 0;
 	region = find_region(torn->walk.found);
-	if (!region)
-		region = adopt_region(torn->walk.found);
-	if (!region)
-		return 0;
-	start = region->start > torn->walk.first ? region->start : torn->walk.first;
-	last = region->last < torn->walk.last ? region->last : torn->walk.last;
+	start = INTERVAL(torn->walk.found, start);
+	if (start < torn->walk.first)
+		start = torn->walk.first;
+	last = INTERVAL(torn->walk.found, last);
+	if (last > torn->walk.last)
+		last = torn->walk.last;
 	if (!find_torn_file(torn, region, start, last))
 		return 0;
+	if (!region)
+		region = adopt_region(torn->walk.found);
+	if (!region) {
+		__sync_fetch_and_add(&state.rows_lost, 1);
+		return 0;
+	}
 	__sync_fetch_and_add(&region->torn, 1);
 	if (!is_told(region, torn->notice))
 		return 0;
@@ -239,7 +263,7 @@ int __mmu_notifier_invalidate_range_start_exit(u64 *ctx)
 	torn.notice = FIELD32(range, struct mmu_notifier_range, event);
 	begin_walk(&torn.walk, subscriptions);
 	bpf_get_stack(ctx, torn.stack, sizeof(torn.stack), 0);
-	bpf_loop(MAX_TOLD, tell_next, &torn, 0);
+	bpf_loop(MAX_MET, tell_next, &torn, 0);
 	return 0;
 }
 
@@ -350,10 +374,14 @@ int list_regions(struct bpf_iter__task *ctx)
 	begin_walk(&list.walk, subscriptions);
 	for (i = 0; i < MAX_ROWS_OF_TASK; i++) {
 		next_row(&list);
+		/* Given up among memory of no file: a row that says no more than that. */
+		list.row.cut = i == MAX_ROWS_OF_TASK - 1 ||
+			       (!list.row.inode && (list.interval || list.walk.at));
+		if (!list.row.inode && !list.row.cut)
+			break;
+		bpf_seq_write(seq, &list.row, sizeof(list.row));
 		if (!list.row.inode)
 			break;
-		list.row.cut = i == MAX_ROWS_OF_TASK - 1;
-		bpf_seq_write(seq, &list.row, sizeof(list.row));
 	}
 	return 0;
 }

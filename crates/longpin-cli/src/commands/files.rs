@@ -24,10 +24,18 @@ pub(crate) fn why(options: &Why) -> anyhow::Result<ExitCode> {
             (admin::look_up(&running, &options.file)?, complete)
         }
     };
+    if let Some(remark) = on_demand::remark(Some(&known.on_demand)) {
+        anstream::eprintln!("longpin: {}", visible(&remark));
+    }
     if options.json {
         let holds = known.holds.iter().map(ls::to_json);
         let holds: Vec<_> = holds.chain(swapped.iter().map(swap::to_json)).collect();
-        let regions: Vec<_> = known.on_demand.iter().map(on_demand::to_json).collect();
+        let regions: Vec<_> = known
+            .on_demand
+            .regions
+            .iter()
+            .map(on_demand::to_json)
+            .collect();
         let events: Vec<_> = known.events.iter().map(watch::to_json).collect();
         anstream::println!(
             "{}",
@@ -57,7 +65,7 @@ fn explain(path: &Path, known: &Known, swapped: Option<&Swapped>, complete: bool
     for hold in &known.holds {
         explain_hold(&path, hold);
     }
-    for region in &known.on_demand {
+    for region in &known.on_demand.regions {
         anstream::println!("{path}: {}", visible(&on_demand::to_line(region)));
     }
     match known.rule {

@@ -69,10 +69,10 @@ fn read_regions(running: &Running, options: &Ls) -> anyhow::Result<Vec<OnDemand>
         return Ok(Vec::new());
     }
     let regions = regions::read(running)?;
-    if let Some(remark) = on_demand::remark(regions.as_deref()) {
+    if let Some(remark) = on_demand::remark(regions.as_ref()) {
         anstream::eprintln!("longpin: {}", visible(&remark));
     }
-    Ok(regions.unwrap_or_default())
+    Ok(regions.unwrap_or_default().regions)
 }
 
 fn is_not_running(err: &anyhow::Error) -> bool {

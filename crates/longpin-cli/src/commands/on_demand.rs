@@ -1,6 +1,6 @@
 //! On-demand regions among the rows of `longpin ls --all`.
 
-use longpin::on_demand::OnDemand;
+use longpin::on_demand::{Found, OnDemand};
 
 use super::ls;
 use crate::cli::Column;
@@ -76,16 +76,20 @@ pub(super) fn to_line(region: &OnDemand) -> String {
 }
 
 /// What the table cannot show, for standard error.
-pub(super) fn remark(regions: Option<&[OnDemand]>) -> Option<String> {
-    let Some(regions) = regions else {
+pub(super) fn remark(found: Option<&Found>) -> Option<String> {
+    let Some(found) = found else {
         return Some(
             "on-demand regions are told only by a running guard, on kernels with MMU notifiers"
                 .into(),
         );
     };
-    let cut = regions.iter().find(|region| region.cut)?;
+    if found.only_here {
+        return Some(
+            "on-demand regions of processes outside this pid namespace are not seen".into(),
+        );
+    }
+    let (pid, command) = found.cut.first()?;
     Some(format!(
-        "{}[{}] has more on-demand regions than are shown",
-        cut.command, cut.pid
+        "{command}[{pid}] has more on-demand regions than are shown"
     ))
 }

@@ -271,6 +271,10 @@ pub(crate) fn c11_causes() -> Result<()> {
     mapping.replace(INSIDE.start + 8192, &other.file, 0, 4096)?;
     let range = (START + 8192, START + 12_288);
     must_be(&next("mmap")?, range, own, "mmap", "unmap")?;
+    let page = INSIDE.start + 16_384;
+    mapping.leave_hole(page..page + 4096)?;
+    let range = (START + 16_384, START + 20_480);
+    must_be(&next("munmap")?, range, own, "munmap", "unmap")?;
     must_allow("truncate", truncate(&file.path, START + 65_536))?;
     let event = next("truncate")?;
     must_be(&event, (START + 65_536, END), own, "truncate", "clear")?;
@@ -280,7 +284,8 @@ pub(crate) fn c11_causes() -> Result<()> {
         beside.len() == 1 && beside[0]["start"] == 0 && beside[0]["end"] == 4096,
         "{beside:?}"
     );
-    ensure!(rows(&file.path)?.len() == 2, "before it and behind it");
+    let left = rows(&file.path)?.len();
+    ensure!(left == 3, "{left} parts between two gaps");
     flood(&file)?;
     Ok(region.deregister()?)
 }

@@ -25,13 +25,10 @@ pub(crate) use client::run as act_as_client;
 pub(crate) use server::serve as act_as_server;
 
 /// Before the first guard.
-pub(crate) const WITHOUT_GUARD: &[Test] = &[
-    ("hosts_without_guard", without_guard),
-    ("hosts_on_demand", on_demand),
-];
+pub(crate) const WITHOUT_GUARD: &[Test] = &[("hosts_without_guard", without_guard)];
 
 /// Under guard.
-pub(crate) const TESTS: &[Test] = &[("hosts_held", held)];
+pub(crate) const TESTS: &[Test] = &[("hosts_held", held), ("hosts_on_demand", on_demand)];
 
 /// Under guard, and slow.
 pub(crate) const LONG_TESTS: &[Test] = &[("hosts_storm", storm)];
@@ -128,6 +125,7 @@ fn held() -> Result<()> {
 
 /// On demand: everything is allowed, the device sees it at once, and who reaches behind the end is told.
 fn on_demand() -> Result<()> {
+    guard::on()?;
     let mut hosts = Hosts::new()?;
     let faults = longpin_rdma::Context::open(DEVICES[0])?
         .capabilities()?
