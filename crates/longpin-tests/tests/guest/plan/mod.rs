@@ -62,8 +62,6 @@ pub(crate) const RDMA_WITHOUT_GUARD: &[Test] = &[
     ("plan_unheld", region::plan_unheld),
     ("plan_bad_input", bad::plan_bad_input),
     ("plan_memlock", bad::plan_memlock),
-    // Ends with a guard.
-    ("c11_older_region", on_demand::c11_older_region),
 ];
 #[cfg(not(feature = "rdma"))]
 pub(crate) const RDMA_WITHOUT_GUARD: &[Test] = &[];
@@ -76,13 +74,9 @@ pub(crate) const RDMA_TESTS: &[Test] = &[
     ("plan_region_drop_order", region::plan_region_drop_order),
     ("c11_rows", on_demand::c11_rows),
     ("c11_beside_a_pin", on_demand::c11_beside_a_pin),
-    ("c11_causes", on_demand::c11_causes),
-    ("c11_killed", on_demand::c11_killed),
     ("plan_level_pin", level::plan_level_pin),
     ("plan_level_refused", level::plan_level_refused),
     ("example_weights", examples::example_weights),
-    ("example_ring", examples::example_ring),
-    ("example_log", examples::example_log),
     ("plan_dax_longterm", dax::plan_dax_longterm),
     ("plan_dax_held", dax::plan_dax_held),
     ("plan_dax_on_demand", dax::plan_dax_on_demand),
@@ -91,6 +85,11 @@ pub(crate) const RDMA_TESTS: &[Test] = &[
 /// By verbs, under guard, and slow.
 #[cfg(feature = "rdma")]
 pub(crate) const RDMA_LONG_TESTS: &[Test] = &[
+    ("example_ring", examples::example_ring),
+    ("example_log", examples::example_log),
+    ("c11_causes", on_demand::c11_causes),
+    ("c11_killed", on_demand::c11_killed),
+    ("c11_older_region", on_demand::c11_older_region),
     ("plan_dax_held_until_end", dax::plan_dax_held_until_end),
     ("plan_dax_killed", dax::plan_dax_killed),
 ];
