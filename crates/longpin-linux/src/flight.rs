@@ -54,7 +54,22 @@ const OPERATIONS: [&str; 35] = [
     "btrfs_do_encoded_write",
 ];
 /// The same of file systems' commands, which one function serves: which of them may move blocks is told by the number.
-const COMMANDS: [&str; 3] = ["btrfs_ioctl", "__f2fs_ioctl", "f2fs_ioctl"];
+/// Who jumps to the last function leaves no frame: then only that one is on the stack.
+const COMMANDS: [&str; 13] = [
+    "btrfs_ioctl",
+    "btrfs_ioctl_rm_dev",
+    "btrfs_ioctl_rm_dev_v2",
+    "btrfs_ioctl_snap_create",
+    "btrfs_ioctl_snap_create_v2",
+    "btrfs_ioctl_snap_destroy",
+    "btrfs_ioctl_defrag",
+    "btrfs_ioctl_resize",
+    "btrfs_ioctl_balance",
+    "btrfs_ioctl_dev_replace",
+    "btrfs_mksubvol",
+    "__f2fs_ioctl",
+    "f2fs_ioctl",
+];
 /// Of btrfs (0x94): snapshots, defragment, resize, devices, balance, subvolume delete, encoded write.
 const BTRFS_MOVERS: [u64; 13] = [1, 2, 3, 11, 12, 15, 16, 23, 32, 53, 58, 63, 64];
 /// Of f2fs (0xf5): atomic writes, defragment, move, flush a device, collect a range, pin, resize, trim.
@@ -313,6 +328,9 @@ mod tests {
         let inner = ["fsverity_ioctl_enable", "btrfs_ioctl"];
         assert_eq!(seen(&inner, 0x4080_6685), Seen::Inside);
         assert_eq!(seen(&inner, 0xc400_941b), Seen::Inside);
+        // BTRFS_IOC_RM_DEV_V2, without the function that jumped to it.
+        let jumped = ["btrfs_ioctl_rm_dev_v2"];
+        assert_eq!(seen(&jumped, 0x5000_943a), Seen::Inside);
     }
 
     #[test]
