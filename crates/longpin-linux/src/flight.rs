@@ -205,13 +205,20 @@ fn look(task: &Path, target: &Target) -> io::Result<Seen> {
     let clear = match command(&call).filter(|_| in_command) {
         Some((fd, command)) => {
             let harmless = !in_operation && !may_move(command);
-            harmless || target.is_not_beside(&path(fd))
+            // Another thread may have put another file there: the command keeps its own.
+            harmless || is_alone(task) && target.is_not_beside(&path(fd))
         }
         None => {
             descriptors(&call).is_some_and(|list| list.iter().all(|fd| target.is_not(&path(*fd))))
         }
     };
     Ok(if clear { Seen::Clear } else { Seen::Inside })
+}
+
+/// Whether its process has no other thread; false where that cannot be read.
+fn is_alone(task: &Path) -> bool {
+    let all = task.parent().and_then(|all| fs::read_dir(all).ok());
+    all.is_some_and(|all| all.count() == 1)
 }
 
 fn may_move(command: u64) -> bool {
@@ -331,6 +338,17 @@ mod tests {
         // BTRFS_IOC_RM_DEV_V2, without the function that jumped to it.
         let jumped = ["btrfs_ioctl_rm_dev_v2"];
         assert_eq!(seen(&jumped, 0x5000_943a), Seen::Inside);
+    }
+
+    #[test]
+    fn the_descriptor_of_one_thread_says_where_a_command_is() {
+        let target = Target::of(&tempfile::tempfile().unwrap()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        // BTRFS_IOC_BALANCE_V2, on a file of /proc.
+        let task = task(dir.path(), &["btrfs_ioctl"], 0xc400_9420, "/proc/self/stat");
+        assert_eq!(look(&task, &target).unwrap(), Seen::Clear);
+        fs::create_dir(dir.path().join("task/8")).unwrap();
+        assert_eq!(look(&task, &target).unwrap(), Seen::Inside);
     }
 
     #[test]
