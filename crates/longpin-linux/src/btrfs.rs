@@ -297,14 +297,25 @@ pub fn background_mover(file: &File) -> Result<Option<String>, BtrfsError> {
             "dynamic_reclaim",
             "periodic_reclaim",
         ] {
-            let text = std::fs::read_to_string(spaces.join(space).join(name)).unwrap_or_default();
-            let text = text.trim();
-            if !matches!(text, "" | "0") {
+            let setting = read_setting(&spaces.join(space).join(name))?;
+            if let Some(text) = setting.filter(|text| text != "0") {
                 return Ok(Some(format!("allocation/{space}/{name} is {text}")));
             }
         }
     }
     Ok(None)
+}
+
+/// A file of sysfs; `None` where this kernel has no such file. What cannot be read may be anything.
+fn read_setting(path: &Path) -> Result<Option<String>, BtrfsError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(BtrfsError::Other {
+            what: "reading the settings of reclaim",
+            source,
+        }),
+    }
 }
 
 /// `BTRFS_IOC_FS_INFO`: the file system's directory in sysfs.
@@ -380,6 +391,17 @@ mod tests {
         assert_eq!((found.start, found.length), (7, 1 << 30));
         assert_eq!(found.stripe, (2, 4096));
         assert_eq!(parse_chunk(7, &item[..50]), None);
+    }
+
+    #[test]
+    fn only_a_missing_setting_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let setting = dir.path().join("setting");
+        assert_eq!(read_setting(&setting).unwrap(), None);
+        std::fs::write(&setting, "30\n").unwrap();
+        assert_eq!(read_setting(&setting).unwrap().as_deref(), Some("30"));
+        read_setting(dir.path()).unwrap_err();
+        read_setting(&setting.join("below")).unwrap_err();
     }
 
     #[test]

@@ -54,7 +54,22 @@ const OPERATIONS: [&str; 35] = [
     "btrfs_do_encoded_write",
 ];
 /// The same of file systems' commands, which one function serves: which of them may move blocks is told by the number.
-const COMMANDS: [&str; 3] = ["btrfs_ioctl", "__f2fs_ioctl", "f2fs_ioctl"];
+/// Who jumps to the last function leaves no frame: then only that one is on the stack.
+const COMMANDS: [&str; 13] = [
+    "btrfs_ioctl",
+    "btrfs_ioctl_rm_dev",
+    "btrfs_ioctl_rm_dev_v2",
+    "btrfs_ioctl_snap_create",
+    "btrfs_ioctl_snap_create_v2",
+    "btrfs_ioctl_snap_destroy",
+    "btrfs_ioctl_defrag",
+    "btrfs_ioctl_resize",
+    "btrfs_ioctl_balance",
+    "btrfs_ioctl_dev_replace",
+    "btrfs_mksubvol",
+    "__f2fs_ioctl",
+    "f2fs_ioctl",
+];
 /// Of btrfs (0x94): snapshots, defragment, resize, devices, balance, subvolume delete, encoded write.
 const BTRFS_MOVERS: [u64; 13] = [1, 2, 3, 11, 12, 15, 16, 23, 32, 53, 58, 63, 64];
 /// Of f2fs (0xf5): atomic writes, defragment, move, flush a device, collect a range, pin, resize, trim.
@@ -180,14 +195,19 @@ fn look(task: &Path, target: &Target) -> io::Result<Seen> {
         return Ok(time_outside(task)?.map_or(Seen::Clear, Seen::Running));
     }
     let in_command = tasks::is_inside(&stack, &COMMANDS);
-    if !in_command && !tasks::is_inside(&stack, &OPERATIONS) {
+    let in_operation = tasks::is_inside(&stack, &OPERATIONS);
+    if !in_command && !in_operation {
         return Ok(Seen::Clear);
     }
     let call = tasks::unless_gone(fs::read_to_string(task.join("syscall")))?.unwrap_or_default();
     // Descriptors are 32 bits wide, and the register may hold more.
     let path = |fd: u64| task.join(format!("fd/{}", fd & 0xffff_ffff));
     let clear = match command(&call).filter(|_| in_command) {
-        Some((fd, command)) => !may_move(command) || target.is_not_beside(&path(fd)),
+        Some((fd, command)) => {
+            let harmless = !in_operation && !may_move(command);
+            // Another thread may have put another file there: the command keeps its own.
+            harmless || is_alone(task) && target.is_not_beside(&path(fd))
+        }
         None => {
             descriptors(&call).is_some_and(|list| list.iter().all(|fd| target.is_not(&path(*fd))))
         }
@@ -195,11 +215,19 @@ fn look(task: &Path, target: &Target) -> io::Result<Seen> {
     Ok(if clear { Seen::Clear } else { Seen::Inside })
 }
 
+/// Whether its process has no other thread; false where that cannot be read.
+fn is_alone(task: &Path) -> bool {
+    let all = task.parent().and_then(|all| fs::read_dir(all).ok());
+    all.is_some_and(|all| all.count() == 1)
+}
+
 fn may_move(command: u64) -> bool {
     let number = command & 0xff;
     match command >> 8 & 0xff {
         0x94 => BTRFS_MOVERS.contains(&number),
         0xf5 => F2FS_MOVERS.contains(&number),
+        // FS_IOC_ENABLE_VERITY seals.
+        0x66 => number == 133,
         _ => false,
     }
 }
@@ -276,6 +304,51 @@ mod tests {
         // BTRFS_IOC_BALANCE_V2, F2FS_IOC_SET_PIN_FILE; BTRFS_IOC_SCRUB, FICLONE.
         assert!(may_move(0xc400_9420) && may_move(0x4004_f50d));
         assert!(!may_move(0xc400_941b) && !may_move(0x4004_9409));
+        // FS_IOC_ENABLE_VERITY; FS_IOC_GETFLAGS.
+        assert!(may_move(0x4080_6685) && !may_move(0x8008_6601));
+    }
+
+    /// A task like those of /proc, with one descriptor.
+    fn task(dir: &Path, stack: &[&str], command: u64, fd: &str) -> PathBuf {
+        let task = dir.join("task/7");
+        fs::create_dir_all(task.join("fd")).unwrap();
+        let stack: Vec<String> = stack
+            .iter()
+            .map(|it| format!("[<0>] {it}+0x1/0x2"))
+            .collect();
+        fs::write(task.join("stack"), stack.join("\n")).unwrap();
+        let call = format!("16 0x3 {command:#x} 0x5 0x0 0x7 0x0 0x7ffd 0x7f00");
+        fs::write(task.join("syscall"), call).unwrap();
+        std::os::unix::fs::symlink(fd, task.join("fd/3")).unwrap();
+        task
+    }
+
+    #[test]
+    fn a_harmless_number_does_not_clear_an_operation() {
+        let target = Target::of(&tempfile::tempfile().unwrap()).unwrap();
+        let seen = |stack: &[&str], command| {
+            let dir = tempfile::tempdir().unwrap();
+            look(&task(dir.path(), stack, command, "/no/such/file"), &target).unwrap()
+        };
+        // BTRFS_IOC_SCRUB, FS_IOC_ENABLE_VERITY.
+        assert_eq!(seen(&["btrfs_ioctl"], 0xc400_941b), Seen::Clear);
+        let inner = ["fsverity_ioctl_enable", "btrfs_ioctl"];
+        assert_eq!(seen(&inner, 0x4080_6685), Seen::Inside);
+        assert_eq!(seen(&inner, 0xc400_941b), Seen::Inside);
+        // BTRFS_IOC_RM_DEV_V2, without the function that jumped to it.
+        let jumped = ["btrfs_ioctl_rm_dev_v2"];
+        assert_eq!(seen(&jumped, 0x5000_943a), Seen::Inside);
+    }
+
+    #[test]
+    fn the_descriptor_of_one_thread_says_where_a_command_is() {
+        let target = Target::of(&tempfile::tempfile().unwrap()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        // BTRFS_IOC_BALANCE_V2, on a file of /proc.
+        let task = task(dir.path(), &["btrfs_ioctl"], 0xc400_9420, "/proc/self/stat");
+        assert_eq!(look(&task, &target).unwrap(), Seen::Clear);
+        fs::create_dir(dir.path().join("task/8")).unwrap();
+        assert_eq!(look(&task, &target).unwrap(), Seen::Inside);
     }
 
     #[test]

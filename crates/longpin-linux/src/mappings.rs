@@ -7,6 +7,9 @@ use std::path::Path;
 
 use crate::tasks;
 
+/// So often is a table read that changes meanwhile.
+const LOOKS: usize = 5;
+
 /// A process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
@@ -26,27 +29,40 @@ pub struct Process {
 pub fn find_writable(device: u64, ino: u64) -> io::Result<Vec<Process>> {
     let mut found = Vec::new();
     for (pid, process) in tasks::list_processes()? {
-        let maps = tasks::unless_gone(fs::read_to_string(process.join("maps")))?;
-        if maps_file(&process, &maps.unwrap_or_default(), device, ino)? {
+        if maps_file(&process, device, ino)? {
             found.push(name_process(pid));
         }
     }
     Ok(found)
 }
 
-fn maps_file(process: &Path, maps: &str, device: u64, ino: u64) -> io::Result<bool> {
-    let numbers = (rustix::fs::major(device), rustix::fs::minor(device));
-    for mapped in maps.lines().filter_map(|line| writable(line, ino)) {
-        if mapped.device == numbers {
-            return Ok(true);
-        }
-        let file = fs::metadata(process.join("map_files").join(mapped.range));
-        let file = tasks::unless_gone(file)?;
-        if file.is_some_and(|it| (it.dev(), it.ino()) == (device, ino)) {
-            return Ok(true);
+/// Whose table changes again and again while it is looked at is taken to have the file mapped.
+fn maps_file(process: &Path, device: u64, ino: u64) -> io::Result<bool> {
+    for _ in 0..LOOKS {
+        let maps = tasks::unless_gone(fs::read_to_string(process.join("maps")))?;
+        if let Some(answer) = look(process, &maps.unwrap_or_default(), device, ino)? {
+            return Ok(answer);
         }
     }
-    Ok(false)
+    Ok(true)
+}
+
+/// One look; `None`: a mapping that may be of the file is no longer as the table says.
+fn look(process: &Path, maps: &str, device: u64, ino: u64) -> io::Result<Option<bool>> {
+    let numbers = (rustix::fs::major(device), rustix::fs::minor(device));
+    let mut answer = Some(false);
+    for mapped in maps.lines().filter_map(|line| writable(line, ino)) {
+        if mapped.device == numbers {
+            return Ok(Some(true));
+        }
+        let file = fs::metadata(process.join("map_files").join(mapped.range));
+        match tasks::unless_gone(file)? {
+            Some(file) if (file.dev(), file.ino()) == (device, ino) => return Ok(Some(true)),
+            Some(_) => {}
+            None => answer = None,
+        }
+    }
+    Ok(answer)
 }
 
 /// The name of a process; empty when it has gone.
@@ -86,6 +102,23 @@ fn writable(line: &str, ino: u64) -> Option<Mapped> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_that_has_gone_says_nothing_of_the_file() {
+        let process = tempfile::tempdir().unwrap();
+        let other = fs::metadata(process.path()).unwrap();
+        let line = "7f000-7f01000 rw-s 00000000 00:2a 77 /mnt/a\n";
+        fs::write(process.path().join("maps"), line).unwrap();
+        let maps = |ino| maps_file(process.path(), other.dev(), ino).unwrap();
+        assert!(maps(77) && !maps(78));
+        // Another file of this number.
+        let ranges = process.path().join("map_files");
+        fs::create_dir(&ranges).unwrap();
+        fs::write(ranges.join("7f000-7f01000"), "").unwrap();
+        assert!(!maps(77));
+        fs::remove_file(process.path().join("maps")).unwrap();
+        assert!(!maps(77));
+    }
 
     #[test]
     fn only_shared_writable_mappings_of_the_number_count() {

@@ -159,7 +159,10 @@ struct size {
 
 static long look_for_device(u32 i, struct size *size)
 {
-	if (i >= SIZE_LEN - 1 || size->text[i] != ':')
+	/* Behind the end of the text may be anything. */
+	if (i >= SIZE_LEN - 1 || !size->text[i])
+		return 1;
+	if (size->text[i] != ':')
 		return 0;
 	size->first = size->text[i + 1];
 	return 1;
@@ -172,13 +175,18 @@ static long look_for_device(u32 i, struct size *size)
 static __noinline bool moves_nothing(u32 number, u64 argument)
 {
 	struct size size = {};
+	long len;
 
 	if (number == BTRFS_REPLACE_DEVICE)
 		return !bpf_probe_read_user(&size.first, 1, (void *)argument) && size.first;
-	if (number != BTRFS_RESIZE ||
-	    bpf_probe_read_user(size.text, SIZE_LEN, (void *)argument + sizeof(u64)))
+	if (number != BTRFS_RESIZE)
 		return false;
-	size.first = size.text[0];
+	len = bpf_probe_read_user_str(size.text, SIZE_LEN, (void *)argument + sizeof(u64));
+	if (len <= 0)
+		return false;
+	/* Of a longer text the part with the number may be missing. */
+	if (len < SIZE_LEN)
+		size.first = size.text[0];
 	bpf_loop(SIZE_LEN - 1, look_for_device, &size, 0);
 	return size.first == '+' || size.first == 'm' || size.first == 'c';
 }

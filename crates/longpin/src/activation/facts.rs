@@ -53,14 +53,14 @@ impl Facts {
         let fs = FileSystem::of_magic(status.magic);
         let flags = file::flags(file)?;
         let options = super_options(file, &status)?;
-        let has = |option: &str| options.iter().any(|have| have == option);
+        let has = |option: &str| options.iter().flatten().any(|have| have == option);
         let by_file = flags.is_some_and(|flags| flags.contains(IFlags::JOURNALING));
         Ok(Self {
             memfd: fs.family == Family::Memory && is_memfd(file),
             active_swap: is_active_swap(file)?,
             busy: busy(file, fs.family),
             mover: match fs.family {
-                Family::Btrfs => mover(file, has("autodefrag")),
+                Family::Btrfs => mover(file, options.is_some(), has("autodefrag")),
                 _ => None,
             },
             sections: match fs.family {
@@ -96,9 +96,9 @@ impl Facts {
     }
 }
 
-/// Options of the file's super block. On btrfs a file has the device number of its subvolume: there its mount is asked
-/// for.
-fn super_options(file: &File, status: &Status) -> io::Result<Vec<String>> {
+/// Options of the file's super block; `None`: its mount is not seen. On btrfs a file has the device number of its
+/// subvolume: there its mount is asked for.
+fn super_options(file: &File, status: &Status) -> io::Result<Option<Vec<String>>> {
     let mounts = mounts::read_mounts()?;
     let own = mounts.iter().find(|mount| mount.device == status.device);
     let own = own.cloned().or_else(|| {
@@ -106,8 +106,7 @@ fn super_options(file: &File, status: &Status) -> io::Result<Vec<String>> {
         let found = identity::identify(Path::new(&path), &mounts);
         found.ok().map(|found| found.mount)
     });
-    let options = own.map(|mount| mount.options.split(',').map(str::to_owned).collect());
-    Ok(options.unwrap_or_default())
+    Ok(own.map(|mount| mount.options.split(',').map(str::to_owned).collect()))
 }
 
 /// Its only name is the one that the kernel made up.
@@ -134,7 +133,10 @@ fn busy(file: &File, family: Family) -> Option<String> {
 }
 
 /// What is not known counts.
-fn mover(file: &File, defragments: bool) -> Option<String> {
+fn mover(file: &File, has_mount: bool, defragments: bool) -> Option<String> {
+    if !has_mount {
+        return Some("cannot tell the mount options: the mount is not seen".to_owned());
+    }
     if defragments {
         return Some("mount option autodefrag".to_owned());
     }

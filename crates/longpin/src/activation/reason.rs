@@ -191,6 +191,7 @@ impl Name {
             Self::Empty | Self::TooSmall => Some(format!("longpin prepare {file} --size SIZE")),
             Self::CopyOnWrite | Self::Compressed | Self::NotPinned => Some(copy(&file)),
             Self::Encoded | Self::Inline | Self::Verity => Some(copy(&file)),
+            Self::MovesData if family == Family::Btrfs => Some(stay(&file)),
             Self::Encrypted => Some("copy it to a directory that is not encrypted".into()),
             _ => self.hint_of_system(&file),
         }
@@ -206,7 +207,10 @@ impl Name {
             Self::Journalled => format!("chattr -j {file}   # and no mount option data=journal"),
             Self::ReadOnly => format!("mount -o remount,rw {mount}"),
             Self::Profile => format!("btrfs balance start -dconvert=single {mount}"),
-            Self::FileSystemBusy => format!("btrfs balance status {mount}   # wait for it"),
+            Self::FileSystemBusy => format!(
+                "cat {}/exclusive_operation   # wait for none; a paused one: btrfs balance cancel {mount}",
+                sysfs(file)
+            ),
             Self::BeyondEnd => format!("stat -c %s {file}   # its size"),
             Self::NoBlocks => format!("longpin check {file}   # for pages: memory can be pinned"),
             Self::Overlay => "use the path in the upper file system".into(),
@@ -221,6 +225,18 @@ impl Name {
 fn copy(file: &str) -> String {
     let make = format!("longpin prepare NEW --size $(stat -c %s {file})");
     format!("{make} && dd if={file} of=NEW bs=1M conv=notrunc,fsync")
+}
+
+/// What moves data by itself is switched off, by mount option and in sysfs.
+fn stay(file: &str) -> String {
+    let defragment = format!("mount -o remount,noautodefrag $(stat -c %m {file})");
+    let setting = format!("{}/allocation/data/bg_reclaim_threshold", sysfs(file));
+    format!("{defragment}; echo 0 > {setting}   # or the setting that is named")
+}
+
+/// btrfs's directory in sysfs.
+fn sysfs(file: &str) -> String {
+    format!("/sys/fs/btrfs/$(findmnt -nfo UUID -T {file})")
 }
 
 /// The path as a shell takes it.
@@ -301,6 +317,10 @@ mod tests {
         let hint = |name: Name, family| name.hint(Path::new("/a b"), family).unwrap();
         assert_eq!(hint(Name::Shared, Family::Xfs), "longpin prepare '/a b'");
         assert!(hint(Name::Shared, Family::Btrfs).contains("dd if='/a b' of=NEW"));
+        assert!(hint(Name::MovesData, Family::Btrfs).contains("UUID -T '/a b')/allocation"));
+        assert!(hint(Name::FileSystemBusy, Family::Btrfs).contains("/exclusive_operation"));
+        let moves = Name::MovesData.hint(Path::new("/a"), Family::Mover);
+        assert_eq!(moves, None);
         let hint = hint(Name::Immutable, Family::Ext);
         assert_eq!(hint, "chattr -i '/a b'");
     }
