@@ -29,7 +29,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             bail!("nothing was begun: {order:?}")
         };
         let mut client = Client {
-            connection: connect(&domain, &orders)?,
+            connection: connect(&domain, &orders, &mut false)?,
+            stopped: false,
             domain: &domain,
             orders: &orders,
             traffic,
@@ -58,18 +59,28 @@ fn orders() -> Receiver<Order> {
     receiver
 }
 
-fn connect(domain: &ProtectionDomain, orders: &Receiver<Order>) -> Result<QueuePair> {
+/// The order to stop may be on its way when it asks: `stopped`.
+fn connect(
+    domain: &ProtectionDomain,
+    orders: &Receiver<Order>,
+    stopped: &mut bool,
+) -> Result<QueuePair> {
     let mut ours = QueuePair::new(domain)?;
     say(&Said::Connect(ours.endpoint()))?;
-    match orders.recv()? {
-        Order::Connected(theirs) => ours.connect(&theirs)?,
-        other => bail!("not connected: {other:?}"),
+    loop {
+        match orders.recv()? {
+            Order::Connected(theirs) => break ours.connect(&theirs)?,
+            Order::Stop => *stopped = true,
+            other => bail!("not connected: {other:?}"),
+        }
     }
     Ok(ours)
 }
 
 struct Client<'a> {
     connection: QueuePair,
+    /// It was told to stop while it was connected anew.
+    stopped: bool,
     domain: &'a ProtectionDomain,
     orders: &'a Receiver<Order>,
     traffic: Traffic,
@@ -81,6 +92,9 @@ impl Client<'_> {
         loop {
             let transfer = self.transfer()?;
             say(&Said::Did(transfer))?;
+            if self.stopped {
+                return Ok(());
+            }
             match self.orders.try_recv() {
                 Err(TryRecvError::Empty) => {}
                 Ok(Order::Stop) => return Ok(()),
@@ -141,7 +155,7 @@ impl Client<'_> {
 
     /// The connection broke: another one.
     fn recover(&mut self, error: &CompletionError, wrote: Option<u64>) -> Result<Did> {
-        self.connection = connect(self.domain, self.orders)?;
+        self.connection = connect(self.domain, self.orders, &mut self.stopped)?;
         Ok(Did::Failed {
             wrote,
             settled: now(),

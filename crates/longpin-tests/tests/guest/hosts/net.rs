@@ -61,12 +61,10 @@ pub(super) struct Net {
 impl Net {
     /// The one of this guest.
     pub(super) fn get() -> Result<&'static Self> {
-        static NET: OnceLock<Net> = OnceLock::new();
-        if let Some(net) = NET.get() {
-            return Ok(net);
-        }
-        let net = Self::new()?;
-        Ok(NET.get_or_init(|| net))
+        static NET: OnceLock<Result<Net, String>> = OnceLock::new();
+        // Made once: what failed would only fail otherwise when it is tried again.
+        let net = NET.get_or_init(|| Self::new().map_err(|err| format!("{err:#}")));
+        net.as_ref().map_err(|words| anyhow::anyhow!("{words}"))
     }
 
     fn new() -> Result<Self> {

@@ -35,7 +35,7 @@ const NONE: Range<u64> = 0..0;
 /// How many transfers over its pages follow each operation, at least.
 const AFTER: usize = 3;
 /// How long they may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Generations between those of two rounds, of which there are fewer.
 const ROOM: u64 = 1 << 24;
 
