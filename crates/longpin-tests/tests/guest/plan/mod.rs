@@ -72,7 +72,6 @@ pub(crate) const RDMA_TESTS: &[Test] = &[
     ("plan_region_pinned", region::plan_region_pinned),
     ("plan_region_on_demand", region::plan_region_on_demand),
     ("plan_region_drop_order", region::plan_region_drop_order),
-    ("c11_rows", on_demand::c11_rows),
     ("c11_beside_a_pin", on_demand::c11_beside_a_pin),
     ("plan_level_pin", level::plan_level_pin),
     ("plan_level_refused", level::plan_level_refused),
@@ -85,6 +84,7 @@ pub(crate) const RDMA_TESTS: &[Test] = &[
 /// By verbs, under guard, and slow.
 #[cfg(feature = "rdma")]
 pub(crate) const RDMA_LONG_TESTS: &[Test] = &[
+    ("c11_rows", on_demand::c11_rows),
     ("example_ring", examples::example_ring),
     ("example_log", examples::example_log),
     ("c11_causes", on_demand::c11_causes),
