@@ -28,12 +28,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("hold_third_party_xfs", || {
         third_party(Home::Xfs, Party::Inside)
     }),
-    ("hold_third_party_btrfs", || {
-        third_party(Home::Btrfs, Party::Inside)
-    }),
-    ("hold_third_party_f2fs", || {
-        third_party(Home::F2fs, Party::Inside)
-    }),
     ("hold_third_party_outside_ext4", || {
         third_party(Home::Ext4, Party::Outside)
     }),
