@@ -59,8 +59,8 @@ pub(crate) enum Command {
     ///
     /// "torn-down" tells what the kernel took back from an on-demand region of a file: which range, by which operation
     /// or for which work of its own (write-back, migration, reclaim), in which process, and whose region it was. Nobody
-    /// is refused there. Not more than eight a second of one kind are told of one region; the next one says how many were
-    /// not.
+    /// is refused there. Not more than eight a second of one kind are told of one region, and 32 of all; the next one of
+    /// the region says how many were not.
     Watch(Watch),
     /// Say of one file that nobody may pin it long-term; who does so is killed
     Deny(FileArg),

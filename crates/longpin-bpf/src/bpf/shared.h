@@ -68,7 +68,7 @@ struct guard_state {
 	u64 sweep_balance; /* entered - left when the sweep in hand began */
 	u64 sweep_misses;
 	u64 files_lost; /* files that found the table full */
-	u64 rows_lost;	/* rows that found the table full */
+	u64 rows_lost;	/* rows, and notices of on-demand regions, that found a table full */
 	u64 refused;
 	u64 walks;
 	u64 unfinished; /* walks that could not finish: refused */

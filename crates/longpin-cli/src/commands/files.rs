@@ -14,14 +14,14 @@ use crate::cli::{FileArg, Release, Why};
 use crate::output::{human, visible};
 
 pub(crate) fn why(options: &Why) -> anyhow::Result<ExitCode> {
-    // The kernel itself holds these, whether a guard runs or not.
+    // The kernel itself holds these, whether a guard runs or not. Without one nothing is known of hints.
     let swapped = swap::find(&options.file)?;
     let (known, complete) = match Running::open(&Host::default()) {
-        Err(GuardError::NotRunning) if swapped.is_some() => (Known::default(), true),
+        Err(GuardError::NotRunning) if swapped.is_some() => (Known::default(), None),
         running => {
             let running = running?;
             let complete = guard::read_status(&running)?.hints_are_complete();
-            (admin::look_up(&running, &options.file)?, complete)
+            (admin::look_up(&running, &options.file)?, Some(complete))
         }
     };
     if let Some(remark) = on_demand::remark(Some(&known.on_demand)) {
@@ -55,7 +55,7 @@ pub(crate) fn why(options: &Why) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain(path: &Path, known: &Known, swapped: Option<&Swapped>, complete: bool) {
+fn explain(path: &Path, known: &Known, swapped: Option<&Swapped>, complete: Option<bool>) {
     let path = visible(&path.display().to_string());
     match swapped {
         Some(swapped) => anstream::println!("{path}: {}", swap::to_line(swapped)),
@@ -73,7 +73,7 @@ fn explain(path: &Path, known: &Known, swapped: Option<&Swapped>, complete: bool
         Some(false) => anstream::println!("{path}: long-term pins are allowed by name"),
         None => {}
     }
-    if !complete {
+    if complete == Some(false) {
         anstream::println!("pins may have been missed: every file is looked at before it changes");
     }
     for told in &known.events {
