@@ -107,7 +107,7 @@ const WEAKNESSES: &[Weakness] = &[
         name: "regions-unseen",
         test: "c11_rows",
         says: "not one region",
-        environment: "",
+        environment: "LONGPIN_LONG=1",
         file: "intervals.h",
         from: "	if (INTERVAL(walk->at, last) >= walk->first)\n",
         to: "	if (INTERVAL(walk->at, last) < walk->first)\n",

@@ -276,8 +276,6 @@ impl Scratch {
         let command: &[&str] = match self.kind {
             FsKind::Ext4 => &["e2fsck", "-f", "-n"],
             FsKind::Xfs => &["xfs_repair", "-n"],
-            FsKind::Btrfs => &["btrfs", "check", "--readonly"],
-            FsKind::F2fs => &["fsck.f2fs", "-f", "--dry-run"],
             other => bail!("no checker for {other}"),
         };
         unmount(&self.dir)?;
@@ -292,9 +290,7 @@ impl Scratch {
         let words = [output.stdout, output.stderr].concat();
         let words = String::from_utf8_lossy(&words).into_owned();
         self.dismantle()?;
-        // f2fs's checker says so, and succeeds.
-        let clean = output.status.success() && !words.contains("[Fail]");
-        Ok((!clean).then_some(words))
+        Ok((!output.status.success()).then_some(words))
     }
 
     fn dismantle(&mut self) -> Result<()> {
