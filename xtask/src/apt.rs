@@ -34,11 +34,11 @@ impl Apt {
     }
 
     /// The packages that make up the current kernel: what the metapackage depends on, by name.
-    pub(crate) fn kernel_packages(&self) -> Result<Vec<String>> {
+    pub(crate) fn kernel_packages(&self, metapackage: &str) -> Result<Vec<String>> {
         let mut depends = self.command("apt-cache");
         depends.args(["depends", "--recurse", "--no-recommends", "--no-suggests"]);
         depends.args(["--no-conflicts", "--no-breaks", "--no-replaces"]);
-        depends.args(["--no-enhances", "linux-image-amd64"]);
+        depends.args(["--no-enhances", metapackage]);
         let text = env::output(&mut depends)?;
         let mut names: Vec<_> = text
             .lines()

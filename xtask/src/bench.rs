@@ -54,7 +54,7 @@ impl BenchArgs {
 
     fn measure(&self, kernel: Kernel, program: &Path) -> Result<u8> {
         let arguments: Vec<_> = self.arguments.iter().map(String::as_str).collect();
-        let (name, release) = (kernel.row.name.clone(), kernel.release.clone());
+        let (name, seen) = (kernel.row.name.clone(), kernel.in_words());
         let mut guest = Guest::new(kernel, vm::words(program, &arguments));
         guest.icount = true;
         guest.memory_mib = MEMORY_MIB;
@@ -63,7 +63,7 @@ impl BenchArgs {
         if self.write && run.end == End::Status(0) {
             let path = env::workspace()?.join(DOCUMENT);
             let text = fs::read_to_string(&path).with_context(|| format!("no {DOCUMENT}"))?;
-            let part = format!("Linux {release}.\n\n{}", run.stdout.trim());
+            let part = format!("{seen}.\n\n{}", run.stdout.trim());
             fs::write(&path, replace(&text, &name, &part)?)?;
             ui::say(&format!("{DOCUMENT}: {name} written"));
         }

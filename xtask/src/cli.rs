@@ -3,9 +3,10 @@
 use crate::bench::BenchArgs;
 use crate::kernels::Kernel;
 use crate::reboot::RebootArgs;
+use crate::test::TestArgs;
 use crate::vm::{Guest, ScratchFs, parse_memory};
 use crate::weakened::WeakenedArgs;
-use crate::{demo, docs, kernels, lint, rows, setup, test};
+use crate::{demo, docs, kernels, lint, rows, setup};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -31,8 +32,8 @@ pub(crate) enum Command {
     Kernels(KernelsArgs),
     /// Run a command in the guest and pass its outputs and its exit status on
     Vm(VmArgs),
-    /// Run the host tests, then the guest tests on every kernel. LONGPIN_LONG=1: the slow ones, too
-    Test,
+    /// Run the host tests, the guest tests on every row of KERNELS, the demo; or guest tests by row and name
+    Test(TestArgs),
     /// Take mechanisms out of the guard, one at a time, and see that a test fails each time
     Weakened(WeakenedArgs),
     /// Show the hazard and the cure with a real kernel and soft-RoCE
@@ -111,7 +112,7 @@ impl Command {
             Self::Setup => setup::run().map(|()| 0),
             Self::Kernels(args) => args.run().map(|()| 0),
             Self::Vm(args) => args.run(),
-            Self::Test => test::run(),
+            Self::Test(args) => args.run(),
             Self::Weakened(args) => args.run(),
             Self::Demo => demo::run(),
             Self::Bench(args) => args.run(),
@@ -134,9 +135,14 @@ impl KernelsArgs {
             } else {
                 kernels::ensure(&row)?
             };
-            let Kernel { release, image, .. } = kernel;
+            let Kernel {
+                release,
+                version,
+                image,
+                ..
+            } = kernel;
             println!(
-                "{:<8} {:<10} {release:<24} {}",
+                "{:<9} {:<16} {version:<12} {release:<24} {}",
                 row.name,
                 row.suite,
                 image.display()

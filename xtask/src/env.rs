@@ -47,7 +47,8 @@ pub(crate) fn cache_dir() -> Result<PathBuf> {
     Ok(dir.canonicalize()?)
 }
 
-fn set(name: &str) -> Option<OsString> {
+/// A variable that is not empty.
+pub(crate) fn set(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct Kernel {
     pub(crate) row: Row,
     /// What `uname -r` says in the guest.
     pub(crate) release: String,
+    /// Debian's version of the package, without what it was built for: `6.1.176-1`.
+    pub(crate) version: String,
     /// The image; its modules are found from its place.
     pub(crate) image: PathBuf,
 }
@@ -41,14 +43,26 @@ pub(crate) fn fetch(row: &Row) -> Result<Kernel> {
     remove(&work)?;
     let fetched = fetch_into(&work, row, before.as_ref());
     remove(&work)?;
-    fetched.with_context(|| {
-        format!(
-            "cannot fetch kernel {} from suite {}: check the network and `apt-get update`",
-            row.name, row.suite
-        )
-    })?;
+    fetched.map_err(|error| explain(error, row, &dir))?;
     prune(&dir, before.as_ref())?;
     cached(row)?.context("the fetched kernel is not in the cache: try again")
+}
+
+/// The error with what to do about it.
+fn explain(error: anyhow::Error, row: &Row, dir: &Path) -> anyhow::Error {
+    let said = format!("{error:#}");
+    let full = ["No space left", "enough free space", "os error 28"];
+    let remedy = match full.iter().any(|words| said.contains(words)) {
+        true => format!(
+            "the disk of {} is full: make 1 GB of room, or set LONGPIN_CACHE to another",
+            dir.display()
+        ),
+        false => "check the network, `apt-get update`, and the row in KERNELS".to_owned(),
+    };
+    let (name, suite) = (&row.name, &row.suite);
+    error.context(format!(
+        "cannot fetch kernel {name} from suite {suite}: {remedy}"
+    ))
 }
 
 /// The row's kernel, if the cache has one.
@@ -57,12 +71,47 @@ pub(crate) fn cached(row: &Row) -> Result<Option<Kernel>> {
     let Ok(release) = std::fs::read_to_string(dir.join("current")) else {
         return Ok(None);
     };
+    // Of the suite and flavour that the row had before.
+    if std::fs::read_to_string(dir.join("from")).is_ok_and(|from| from != source(row)) {
+        return Ok(None);
+    }
     let root = dir.join(&release);
+    let archives = std::fs::read_to_string(root.join("packages")).unwrap_or_default();
     Ok(find_image(&root, &release).map(|image| Kernel {
         row: row.clone(),
+        version: package_version(&archives).unwrap_or_else(|| release.clone()),
         release,
         image,
     }))
+}
+
+impl Kernel {
+    /// Whether a guest of one would be a guest of the other: built from the same source, in the same flavour, and told
+    /// the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let told = |kernel: &Self| (kernel.row.flavour.clone(), kernel.row.words.clone());
+        self.version == other.version && told(self) == told(other)
+    }
+
+    /// Its version and its name, for people.
+    pub(crate) fn in_words(&self) -> String {
+        format!("Linux {} ({})", self.version, self.release)
+    }
+}
+
+/// From an archive's name, PACKAGE_VERSION_ARCH.deb; a backport's is that of what was brought back.
+fn package_version(archives: &str) -> Option<String> {
+    let archive = archives
+        .lines()
+        .find(|name| name.starts_with("linux-image-"))?;
+    let version = archive.split('_').nth(1)?;
+    let version = version.split("~bpo").next()?;
+    Some(version.to_owned())
+}
+
+/// What the row says of where its kernel is from.
+fn source(row: &Row) -> String {
+    format!("{} {}\n", row.suite, row.flavour)
 }
 
 fn row_dir(row: &Row) -> Result<PathBuf> {
@@ -75,15 +124,15 @@ fn fetch_into(work: &Path, row: &Row, before: Option<&Kernel>) -> Result<()> {
     let (name, suite) = (&row.name, &row.suite);
     let step = ui::Step::begin(&format!("kernel {name}: reading the lists of {suite}"));
     let apt = Apt::open(work, suite)?;
-    let packages = apt.kernel_packages()?;
+    let packages = apt.kernel_packages(&row.metapackage())?;
     if packages.is_empty() {
-        bail!("linux-image-amd64 of {suite} names no kernel package");
+        bail!("{} of {suite} names no kernel package", row.metapackage());
     }
     let archives = apt.archive_names(&packages)?.join("\n");
     let dir = row_dir(row)?;
     let recorded = before.map(|kernel| dir.join(&kernel.release).join("packages"));
     if recorded.is_some_and(|path| std::fs::read_to_string(path).is_ok_and(|was| was == archives)) {
-        return Ok(());
+        return Ok(std::fs::write(dir.join("from"), source(row))?);
     }
     drop(step);
     let step = ui::Step::begin(&format!("kernel {name}: fetching {}", packages.join(", ")));
@@ -93,7 +142,8 @@ fn fetch_into(work: &Path, row: &Row, before: Option<&Kernel>) -> Result<()> {
     let root = work.join("root");
     let release = unpack(&debs, &root)?;
     std::fs::write(root.join("packages"), archives)?;
-    install(&dir, &root, &release)
+    install(&dir, &root, &release)?;
+    Ok(std::fs::write(dir.join("from"), source(row))?)
 }
 
 /// Unpacks the archives and makes the modules loadable. Returns the kernel's release.
@@ -158,5 +208,37 @@ fn remove(path: &Path) -> Result<()> {
             Err(error).with_context(|| format!("cannot remove {}", path.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backport_has_the_version_of_what_was_brought_back() {
+        let of = |name: &str| package_version(&format!("linux-modules-x_1_amd64.deb\n{name}\n"));
+        let bookworm = of("linux-image-6.1.0-50-amd64_6.1.176-1_amd64.deb");
+        assert_eq!(bookworm.as_deref(), Some("6.1.176-1"));
+        let backport = of("linux-image-7.3.4+deb13-amd64_7.3.4-1~bpo13+1_amd64.deb");
+        assert_eq!(
+            backport,
+            of("linux-image-7.3.4+deb14-amd64_7.3.4-1_amd64.deb")
+        );
+        assert_eq!(of("other"), None);
+    }
+
+    #[test]
+    fn rows_of_one_kernel_are_told_apart_by_flavour_and_words() {
+        let kernel = |line: &str| Kernel {
+            row: crate::rows::parse(line).unwrap().remove(0),
+            release: String::new(),
+            version: "7.3.4-1".to_owned(),
+            image: PathBuf::new(),
+        };
+        let one = kernel("latest sid amd64 full whole -");
+        assert!(one.is_same(&kernel("backports trixie-backports amd64 full whole -")));
+        assert!(!one.is_same(&kernel("other sid amd64 full whole lsm=bpf")));
+        assert!(!one.is_same(&kernel("other sid rt-amd64 full whole -")));
     }
 }

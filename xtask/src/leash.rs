@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,17 @@ exec 3<&0 </dev/null
 dir=$1; shift
 (read -r _ <&3; rm -rf "$dir"; kill -KILL 0) >/dev/null 2>&1 &
 "$@" 3<&-
-exit $?
+status=$?
+times >"$dir/times"
+exit $status
 "#;
 
 /// A running group. Dropping it ends the group and removes the directory.
 pub(crate) struct Leash {
     leader: Child,
     rope: Option<ChildStdin>,
+    /// Where the leader writes how much time its children took.
+    times: PathBuf,
 }
 
 impl Leash {
@@ -36,7 +40,11 @@ impl Leash {
             .stderr(Stdio::piped());
         let mut leader = command.spawn().context("cannot start /bin/sh")?;
         let rope = leader.stdin.take();
-        Ok(Self { leader, rope })
+        Ok(Self {
+            leader,
+            rope,
+            times: dir.join("times"),
+        })
     }
 
     /// The group's standard output and error, to be read until their end.
@@ -63,12 +71,27 @@ impl Leash {
         }
     }
 
+    /// Processor time of the command and of what it waited for, once it has ended.
+    pub(crate) fn processor_time(&self) -> Option<Duration> {
+        children_time(&std::fs::read_to_string(&self.times).ok()?)
+    }
+
     /// Ends the group, running or not, and removes the directory.
     pub(crate) fn cut(&mut self) {
         drop(self.rope.take());
         // Reaped so that no zombie stays; there is nothing to do if that fails.
         let _ = self.leader.wait();
     }
+}
+
+/// The second line of what the shell's `times` prints: user and system time of its children, as 3m14.15s.
+fn children_time(printed: &str) -> Option<Duration> {
+    let mut sum = 0.0;
+    for word in printed.lines().nth(1)?.split_whitespace() {
+        let (minutes, seconds) = word.strip_suffix('s')?.split_once('m')?;
+        sum += minutes.parse::<f64>().ok()? * 60.0 + seconds.parse::<f64>().ok()?;
+    }
+    Some(Duration::from_secs_f64(sum))
 }
 
 impl Drop for Leash {
@@ -85,7 +108,7 @@ mod tests {
         Leash::spawn(dir, &["sleep".into(), "1000".into()]).unwrap()
     }
 
-    fn scratch(name: &str) -> std::path::PathBuf {
+    fn scratch(name: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("longpin-leash-{name}-{}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
         dir
@@ -99,6 +122,18 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(10);
         let status = leash.wait(deadline, || ()).unwrap();
         assert_eq!(status.and_then(|status| status.code()), Some(7));
+        assert!(
+            leash
+                .processor_time()
+                .is_some_and(|time| time.as_secs() < 10)
+        );
+    }
+
+    #[test]
+    fn the_times_of_children_are_summed() {
+        let printed = "0m0.00s 0m0.01s\n3m14.15s 0m1.85s\n";
+        assert_eq!(children_time(printed), Some(Duration::from_secs(196)));
+        assert_eq!(children_time(""), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::kernels::Kernel;
 use crate::{env, vm};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -26,7 +26,9 @@ impl RunDir {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("longpin-vm-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().canonicalize()?.join(name);
+        let home = std::env::temp_dir().canonicalize()?;
+        ensure_room(&home)?;
+        let path = home.join(name);
         std::fs::create_dir(&path).with_context(|| {
             format!(
                 "cannot create {}: set TMPDIR to a writable directory",
@@ -100,6 +102,23 @@ impl RunDir {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// What the tests told so far.
+    pub(crate) fn report(&self) -> String {
+        std::fs::read_to_string(self.report_path()).unwrap_or_default()
+    }
+
+    /// The file in which the tests tell what becomes of them.
+    pub(crate) fn report_path(&self) -> PathBuf {
+        self.path.join("report")
+    }
+
+    /// Why it may have gone wrong, if there is no room left on its disk.
+    pub(crate) fn is_full(&self) -> Option<String> {
+        let home = self.path.parent()?;
+        (free_mib(home).ok()? < 16)
+            .then(|| format!("the disk of {} is full: {REMEDY}", home.display()))
+    }
+
     /// The file QEMU writes the console to.
     pub(crate) fn console_path(&self) -> PathBuf {
         self.path.join("console.log")
@@ -125,6 +144,11 @@ impl RunDir {
         export(&mut text, "LONGPIN_KERNEL", row.name.as_ref());
         export(&mut text, "LONGPIN_ENFORCE", row.enforce.as_ref());
         export(&mut text, "LONGPIN_SHARED", vm::shared_dir()?.as_os_str());
+        export(&mut text, "LONGPIN_REPORT", self.report_path().as_os_str());
+        if let Some(limit) = guest.test_limit {
+            let seconds = limit.as_secs().to_string();
+            export(&mut text, "LONGPIN_TEST_LIMIT", seconds.as_ref());
+        }
         export(&mut text, "LONGPIN_SCRATCH_FS", guest.fs.as_str().as_ref());
         export(
             &mut text,
@@ -151,6 +175,26 @@ impl RunDir {
             text
         }))
     }
+}
+
+/// A guest writes as much as this where temporary files are: to its disk and its NVDIMMs.
+const ROOM_MIB: u64 = 1024;
+const REMEDY: &str = "make room, or set TMPDIR to a directory on another disk";
+
+/// Refused beforehand: a guest whose disk is full ends in ways that nobody understands.
+fn ensure_room(home: &Path) -> Result<()> {
+    let free = free_mib(home)?;
+    let home = home.display();
+    ensure!(
+        free >= ROOM_MIB,
+        "{free} MB are free in {home}, and a guest writes up to {ROOM_MIB} MB there: {REMEDY}"
+    );
+    Ok(())
+}
+
+fn free_mib(path: &Path) -> Result<u64> {
+    let found = rustix::fs::statvfs(path).with_context(|| format!("statvfs {}", path.display()))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize) >> 20)
 }
 
 /// Directories of programs, with their tags: the guest mounts them a second time, in such a way that it may keep what

@@ -1,202 +1,277 @@
-//! `cargo xtask test`: the host tiers, then the guest tiers on every row of `KERNELS`.
+//! `cargo xtask test`: the host tiers, the guest tests on rows of `KERNELS`, the demo; or some of the guest tests.
 
-use crate::rows::Row;
+mod chosen;
+mod guests;
+mod record;
+mod report;
+mod skips;
+mod summary;
+
+use crate::outputs::relay;
+use crate::rows::{Daily, Row};
 use crate::tally::Tally;
-use crate::vm::{self, End, Guest};
 use crate::{build, failures, kernels, rows, ui};
-use anyhow::{Context, Result};
-use std::io::Write;
-use std::path::Path;
+use anyhow::{Context, Result, ensure};
+use chosen::{Listed, Part};
+use clap::Args;
+use guests::{Job, Manner, Ran};
+use record::Record;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
+use summary::{Summary, Tier};
 
-/// A guest test run may take this long before the guest counts as hung.
-const GUEST_LIMIT: Duration = Duration::from_secs(3600);
+/// A daily test takes seconds; it hangs if it takes longer than this, also on a busy machine.
+const LIMIT: Duration = Duration::from_secs(600);
+/// The same for a long one.
+const LONG_LIMIT: Duration = Duration::from_secs(3600);
 
-/// Results of the tiers so far, in order.
-#[derive(Default)]
-struct Summary {
-    tiers: Vec<(String, Results, Duration)>,
+/// What to test.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct TestArgs {
+    /// Row of KERNELS, as often as there are rows to name. Without: every row, with what its `daily` says
+    #[arg(long = "row", value_name = "ROW")]
+    rows: Vec<String>,
+    /// Only the long tests, and those that go on for longer; writes docs/long-tests.md
+    #[arg(long)]
+    long: bool,
+    /// With --long: one of several parts that take as long as each other, as 2/4
+    #[arg(long, value_name = "K/N", requires = "long")]
+    part: Option<Part>,
+    /// A test that takes longer hangs, and ends its guest [default: 600; with --long, or a long test named: 3600]
+    #[arg(long, value_name = "SECS")]
+    limit: Option<u64>,
+    /// Print the guest tests with their tiers, and run none
+    #[arg(long)]
+    list: bool,
+    /// Put lines TEST,ROW,KERNEL,RESULT,SECONDS,COMMIT,DATE of this file into docs/long-tests.md, and run none
+    #[arg(long, value_name = "FILE", hide = true)]
+    import: Option<PathBuf>,
+    /// Guest tests with this in their names, long ones, too. Without names: all
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
 }
 
-/// What came of a tier.
-#[derive(Default)]
-struct Results {
-    tally: Tally,
-    /// What failed, a line each.
-    failures: Vec<String>,
-}
+const HELP: &str = "\
+Without rows and names: the host tests (`cargo test`), the guest tests on every row, the demo. With rows or names: only
+guest tests, and of the build only what they need. Host tests go by name with `cargo test NAME`.
 
-impl Results {
-    /// From a test program's output, and how it ended: `None`, or why that was wrong.
-    fn read(output: &str, wrong: Option<String>) -> Self {
-        let mut failures = failures::read(output);
-        let tally = Tally::read(output).with_end(wrong.is_none());
-        failures.extend(wrong);
-        Self { tally, failures }
+At the end: a line a test, `ROW NAME passed|failed|skipped SECONDS`; the slowest; a table of the tiers with the kernels that
+were seen; what failed; and `N passed, N failed`. What is skipped must be listed in crates/longpin-tests/skips, and nothing
+else may be. Exit status: 0, or 1 if something failed.
+
+Examples:
+  cargo xtask test --row latest c01_truncate   one test on one row
+  cargo xtask test c01 punch                   those with c01 or punch in their names, on every row
+  cargo xtask test --row 6.1                   everything of every day on one row
+  cargo xtask test --long --part 1/4           a quarter of the long tests";
+
+impl TestArgs {
+    /// Runs it, and returns the exit code.
+    pub(crate) fn run(&self) -> Result<u8> {
+        let rows = rows::select(&self.rows)?;
+        if self.list || self.import.is_some() {
+            return self.without_guests();
+        }
+        let mut summary = Summary::default();
+        let whole = self.rows.is_empty() && self.names.is_empty() && !self.long;
+        if whole {
+            summary.before.push(tier("host", host));
+        }
+        match self.build() {
+            Ok(program) => self.guests(&program, rows, &mut summary)?,
+            Err(error) if whole => summary.before.push(tier("guest build", || Err(error))),
+            Err(error) => return Err(error),
+        }
+        if whole {
+            summary.after.push(tier("demo", demo));
+        }
+        let code = summary.print();
+        if self.long {
+            tell_missing(&chosen::list(&build::guest_tests()?)?)?;
+        }
+        Ok(code)
     }
-}
 
-impl Summary {
-    /// Runs a tier. Its own failure to run is counted and said, and the next tier still runs.
-    fn tier(&mut self, name: &str, run: impl FnOnce() -> Result<Results>) {
-        ui::say(&format!("=== {name}"));
-        let begin = Instant::now();
-        let results = run().unwrap_or_else(|error| {
-            ui::say(&format!("error: {name}: {error:#}"));
-            Results::read("", Some(format!("{error:#}")))
-        });
-        self.tiers.push((name.to_owned(), results, begin.elapsed()));
+    /// `--list` and `--import`.
+    fn without_guests(&self) -> Result<u8> {
+        let program = build::guest_tests()?;
+        let list = chosen::list(&program)?;
+        let Some(path) = &self.import else {
+            for test in chosen::choose(&list, &self.names, self.long)? {
+                println!("{:<40} {}", test.name, test.tier());
+            }
+            return Ok(0);
+        };
+        let mut all = Record::read()?;
+        all.replace(Record::import(path)?);
+        all.write(&list, &names(&rows::read()?))?;
+        tell_missing(&list).map(|()| 0)
     }
 
-    /// Runs tiers of guests side by side.
-    fn guests(&mut self, rows: Vec<Row>, program: &Path) {
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let width = width(rows.len(), processors, room(&meminfo));
-        let waiting = Mutex::new(rows.into_iter());
-        let ended = Mutex::new(Vec::new());
-        std::thread::scope(|scope| {
-            for _ in 0..width {
-                scope.spawn(|| {
-                    while let Some(row) = next(&waiting) {
-                        let mut own = Self::default();
-                        own.tier(&format!("guest {}", row.name), || guest(&row, program));
-                        if let Ok(mut ended) = ended.lock() {
-                            ended.append(&mut own.tiers);
-                        }
-                    }
-                });
+    fn build(&self) -> Result<PathBuf> {
+        build::release()?;
+        if self.names.is_empty() || self.names.iter().any(|name| name.contains("example")) {
+            build::examples()?;
+        }
+        build::guest_tests()
+    }
+
+    fn guests(&self, program: &Path, rows: Vec<Row>, summary: &mut Summary) -> Result<()> {
+        let list = chosen::list(program)?;
+        let chosen = chosen::choose(&list, &self.names, self.long)?;
+        let skips = skips::read()?;
+        summary.before.extend(strangers(&skips, &list)?);
+        let jobs = self.jobs(rows, &list, &chosen)?;
+        let is_long = self.long || !self.names.is_empty() && chosen.iter().any(|test| test.long);
+        let usual = if is_long { LONG_LIMIT } else { LIMIT };
+        let manner = Manner {
+            program,
+            skips: &skips,
+            long: self.long,
+            test_limit: self.limit.map_or(usual, Duration::from_secs),
+        };
+        let (commit, date) = (record::commit(), record::date());
+        let record = |ran: &Ran| {
+            let told = commit.as_ref().ok().zip(date.as_ref().ok());
+            let (commit, date) = told.map_or(("?", "?"), |(commit, date)| (commit, date));
+            if let Err(error) = keep(&Record::of(ran, commit, date), &list) {
+                ui::say(&format!("error: {error:#}"));
+            }
+        };
+        summary.rows = guests::run_all(jobs, &manner, |ran| {
+            if self.long {
+                record(ran);
             }
         });
-        self.tiers
-            .append(&mut ended.into_inner().unwrap_or_default());
+        Ok(())
     }
 
-    /// Prints the table and the sum, and returns the exit code.
-    fn finish(&self) -> u8 {
-        let mut sum = Tally::default();
-        println!();
-        println!(
-            "{:<16} {:>7} {:>7} {:>7} {:>8}",
-            "tier", "passed", "failed", "ignored", "seconds"
-        );
-        for (name, results, time) in &self.tiers {
-            let Tally {
-                passed,
-                failed,
-                ignored,
-            } = results.tally;
-            let seconds = time.as_secs_f32();
-            println!("{name:<16} {passed:>7} {failed:>7} {ignored:>7} {seconds:>8.1}");
-            sum += results.tally;
-        }
-        println!();
-        for (name, results, _) in &self.tiers {
-            for failure in &results.failures {
-                println!("{name}: {failure}");
+    /// What each row has to run; rows of the same kernel only once.
+    fn jobs(&self, rows: Vec<Row>, list: &[Listed], chosen: &[Listed]) -> Result<Vec<Job>> {
+        let known = Record::committed()?;
+        let mut jobs: Vec<Job> = Vec::new();
+        for (turn, row) in rows.into_iter().enumerate() {
+            // One after the other: a failure is told by the row's own line.
+            let kernel = kernels::ensure(&row);
+            let same = kernel.as_ref().ok().and_then(|own| {
+                let kernels = jobs.iter().filter_map(|job| job.kernel.as_ref().ok());
+                kernels.clone().find(|other| other.is_same(own)).cloned()
+            });
+            if let Some(other) = same {
+                let (seen, words) = (other.in_words(), row.words());
+                let (row, other) = (row.name, other.row.name);
+                ui::say(&format!(
+                    "{row}: {seen}, {words}, is what {other} boots: run once, as {other}"
+                ));
+                continue;
             }
-        }
-        println!("{} passed, {} failed", sum.passed, sum.failed);
-        u8::from(sum.failed > 0)
-    }
-}
-
-/// A guest for each processor, and all at once where the memory allows it: an emulated guest keeps one processor
-/// busy, and the last one would leave the others idle.
-fn width(rows: usize, processors: usize, room: usize) -> usize {
-    processors.max(rows.min(room))
-}
-
-/// How many guests fit into the free memory.
-fn room(meminfo: &str) -> usize {
-    const GUEST_KIB: usize = 5 << 20;
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"));
-    let free = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
-    free.unwrap_or(0) / GUEST_KIB
-}
-
-fn next(rows: &Mutex<std::vec::IntoIter<Row>>) -> Option<Row> {
-    rows.lock().ok()?.next()
-}
-
-/// Runs all tiers.
-pub(crate) fn run() -> Result<u8> {
-    let mut summary = Summary::default();
-    summary.tier("host", host);
-    let rows = rows::read()?;
-    let built = build::release()
-        .and_then(|()| build::examples())
-        .and_then(|()| build::guest_tests());
-    match built {
-        Ok(program) => {
-            for row in &rows {
-                // Fetched one after the other; a failure is told by the row's own tier.
-                let _ = kernels::ensure(row);
+            let tests = self.tests_of(&row, list, chosen);
+            let seconds = |test: &str| known.seconds(test, &row.name);
+            let tests = match self.part {
+                Some(part) => part.of(tests, turn, seconds),
+                None => tests,
+            };
+            if tests.is_empty() {
+                ui::say(&format!("{}: nothing to run", row.name));
+                continue;
             }
-            summary.guests(rows, &program);
+            jobs.push(Job { row, kernel, tests });
         }
-        Err(error) => summary.tier("guest build", || Err(error)),
+        ensure!(!jobs.is_empty(), "nothing to run: name a row or a test");
+        Ok(jobs)
     }
-    summary.tier("demo", demo);
-    Ok(summary.finish())
+
+    fn tests_of(&self, row: &Row, list: &[Listed], chosen: &[Listed]) -> Vec<Listed> {
+        if !self.names.is_empty() || self.long {
+            return chosen.to_vec();
+        }
+        // Whoever names a row wants to know.
+        let daily = if self.rows.is_empty() {
+            row.daily
+        } else {
+            Daily::Whole
+        };
+        chosen::daily(list, daily)
+    }
 }
 
-fn host() -> Result<Results> {
+fn names(rows: &[Row]) -> Vec<String> {
+    rows.iter().map(|row| row.name.clone()).collect()
+}
+
+/// The lines go into the document at once: a long run may be killed.
+fn keep(new: &Record, list: &[Listed]) -> Result<()> {
+    let mut all = Record::read()?;
+    all.replace(new.clone());
+    all.write(list, &names(&rows::read()?))
+}
+
+fn tell_missing(list: &[Listed]) -> Result<()> {
+    let missing = Record::read()?.missing(list, &names(&rows::read()?));
+    if !missing.is_empty() {
+        let some: Vec<_> = missing.iter().take(5).map(String::as_str).collect();
+        let (file, count) = (record::FILE, missing.len());
+        ui::say(&format!(
+            "warning: {file} lacks {count} lines: {}…",
+            some.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// A tier of failures, if the list of skips names what is not there.
+fn strangers(skips: &[skips::Skip], list: &[Listed]) -> Result<Option<Tier>> {
+    let tests: Vec<_> = list.iter().map(|test| test.name.clone()).collect();
+    let unknown = skips::unknown(skips, &names(&rows::read()?), &tests);
+    Ok((!unknown.is_empty()).then(|| Tier {
+        name: "skips".to_owned(),
+        tally: Tally::default().with_end(false),
+        failures: unknown,
+        took: Duration::ZERO,
+    }))
+}
+
+/// Runs a tier. Its own failure to run is counted and said, and the next tier still runs.
+fn tier(name: &str, run: impl FnOnce() -> Result<(Tally, Vec<String>)>) -> Tier {
+    ui::say(&format!("=== {name}"));
+    let begin = Instant::now();
+    let (tally, failures) = run().unwrap_or_else(|error| {
+        ui::say(&format!("error: {name}: {error:#}"));
+        (Tally::default().with_end(false), vec![format!("{error:#}")])
+    });
+    Tier {
+        name: name.to_owned(),
+        tally,
+        failures,
+        took: begin.elapsed(),
+    }
+}
+
+fn host() -> Result<(Tally, Vec<String>)> {
     let mut cargo = build::cargo(&["test", "--no-fail-fast"])?;
     let mut child = cargo
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot run cargo")?;
     let stdout = child.stdout.take().context("no standard output")?;
-    let copy = vm::relay(stdout, std::io::stdout());
+    let copy = relay(stdout, std::io::stdout());
     let output = copy.join().unwrap_or_default();
+    let output = String::from_utf8_lossy(&output);
     let status = child.wait()?;
-    let wrong = (!status.success()).then(|| format!("cargo test: {status}"));
-    Ok(Results::read(&String::from_utf8_lossy(&output), wrong))
+    let mut failures = failures::read(&output);
+    if !status.success() {
+        failures.push(format!("cargo test: {status}"));
+    }
+    Ok((Tally::read(&output).with_end(status.success()), failures))
 }
 
 /// `make demo` checks each cell of its own table: one test.
-fn demo() -> Result<Results> {
+fn demo() -> Result<(Tally, Vec<String>)> {
     let shown = crate::demo::run()? == 0;
     let wrong = (!shown).then(|| "a cell of the table is not as promised".to_owned());
-    let mut results = Results::read("", wrong);
-    results.tally.passed = u32::from(shown);
-    Ok(results)
-}
-
-fn guest(row: &Row, program: &Path) -> Result<Results> {
-    let kernel = kernels::ensure(row)?;
-    let mut guest = Guest::new(kernel, vm::words(program, &[]));
-    guest.label = Some(row.name.clone());
-    guest.timeout = GUEST_LIMIT;
-    let run = guest.run()?;
-    std::io::stdout().flush()?;
-    let tally = Tally::read(&run.stdout);
-    let wrong = match run.end {
-        // A guest in which no test ran has proved nothing.
-        End::Status(0) if tally.passed + tally.failed == 0 => Some("no test ran".to_owned()),
-        End::Status(0) => None,
-        End::Status(status) => Some(format!("the test program's status was {status}")),
-        _ => Some(run.verdict),
-    };
-    Ok(Results::read(&run.stdout, wrong))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_guests_run_at_once_where_they_fit() {
-        let meminfo = "MemTotal: 24000000 kB\nMemAvailable:   22020096 kB\n";
-        assert_eq!(room(meminfo), 4);
-        assert_eq!(room("MemTotal: 1 kB\n"), 0);
-        assert_eq!(width(3, 2, 4), 3);
-        assert_eq!(width(3, 2, 1), 2);
-        assert_eq!(width(3, 8, 0), 8);
-    }
+    let mut tally = Tally::default().with_end(shown);
+    tally.passed = u32::from(shown);
+    Ok((tally, wrong.into_iter().collect()))
 }

@@ -2,14 +2,14 @@
 
 use crate::kernels::Kernel;
 use crate::leash::Leash;
+use crate::outputs::{Labelled, relay};
 use crate::rundir::{self, RunDir};
+use crate::stall::Stall;
 use crate::{console, env, kvm, setup, ui};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::ffi::{OsStr, OsString};
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The guest's kernel panicked or found a bug in itself.
@@ -28,6 +28,9 @@ const NVDIMM_MIB: u32 = 528;
 const DISK_MIB: u64 = 512;
 /// How long a guest that is to be killed at its word may go on.
 const GLANCE: Duration = Duration::from_millis(100);
+
+/// So long the guest may take until it is ready; emulated on a busy machine it takes minutes.
+const BOOT_LIMIT: Duration = Duration::from_secs(600);
 
 /// How often a guest that dies before it is ready is booted, in all.
 const BOOTS: u32 = 3;
@@ -64,6 +67,8 @@ pub(crate) struct Guest {
     pub(crate) cpus: u32,
     pub(crate) memory_mib: u32,
     pub(crate) timeout: Duration,
+    /// A test in it may take so long: then it is a hung one, and the guest ends.
+    pub(crate) test_limit: Option<Duration>,
     /// Put before each line of its output, where several guests run at once.
     pub(crate) label: Option<String>,
     /// Count instructions: guest nanoseconds are instructions then.
@@ -111,6 +116,12 @@ pub(crate) struct Run {
     pub(crate) verdict: String,
     /// The guest was ready and the command began.
     pub(crate) began: bool,
+    /// Nobody had to kill it.
+    pub(crate) ended: bool,
+    /// What its tests told, a line an event.
+    pub(crate) report: String,
+    /// Processor time of the emulator, where the guest ended by itself.
+    pub(crate) cpu: Option<Duration>,
     /// Everything the command wrote to its standard output; it was also passed on.
     pub(crate) stdout: String,
 }
@@ -124,6 +135,7 @@ impl Guest {
             cpus: 2,
             memory_mib: 4096,
             timeout: Duration::from_secs(600),
+            test_limit: None,
             label: None,
             icount: false,
             nvdimms: None,
@@ -138,7 +150,7 @@ impl Guest {
         let kvm = !self.icount && kvm::works(&self.kernel)?;
         for _ in 1..BOOTS {
             let run = self.boot_and_run(kvm)?;
-            if run.began || kvm {
+            if run.began || !run.ended || kvm {
                 return Ok(run);
             }
             ui::say("the guest died while it booted: once more");
@@ -165,7 +177,7 @@ impl Guest {
             stderr,
             Labelled::new(std::io::stderr(), self.label.as_deref()),
         );
-        let ended = self.await_end(&mut leash, || {
+        let ended = self.await_end(&dir, &mut leash, || {
             if dir.is_ready() {
                 boot.end();
             }
@@ -173,7 +185,7 @@ impl Guest {
         boot.end();
         let (end, verdict) = self.judge(&dir, ended);
         // The leash takes the directory with it.
-        let began = dir.is_ready();
+        let (began, report, cpu) = (dir.is_ready(), dir.report(), leash.processor_time());
         leash.cut();
         let stdout = stdout.join().unwrap_or_default();
         let _ = stderr.join();
@@ -181,17 +193,28 @@ impl Guest {
             end,
             verdict,
             began,
+            ended,
+            report,
+            cpu,
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
         })
     }
 
     /// Whether it has ended by itself, in its time and before it was to be killed.
-    fn await_end(&self, leash: &mut Leash, mut tick: impl FnMut()) -> Result<bool> {
-        let deadline = Instant::now() + self.timeout;
+    fn await_end(&self, dir: &RunDir, leash: &mut Leash, mut tick: impl FnMut()) -> Result<bool> {
+        let begin = Instant::now();
+        let deadline = begin + self.timeout;
+        let mut stall = self.test_limit.map(Stall::new);
         while Instant::now() < deadline && !self.is_to_be_killed() {
             let glance = deadline.min(Instant::now() + GLANCE);
             if leash.wait(glance, &mut tick)?.is_some() {
                 return Ok(true);
+            }
+            let stalls = stall
+                .as_mut()
+                .is_some_and(|it| it.is_over(&dir.report_path()));
+            if stalls || begin.elapsed() > BOOT_LIMIT && !dir.is_ready() {
+                break;
             }
         }
         Ok(false)
@@ -203,8 +226,8 @@ impl Guest {
 
     fn announcement(&self, kvm: bool) -> String {
         let how = if kvm { "with KVM" } else { "emulated" };
-        let Kernel { row, release, .. } = &self.kernel;
-        format!("booting {} ({release}), {how}", row.name)
+        let name = &self.kernel.row.name;
+        format!("booting {name}: {}, {how}", self.kernel.in_words())
     }
 
     fn argv(
@@ -235,6 +258,8 @@ impl Guest {
         argv.push("--append=loglevel=5".into());
         // The IOMMU is there to assign a device through; the others' own DMA goes past it, as without one.
         argv.extend(["--append=intel_iommu=on", "--append=iommu=pt"].map(OsString::from));
+        let words = self.kernel.row.words.iter();
+        argv.extend(words.map(|word| format!("--append={word}").into()));
         argv.push(format!("--qemu-opts={}", self.qemu_options(dir, kvm)).into());
         let mut exec = OsString::from("exec /bin/sh ");
         exec.push(rundir::quote(dir.path.join("init.sh").as_os_str()));
@@ -309,11 +334,11 @@ impl Guest {
                 return (End::Killed, String::new());
             }
             (None, true) if !ended => {
-                let limit = self.timeout.as_secs();
-                (
-                    End::TimedOut,
-                    format!("killed the guest: no end after {limit} s, set --timeout"),
-                )
+                let verdict = match self.test_limit {
+                    Some(limit) => format!("no test ended for {} s", limit.as_secs()),
+                    None => format!("no end after {} s, set --timeout", self.timeout.as_secs()),
+                };
+                (End::TimedOut, format!("killed the guest: {verdict}"))
             }
             (None, true) => (
                 End::NoGuest,
@@ -329,6 +354,8 @@ impl Guest {
                 (End::NoGuest, format!("the guest did not boot: {reason}"))
             }
         };
+        let full = dir.is_full().map(|words| format!(": {words}"));
+        let verdict = verdict + &full.unwrap_or_default();
         ui::say(&format!("error: {name}: {verdict}"));
         (end, verdict)
     }
@@ -339,65 +366,14 @@ pub(crate) fn shared_dir() -> Result<PathBuf> {
     Ok(env::target_dir()?.join("vm-shared"))
 }
 
-/// Passes a stream on as it comes and returns a copy of it.
-pub(crate) fn relay(
-    mut from: impl Read + Send + 'static,
-    mut to: impl Write + Send + 'static,
-) -> JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
-        let mut copy = Vec::new();
-        let mut buffer = [0; 8192];
-        while let Ok(count @ 1..) = from.read(&mut buffer) {
-            copy.extend_from_slice(&buffer[..count]);
-            // Nobody listens any more (`| head`): the guest goes on, its status still counts.
-            let _ = to.write_all(&buffer[..count]).and_then(|()| to.flush());
-        }
-        copy
-    })
-}
-
-/// A stream on which each line begins with a label.
-struct Labelled<W> {
-    to: W,
-    label: Option<String>,
-    line: Vec<u8>,
-}
-
-impl<W: Write> Labelled<W> {
-    fn new(to: W, label: Option<&str>) -> Self {
-        Self {
-            to,
-            label: label.map(|label| format!("{label:<7} ")),
-            line: Vec::new(),
-        }
-    }
-}
-
-impl<W: Write> Write for Labelled<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let Some(label) = &self.label else {
-            return self.to.write(bytes);
-        };
-        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
-            self.line.extend_from_slice(part);
-            if part.ends_with(b"\n") {
-                // In one piece: other guests write, too.
-                self.to
-                    .write_all(&[label.as_bytes(), &self.line].concat())?;
-                self.line.clear();
-            }
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.to.flush()
-    }
+/// Where the console log of a row's last guest is kept.
+pub(crate) fn console_path(row: &str) -> Result<PathBuf> {
+    Ok(shared_dir()?.join(format!("console-{row}.log")))
 }
 
 /// Keeps the console log for a later look. Returns where, for people.
 fn keep_console(name: &str, log: &str) -> String {
-    let path = shared_dir().map(|dir| dir.join(format!("console-{name}.log")));
+    let path = console_path(name);
     match path.and_then(|path| Ok(std::fs::write(&path, log).map(|()| path)?)) {
         Ok(path) => path.display().to_string(),
         Err(error) => format!("not kept, {error}"),
@@ -435,21 +411,4 @@ pub(crate) fn words(program: &Path, args: &[&str]) -> Vec<OsString> {
         .chain(args)
         .map(OsStr::to_owned)
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_line_gets_its_label() {
-        let mut out = Vec::new();
-        let mut to = Labelled::new(&mut out, Some("6.1"));
-        to.write_all(b"test a ... ").unwrap();
-        to.write_all(b"ok\ntest b").unwrap();
-        assert_eq!(out, b"6.1     test a ... ok\n");
-        let mut out = Vec::new();
-        Labelled::new(&mut out, None).write_all(b"test a").unwrap();
-        assert_eq!(out, b"test a");
-    }
 }

@@ -20,6 +20,8 @@ use crate::child::Pinner;
 use crate::files::TestFile;
 use crate::guard;
 use crate::pin::{must_allow, must_refuse};
+use crate::plan::NO_PAGING;
+use crate::report::skip;
 use crate::watch::Watcher;
 
 const MIB: u64 = 1 << 20;
@@ -30,13 +32,12 @@ const INSIDE: std::ops::Range<usize> = 65_536..1 << 20;
 const START: u64 = MAPPED + INSIDE.start as u64;
 const END: u64 = MAPPED + INSIDE.end as u64;
 
-/// A device that faults; `None`, and told, where this kernel has none. There the programs must be loaded all the same.
-fn domain() -> Result<Option<ProtectionDomain>> {
+/// A device that faults; skips where this kernel has none. There the programs must be loaded all the same.
+fn domain() -> Result<ProtectionDomain> {
     let device = Device::open("rxe0")?;
     if device.odp_supported()? {
-        return Ok(Some(device.protection_domain()?));
+        return Ok(device.protection_domain()?);
     }
-    println!("not run: rxe0 has no on-demand paging on this kernel; the programs are loaded");
     guard::on()?;
     for program in ["list_regions", "__mmu_notifier_invalidate_range_start_exit"] {
         let link = Path::new("/sys/fs/bpf/longpin").join(format!("link_{program}"));
@@ -45,7 +46,7 @@ fn domain() -> Result<Option<ProtectionDomain>> {
     let listed = guard::longpin(&["ls", "--all"])?;
     let remark = String::from_utf8_lossy(&listed.stderr).into_owned();
     ensure!(!remark.contains("on-demand"), "{remark}");
-    Ok(None)
+    skip(NO_PAGING)
 }
 
 fn register(domain: &ProtectionDomain, file: &File) -> Result<(Mapping, Region)> {
@@ -95,9 +96,7 @@ fn teardowns(path: &Path) -> Result<Vec<Value>> {
 
 /// Rows come with the registration and go with it; nothing is held.
 pub(crate) fn c11_rows() -> Result<()> {
-    let Some(domain) = domain()? else {
-        return Ok(());
-    };
+    let domain = domain()?;
     guard::on()?;
     for kind in [FsKind::Ext4, FsKind::Xfs, FsKind::Tmpfs] {
         let file = TestFile::new(kind, LEN)?;
@@ -124,9 +123,7 @@ pub(crate) fn c11_rows() -> Result<()> {
 
 /// One that is older than the guard is found as the others are.
 pub(crate) fn c11_older_region() -> Result<()> {
-    let Some(domain) = domain()? else {
-        return Ok(());
-    };
+    let domain = domain()?;
     guard::off()?;
     let file = TestFile::new(FsKind::Xfs, LEN)?;
     file.file.sync_all()?;
@@ -176,9 +173,7 @@ fn punch_elsewhere(path: &Path, offset: u64, len: u64) -> Result<(u32, bool)> {
 /// A punch by another process: refused where the file is pinned, done and told where the hardware faults; the other end
 /// then sees the hole.
 pub(crate) fn c11_beside_a_pin() -> Result<()> {
-    let Some(domain) = domain()? else {
-        return Ok(());
-    };
+    let domain = domain()?;
     guard::on()?;
     let mut ends = loopback(&domain)?;
     let file = TestFile::new(FsKind::Ext4, LEN)?;
@@ -244,9 +239,7 @@ fn sees_the_hole(
 /// The other ways: a truncate, a new mapping over it, the kernel's write-back. And a flood of them, of which some are
 /// counted.
 pub(crate) fn c11_causes() -> Result<()> {
-    let Some(domain) = domain()? else {
-        return Ok(());
-    };
+    let domain = domain()?;
     guard::on()?;
     let own = std::process::id();
     let file = TestFile::new(FsKind::Ext4, LEN)?;
@@ -315,9 +308,7 @@ fn flood(file: &TestFile) -> Result<()> {
 
 /// Who is killed leaves no row, and its end is no teardown.
 pub(crate) fn c11_killed() -> Result<()> {
-    if domain()?.is_none() {
-        return Ok(());
-    }
+    domain()?;
     guard::on()?;
     let file = TestFile::new(FsKind::Tmpfs, LEN)?;
     let child = Pinner::start(&["on-demand", &file.path.to_string_lossy()])?;

@@ -275,10 +275,7 @@ fn prepare_by_the_device() -> Result<()> {
         mkfs.ext4 -q -F /dev/$d; mkdir $D/mnt; mount /dev/$d $D/mnt";
     let can = match sh(make, &file) {
         Ok(said) => said.trim() != "0",
-        Err(err) => {
-            println!("not tried: no scsi_debug here: {err:#}");
-            return Ok(());
-        }
+        Err(err) => return crate::report::skip(format!("no scsi_debug: {err:#}")),
     };
     let tried = prepared_by(&scratch.dir().join("mnt/file"), can);
     sh("umount $D/mnt; modprobe -r scsi_debug", &file)?;

@@ -203,7 +203,7 @@ fn encrypted() -> Result<()> {
         xfs_io -c \"set_encpolicy -v 2 $key\" $D/e";
     on_image("mkfs.ext4 -q -F -O encrypt", "ext4", |dir| {
         if let Err(err) = sh(make, &dir.join("x")) {
-            println!("not tried: no encryption here: {err:#}");
+            crate::report::skip_part("encrypted", &format!("no encryption: {err:#}"));
             return Ok(());
         }
         let cases = [
@@ -375,10 +375,7 @@ fn swap_oracle_others() -> Result<()> {
 }
 
 fn dax() -> Result<()> {
-    let Ok(device) = std::env::var("LONGPIN_FSDAX") else {
-        println!("not tried: no fsdax device");
-        return Ok(());
-    };
+    let device = std::env::var("LONGPIN_FSDAX").context("no fsdax device")?;
     let scratch = Scratch::new(FsKind::Tmpfs, 8 << 20)?;
     let file = scratch.dir().join("x");
     let make = format!(

@@ -22,6 +22,7 @@ use super::special::DaxMount;
 use crate::child::Pinner;
 use crate::guard;
 use crate::pin::{must_allow, must_allow_soon};
+use crate::report::skip;
 
 /// The refusal of this rule, which names what else there is.
 fn must_refuse(made: Result<MemoryRegion, RegisterError>, rule: &str, other: &str) -> Result<()> {
@@ -34,10 +35,10 @@ fn must_refuse(made: Result<MemoryRegion, RegisterError>, rule: &str, other: &st
     Ok(())
 }
 
-/// Whether the device faults; where it does not, that is what both plans must say, and nothing stays held.
-fn can_fault(net: &Net, file: &DaxFile) -> Result<bool> {
+/// Skips where the device does not fault: then that is what both plans must say, and nothing stays held.
+fn must_fault(net: &Net, file: &DaxFile) -> Result<()> {
     if net.domain.capabilities()?.on_demand {
-        return Ok(true);
+        return Ok(());
     }
     let device = "device-cannot-fault";
     must_refuse(file.register(net, &HELD), device, "cannot fault")?;
@@ -48,8 +49,7 @@ fn can_fault(net: &Net, file: &DaxFile) -> Result<bool> {
     };
     must_refuse(file.register(net, &any), "dax-longterm", "faulting-device")?;
     must_allow("a write after the refusal", write(&file.file, 0))?;
-    println!("not run: rxe0 has no on-demand paging on this kernel; refused, as it must be");
-    Ok(false)
+    skip(super::NO_PAGING)
 }
 
 fn write(file: &File, at: u64) -> Outcome {
@@ -117,9 +117,7 @@ fn held_on(maker: &str) -> Result<()> {
     let mut net = Net::new()?;
     let dax = mount(maker)?;
     let mut file = DaxFile::new(&dax, "log")?;
-    if !can_fault(&net, &file)? {
-        return Ok(());
-    }
+    must_fault(&net, &file)?;
     let told = Invalidations::watch()?;
     let region = file.register(&net, &HELD)?;
     let found = protection(&region)?;
@@ -279,9 +277,7 @@ pub(crate) fn plan_dax_held_until_end() -> Result<()> {
     for orderly in [true, false, true, false] {
         let mut net = Net::new()?;
         let file = DaxFile::new(&dax, "ends")?;
-        if !can_fault(&net, &file)? {
-            return Ok(());
-        }
+        must_fault(&net, &file)?;
         let region = file.register(&net, &HELD)?;
         let (address, rkey) = (region.address(), region.rkey());
         let path = file.path.clone();
@@ -311,9 +307,7 @@ pub(crate) fn plan_dax_killed() -> Result<()> {
     guard::on()?;
     let dax = mount(MAKERS[1])?;
     let file = DaxFile::new(&dax, "killed")?;
-    if !can_fault(&Net::new()?, &file)? {
-        return Ok(());
-    }
+    must_fault(&Net::new()?, &file)?;
     let path = file.path.clone();
     drop(file);
     let child = Pinner::start(&["dax", &path.to_string_lossy()])?;
@@ -350,9 +344,7 @@ pub(crate) fn plan_dax_on_demand() -> Result<()> {
         let mut net = Net::new()?;
         let dax = mount(maker)?;
         let mut file = DaxFile::new(&dax, "free")?;
-        if !can_fault(&net, &file)? {
-            return Ok(());
-        }
+        must_fault(&net, &file)?;
         let region = file.register(&net, &FREE)?;
         ensure!(matches!(region.kind(), Kind::OnDemand));
         file.round(&mut net, &region, 9)?;

@@ -33,7 +33,7 @@ pub(super) const FREE: Options = Options {
 };
 
 pub(super) fn mount(maker: &str) -> Result<DaxMount> {
-    DaxMount::make(maker)?.context("this guest has no LONGPIN_FSDAX")
+    DaxMount::make(maker)
 }
 
 /// A file on persistent memory, and the pages that it must have.

@@ -32,6 +32,10 @@ use crate::Test;
 #[cfg(feature = "rdma")]
 use crate::on_demand;
 
+/// Why a test of on-demand regions is skipped; that they are refused there is asserted first.
+#[cfg(feature = "rdma")]
+pub(crate) const NO_PAGING: &str = "rxe0 has no on-demand paging";
+
 /// Before the first guard.
 pub(crate) const WITHOUT_GUARD: &[Test] = &[
     ("plan_check", check::plan_check),

@@ -5,7 +5,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// A shell line that must succeed.
 pub(crate) fn sh(line: &str) -> Result<String> {
@@ -19,18 +19,15 @@ pub(crate) fn sh(line: &str) -> Result<String> {
 pub(crate) struct DaxMount(PathBuf);
 
 impl DaxMount {
-    /// `None` in a guest without such memory.
-    pub(crate) fn make(maker: &str) -> Result<Option<Self>> {
-        let Ok(device) = std::env::var("LONGPIN_FSDAX") else {
-            return Ok(None);
-        };
+    pub(crate) fn make(maker: &str) -> Result<Self> {
+        let device = std::env::var("LONGPIN_FSDAX").context("no fsdax device")?;
         let point = PathBuf::from("/run/longpin-plan-dax");
         std::fs::create_dir_all(&point)?;
         let at = point.display();
         sh(&format!(
             "{maker} {device} && mount -o dax=always {device} {at}"
         ))?;
-        Ok(Some(Self(point)))
+        Ok(Self(point))
     }
 
     /// Unmounted and mounted again.
