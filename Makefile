@@ -1,7 +1,12 @@
 # The front door. Every target is one line into `cargo xtask`, which explains itself with --help.
 
 XTASK := cargo xtask
+# Every row if none is named.
+CHOSEN = $(foreach row,$(ROWS),--row $(row)) $(TESTS)
 ROW   ?= latest
+ROWS  ?=
+TESTS ?=
+PART  ?=
 CMD   ?= uname -a
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 
@@ -22,12 +27,11 @@ kernels: setup ## Fetch all kernels of KERNELS
 demo: setup ## See the hazard and the cure, in a guest with a real kernel
 	@$(XTASK) demo
 
-test: setup ## Host tests, then guest tests on every kernel
-	@$(XTASK) test
+test: setup ## Host tests, guest tests on every kernel, the demo. ROWS='6.1 latest', TESTS='c01 punch': only these in guests
+	@$(XTASK) test $(CHOSEN)
 
-test-long: setup ## The same with the slow tests
-	@LONGPIN_LONG=1 $(XTASK) test
-	@$(XTASK) reboot
+test-long: setup ## The long tests, into docs/long-tests.md. ROWS=, TESTS=; PART=2/4: the second of four parts
+	@$(XTASK) test --long $(if $(PART),--part $(PART)) $(CHOSEN)
 
 test-reboot: setup ## See that what RDMA wrote to persistent memory outlives a killed guest
 	@$(XTASK) reboot

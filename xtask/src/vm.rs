@@ -1,11 +1,12 @@
 //! `cargo xtask vm`: runs a command in a guest with one of the kernels of `KERNELS`.
 
+use crate::console::{self, Findings};
 use crate::kernels::Kernel;
 use crate::leash::Leash;
 use crate::outputs::{Labelled, relay};
 use crate::rundir::{self, RunDir};
 use crate::stall::Stall;
-use crate::{console, env, kvm, setup, ui};
+use crate::{env, kvm, setup, ui};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::ffi::{OsStr, OsString};
@@ -160,11 +161,7 @@ impl Guest {
 
     fn boot_and_run(&self, kvm: bool) -> Result<Run> {
         let vng = setup::vng()?;
-        let shared = shared_dir()?;
-        std::fs::create_dir_all(&shared)
-            .with_context(|| format!("cannot create {}", shared.display()))?;
-        let dir = RunDir::with_orders(self)?;
-        std::fs::File::create(dir.disk_path())?.set_len(DISK_MIB << 20)?;
+        let (dir, shared) = self.ground()?;
         let argv = self.argv(vng, &dir, &shared, kvm);
         let mut boot = ui::Step::begin(&self.announcement(kvm));
         let mut leash = Leash::spawn(&dir.path, &argv)?;
@@ -198,6 +195,16 @@ impl Guest {
             cpu,
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
         })
+    }
+
+    /// The directories that it shares with the host: for this run, and for all.
+    fn ground(&self) -> Result<(RunDir, PathBuf)> {
+        let shared = shared_dir()?;
+        std::fs::create_dir_all(&shared)
+            .with_context(|| format!("cannot create {}", shared.display()))?;
+        let dir = RunDir::with_orders(self)?;
+        std::fs::File::create(dir.disk_path())?.set_len(DISK_MIB << 20)?;
+        Ok((dir, shared))
     }
 
     /// Whether it has ended by itself, in its time and before it was to be killed.
@@ -317,47 +324,56 @@ impl Guest {
             &format!("kernel log of {name} (all of it: {kept})"),
             &findings.excerpt,
         );
-        let (end, verdict) = match (dir.status(), dir.is_ready()) {
+        let (end, verdict) = self.verdict(dir, ended, &findings);
+        if verdict.is_empty() {
+            return (end, verdict);
+        }
+        if !dir.is_ready() {
+            let title = format!("end of the kernel log of {name}");
+            show(&title, &console::tail(&log));
+        }
+        let full = dir.is_full().map(|words| format!(": {words}"));
+        let verdict = verdict + &full.unwrap_or_default();
+        ui::say(&format!("error: {name}: {verdict}"));
+        (end, verdict)
+    }
+
+    /// How it ended, and why if it was not the command that ended it.
+    fn verdict(&self, dir: &RunDir, ended: bool, findings: &Findings) -> (End, String) {
+        let bad = findings.first();
+        match (dir.status(), dir.is_ready()) {
             _ if findings.panic => (
                 End::KernelBug,
-                format!("the guest's kernel panicked: {}", findings.first()),
+                format!("the guest's kernel panicked: {bad}"),
             ),
             (Some(status), _) if findings.bug => (
                 End::KernelBug,
-                format!(
-                    "the guest's kernel has a bug (the command's status was {status}): {}",
-                    findings.first()
-                ),
+                format!("the guest's kernel has a bug (the command's status was {status}): {bad}"),
             ),
-            (Some(status), _) => return (End::Status(status), String::new()),
-            (None, true) if !ended && self.is_to_be_killed() => {
-                return (End::Killed, String::new());
-            }
-            (None, true) if !ended => {
-                let verdict = match self.test_limit {
-                    Some(limit) => format!("no test ended for {} s", limit.as_secs()),
-                    None => format!("no end after {} s, set --timeout", self.timeout.as_secs()),
-                };
-                (End::TimedOut, format!("killed the guest: {verdict}"))
-            }
+            (Some(status), _) => (End::Status(status), String::new()),
+            (None, true) if !ended && self.is_to_be_killed() => (End::Killed, String::new()),
+            (None, true) if !ended => (End::TimedOut, self.overdue()),
             (None, true) => (
                 End::NoGuest,
                 "the guest ended before the command did".to_owned(),
             ),
             (None, false) => {
-                show(
-                    &format!("end of the kernel log of {name}"),
-                    &console::tail(&log),
-                );
-                let reason = dir.failure();
-                let reason = reason.unwrap_or_else(|| "see the messages above".to_owned());
+                let late = || match ended {
+                    true => "see the messages above".to_owned(),
+                    false => format!("it was not ready after {} s", BOOT_LIMIT.as_secs()),
+                };
+                let reason = dir.failure().unwrap_or_else(late);
                 (End::NoGuest, format!("the guest did not boot: {reason}"))
             }
+        }
+    }
+
+    fn overdue(&self) -> String {
+        let verdict = match self.test_limit {
+            Some(limit) => format!("no test ended for {} s", limit.as_secs()),
+            None => format!("no end after {} s, set --timeout", self.timeout.as_secs()),
         };
-        let full = dir.is_full().map(|words| format!(": {words}"));
-        let verdict = verdict + &full.unwrap_or_default();
-        ui::say(&format!("error: {name}: {verdict}"));
-        (end, verdict)
+        format!("killed the guest: {verdict}")
     }
 }
 

@@ -59,9 +59,10 @@ impl Pattern {
 
     /// The contents of the first `len` bytes of the file.
     pub fn bytes(self, len: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..len.div_ceil(PAGE))
-            .flat_map(|index| self.page(index as u64))
-            .collect();
+        let mut bytes = Vec::with_capacity(len.next_multiple_of(PAGE));
+        for index in 0..len.div_ceil(PAGE) {
+            bytes.extend_from_slice(&self.page(index as u64));
+        }
         bytes.truncate(len);
         bytes
     }

@@ -55,8 +55,10 @@ fn cut(words: &str) -> String {
 impl Summary {
     /// Prints it all, and returns the exit code.
     pub(crate) fn print(&self) -> u8 {
-        println!("\n{}", self.tests().join("\n"));
-        println!("\nslowest:\n{}", self.slowest().join("\n"));
+        if self.all_tests().next().is_some() {
+            println!("\n{}", self.tests().join("\n"));
+            println!("\nslowest:\n{}", self.slowest().join("\n"));
+        }
         println!("\n{}\n", self.tiers().join("\n"));
         for line in self.failures() {
             println!("{line}");

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use longpin_tests::act::punch;
 use longpin_tests::pattern::Pattern;
 use longpin_tests::scratch::{FsKind, Scratch, write_striped};
 
@@ -30,11 +31,16 @@ const LEN: usize = (2 << 20) + 777;
 fn scattered(scratch: &Scratch, name: &str) -> Result<std::path::PathBuf> {
     let other = scratch.file("other", 4 << 20, Pattern::new(1))?;
     let file = scratch.file(name, LEN, Pattern::new(7))?;
-    let punch = "for at in 3 17 64 65 200; do fallocate -p -o $((at * 4096)) -l 8192 $F; done";
-    sh(punch, &file)?;
+    let open = |path: &Path| fs::File::options().write(true).open(path);
+    let opened = open(&file)?;
+    for at in [3, 17, 64, 65, 200] {
+        punch(&opened, at * 4096, 8192)?;
+    }
     // Room between the extents, and blocks that were somebody else's.
-    let punch = "for at in $(seq 0 40 1000); do fallocate -p -o $((at * 4096)) -l 65536 $F; done";
-    sh(punch, &other)?;
+    let opened = open(&other)?;
+    for at in (0..=1000).step_by(40) {
+        punch(&opened, at * 4096, 65_536)?;
+    }
     let more = "dd if=/dev/urandom of=$F bs=4096 seek=300 count=100 conv=notrunc,fsync status=none";
     sh(more, &file)?;
     Ok(file)
