@@ -7,6 +7,7 @@ mod report;
 mod skips;
 mod summary;
 
+use crate::kernels::Kernel;
 use crate::outputs::relay;
 use crate::rows::{Daily, Row};
 use crate::tally::Tally;
@@ -153,20 +154,6 @@ impl TestArgs {
         let known = Record::committed()?;
         let mut jobs: Vec<Job> = Vec::new();
         for (turn, row) in rows.into_iter().enumerate() {
-            // One after the other: a failure is told by the row's own line.
-            let kernel = kernels::ensure(&row);
-            let same = kernel.as_ref().ok().and_then(|own| {
-                let kernels = jobs.iter().filter_map(|job| job.kernel.as_ref().ok());
-                kernels.clone().find(|other| other.is_same(own)).cloned()
-            });
-            if let Some(other) = same {
-                let (seen, words) = (other.in_words(), row.words());
-                let (row, other) = (row.name, other.row.name);
-                ui::say(&format!(
-                    "{row}: {seen}, {words}, is what {other} boots: run once, as {other}"
-                ));
-                continue;
-            }
             let tests = self.tests_of(&row, list, chosen);
             let seconds = |test: &str| known.seconds(test, &row.name);
             let tests = match self.part {
@@ -175,6 +162,16 @@ impl TestArgs {
             };
             if tests.is_empty() {
                 ui::say(&format!("{}: nothing to run", row.name));
+                continue;
+            }
+            // One after the other: a failure is told by the row's own line.
+            let kernel = kernels::ensure(&row);
+            if let Some(other) = kernel.as_ref().ok().and_then(|own| same(&jobs, own)) {
+                let (name, seen, words) = (&row.name, other.in_words(), row.words());
+                let other = &other.row.name;
+                ui::say(&format!(
+                    "{name}: {seen}, {words}: what {other} boots, run once, as {other}"
+                ));
                 continue;
             }
             jobs.push(Job { row, kernel, tests });
@@ -195,6 +192,12 @@ impl TestArgs {
         };
         chosen::daily(list, daily)
     }
+}
+
+/// The kernel that is to be run already, if a guest of the other would be the same.
+fn same<'a>(jobs: &'a [Job], own: &Kernel) -> Option<&'a Kernel> {
+    let mut kernels = jobs.iter().filter_map(|job| job.kernel.as_ref().ok());
+    kernels.find(|other| other.is_same(own))
 }
 
 fn names(rows: &[Row]) -> Vec<String> {

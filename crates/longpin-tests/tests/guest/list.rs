@@ -36,7 +36,8 @@ pub(crate) struct Entry {
 }
 
 /// These go on for longer when `LONGPIN_LONG` is set: more rounds, more pins.
-const LONGER: [&str; 6] = [
+const LONGER: [&str; 7] = [
+    "c09_busy",
     "c09_file_dies_first",
     "c09_foreign_flood",
     "c09_oversubscribed",
