@@ -1,26 +1,50 @@
-//! Compiles the BPF programs and generates their skeleton.
+//! Compiles the BPF programs, once for each way to read kernel memory, and generates their skeleton.
 
-use std::env;
+use std::path::Path;
 use std::path::PathBuf;
+use std::{env, fs};
 
 use libbpf_cargo::SkeletonBuilder;
 
+type Failure = Box<dyn std::error::Error>;
+
 fn main() {
     println!("cargo::rerun-if-changed=src/bpf");
-    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("guard.skel.rs");
-    let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
-    let built = SkeletonBuilder::new()
-        .source("src/bpf/guard.bpf.c")
-        // Debian keeps asm/ under the multiarch name; elsewhere the folder does not exist.
-        .clang_args([
-            "-mcpu=v3".to_owned(),
-            "-Wall".to_owned(),
-            "-Werror".to_owned(),
-            format!("-idirafter/usr/include/{arch}-linux-gnu"),
-        ])
-        .build_and_generate(&out);
-    if let Err(err) = built {
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    if let Err(err) = build(&out) {
         println!("cargo::error=cannot build the BPF programs: {err:#}");
         println!("cargo::error=they need clang, libelf-dev, zlib1g-dev and linux-libc-dev");
     }
+}
+
+/// Both objects have the same maps and programs, so they share one skeleton; which one it opens `object` says.
+fn build(out: &Path) -> Result<(), Failure> {
+    let skeleton = out.join("guard.skel.rs");
+    builder(&out.join("guard.o"), &["-DWITH_RDONLY_CAST"]).build_and_generate(&skeleton)?;
+    builder(&out.join("plain.o"), &[]).build()?;
+    let text = fs::read_to_string(&skeleton)?;
+    let (own, ours) = ("::new(&DATA)", "::new(crate::object::chosen())");
+    if text.matches(own).count() != 1 {
+        return Err(format!("the skeleton does not say {own} once").into());
+    }
+    fs::write(&skeleton, text.replace(own, ours))?;
+    Ok(())
+}
+
+fn builder(object: &Path, more: &[&str]) -> SkeletonBuilder {
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+    let mut arguments = vec![
+        "-mcpu=v3".to_owned(),
+        "-Wall".to_owned(),
+        "-Werror".to_owned(),
+        // Debian keeps asm/ under the multiarch name; elsewhere the folder does not exist.
+        format!("-idirafter/usr/include/{arch}-linux-gnu"),
+    ];
+    arguments.extend(more.iter().map(|&word| word.to_owned()));
+    let mut builder = SkeletonBuilder::new();
+    builder
+        .source("src/bpf/guard.bpf.c")
+        .obj(object)
+        .clang_args(arguments);
+    builder
 }

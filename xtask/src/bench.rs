@@ -64,10 +64,20 @@ impl BenchArgs {
             let path = env::workspace()?.join(DOCUMENT);
             let text = fs::read_to_string(&path).with_context(|| format!("no {DOCUMENT}"))?;
             let part = format!("{seen}.\n\n{}", run.stdout.trim());
-            fs::write(&path, replace(&text, &name, &part)?)?;
-            ui::say(&format!("{DOCUMENT}: {name} written"));
+            let place = place(&name, &arguments);
+            fs::write(&path, replace(&text, &place, &part)?)?;
+            ui::say(&format!("{DOCUMENT}: {place} written"));
         }
         Ok(run.end.code())
+    }
+}
+
+/// The name of the marks: a part that is measured alone has its own, beside those of the row.
+fn place(row: &str, arguments: &[&str]) -> String {
+    let mut after = arguments.iter().skip_while(|word| **word != "--only");
+    match after.nth(1) {
+        Some(part) => format!("{row} {part}"),
+        None => row.to_owned(),
     }
 }
 
@@ -90,7 +100,7 @@ fn marks(row: &str) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
-    use super::replace;
+    use super::{place, replace};
 
     #[test]
     fn only_what_is_between_the_marks_changes() {
@@ -99,5 +109,14 @@ mod tests {
         assert_eq!(replace(text, "6.1", "new").unwrap(), new);
         assert_eq!(replace(new, "6.1", "new").unwrap(), new);
         assert!(replace(text, "latest", "new").is_err());
+    }
+
+    #[test]
+    fn a_part_that_is_measured_alone_has_marks_of_its_own() {
+        assert_eq!(
+            place("6.1", &["--only", "start", "--rounds", "1"]),
+            "6.1 start"
+        );
+        assert_eq!(place("6.1", &["--rounds", "1"]), "6.1");
     }
 }

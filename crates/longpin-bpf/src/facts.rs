@@ -1,15 +1,17 @@
 //! What the running kernel is like, as far as the programs differ by it: probed, not guessed from a
 //! version number.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::ops::Range;
 
 use libbpf_rs::ReferencesType;
 use libbpf_rs::btf::types::{Enum, Func, FuncProto};
 use libbpf_rs::btf::{Btf, BtfType};
 
+use longpin_linux::kallsyms;
+
 use crate::BpfError;
+use crate::measure::reached;
 
 /// `FOLL_LONGTERM` where it is a macro, which leaves no trace in BTF (before 6.3).
 const FOLL_LONGTERM_MACRO: u32 = 0x1_0000;
@@ -75,6 +77,9 @@ const OPERATIONS: [&str; 5] = [
     "io_uring_cmd",
 ];
 
+/// Variables that the programs begin at; the order is that of `Facts::variables`.
+const VARIABLES: [&str; 2] = ["vmemmap_base", "__per_cpu_offset"];
+
 /// The facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
@@ -88,6 +93,8 @@ pub struct Facts {
     pub writable_file_pins: bool,
     /// Where the code of the functions in `OPERATIONS` lies.
     pub operations: [Range<u64>; 5],
+    /// Where `VARIABLES` lie.
+    pub variables: [u64; 2],
     /// Pin functions that a tracing program can be attached to.
     pub watched: Vec<&'static str>,
     /// `pin_user_pages_remote` has too many arguments for that: it is probed instead.
@@ -97,6 +104,8 @@ pub struct Facts {
     pub unwatched: Vec<&'static str>,
     /// Optional functions that this kernel lacks.
     pub missing: Vec<&'static str>,
+    /// Programs may read kernel memory by plain loads (6.2 and later).
+    pub has_rdonly_cast: bool,
     /// Programs for 32-bit ioctls have a hook of their own.
     pub has_compat_ioctl: bool,
 }
@@ -129,18 +138,24 @@ impl Facts {
         if btf.type_by_name::<BtfType<'_>>(REMOVAL).is_none() {
             missing.push(REMOVAL);
         }
-        Ok(Self {
+        let symbols = Symbols::read()?;
+        reached("symbols read");
+        let facts = Self {
             foll_longterm: find_foll_longterm(&btf),
             hugetlb_by_huge_page: arguments("hugetlb_basepage_index").is_some(),
             setattr_has_idmap: arguments("bpf_lsm_inode_setattr") == Some(3),
             writable_file_pins: arguments("vma_needs_dirty_tracking").is_none(),
-            operations: find_code()?,
+            operations: symbols.operations()?,
+            variables: symbols.variables()?,
             watched,
             remote_is_probed,
             unwatched,
             missing,
+            has_rdonly_cast: arguments("bpf_rdonly_cast").is_some(),
             has_compat_ioctl: arguments("bpf_lsm_file_ioctl_compat").is_some(),
-        })
+        };
+        reached("types of the kernel read");
+        Ok(facts)
     }
 
     /// Has this kernel what a program of this name is attached to?
@@ -213,40 +228,69 @@ fn find_foll_longterm(btf: &Btf<'_>) -> u32 {
         .unwrap_or(FOLL_LONGTERM_MACRO)
 }
 
-/// The addresses of the code of `OPERATIONS`, from `/proc/kallsyms`; empty where there is none, but for the
-/// first.
-fn find_code() -> Result<[Range<u64>; 5], BpfError> {
-    let file = File::open("/proc/kallsyms").map_err(BpfError::Kallsyms)?;
-    let mut symbols = Vec::new();
-    for line in BufReader::new(file).lines() {
-        symbols.extend(parse_symbol(&line.map_err(BpfError::Kallsyms)?));
+/// The addresses of the kernel's own symbols, in order, and which of `OPERATIONS` and `VARIABLES` they are.
+struct Symbols(Vec<(u64, Option<&'static str>)>);
+
+impl Symbols {
+    /// From `/proc/kallsyms`.
+    fn read() -> Result<Self, BpfError> {
+        let input = kallsyms::open().map_err(BpfError::Kallsyms)?;
+        Self::parse(input).map_err(BpfError::Kallsyms)
     }
-    symbols.sort_unstable();
-    let code = OPERATIONS.map(|name| code_range(&symbols, name));
-    match &code[0] {
-        None => Err(BpfError::NoAddress {
-            symbol: OPERATIONS[0],
-        }),
-        Some(_) => Ok(code.map(Option::unwrap_or_default)),
+
+    fn parse(mut input: impl BufRead) -> std::io::Result<Self> {
+        let mut symbols = Vec::new();
+        let mut line = Vec::new();
+        while input.read_until(b'\n', &mut line)? > 0 {
+            symbols.extend(parse_symbol(&line));
+            line.clear();
+        }
+        symbols.sort_unstable();
+        Ok(Self(symbols))
+    }
+
+    fn address(&self, name: &str) -> Option<u64> {
+        let found = self.0.iter().find(|(_, found)| *found == Some(name))?.0;
+        (found != 0).then_some(found)
+    }
+
+    /// From a symbol up to the next one.
+    fn code(&self, name: &str) -> Option<Range<u64>> {
+        let start = self.address(name)?;
+        let after = self.0.partition_point(|(address, _)| *address <= start);
+        Some(start..self.0.get(after)?.0)
+    }
+
+    /// Empty where there is none, but for the first.
+    fn operations(&self) -> Result<[Range<u64>; 5], BpfError> {
+        let code = OPERATIONS.map(|name| self.code(name));
+        let symbol = OPERATIONS[0];
+        match &code[0] {
+            None => Err(BpfError::NoAddress { symbol }),
+            Some(_) => Ok(code.map(Option::unwrap_or_default)),
+        }
+    }
+
+    fn variables(&self) -> Result<[u64; 2], BpfError> {
+        let mut found = [0; 2];
+        for (slot, symbol) in found.iter_mut().zip(VARIABLES) {
+            *slot = self.address(symbol).ok_or(BpfError::NoAddress { symbol })?;
+        }
+        Ok(found)
     }
 }
 
-/// One line of kallsyms: its address, and which operation it is. Modules' symbols are left out.
-fn parse_symbol(line: &str) -> Option<(u64, Option<usize>)> {
-    let mut words = line.split_ascii_whitespace();
-    let address = u64::from_str_radix(words.next()?, 16).ok()?;
+/// One line of kallsyms: its address, and its name if that is wanted. Modules' symbols are left out.
+fn parse_symbol(line: &[u8]) -> Option<(u64, Option<&'static str>)> {
+    let mut words = line.trim_ascii_end().splitn(3, |&byte| byte == b' ');
+    let digits = std::str::from_utf8(words.next()?).ok()?;
+    let address = u64::from_str_radix(digits, 16).ok()?;
     let name = words.nth(1)?;
-    let operation = OPERATIONS.iter().position(|operation| *operation == name);
-    words.next().is_none().then_some((address, operation))
-}
-
-/// From the wanted symbol up to the next one; the symbols are in order.
-fn code_range(symbols: &[(u64, Option<usize>)], name: &str) -> Option<Range<u64>> {
-    let wanted = OPERATIONS.iter().position(|operation| *operation == name);
-    let start = symbols.iter().find(|(_, found)| *found == wanted)?.0;
-    let after = symbols.partition_point(|(address, _)| *address <= start);
-    let end = symbols.get(after)?.0;
-    (start != 0).then_some(start..end)
+    if name.contains(&b'\t') {
+        return None;
+    }
+    let mut wanted = OPERATIONS.iter().chain(&VARIABLES).copied();
+    Some((address, wanted.find(|it| it.as_bytes() == name)))
 }
 
 #[cfg(test)]
@@ -254,9 +298,8 @@ mod tests {
     use super::*;
 
     fn range_in(text: &str) -> Option<Range<u64>> {
-        let mut symbols: Vec<_> = text.lines().filter_map(parse_symbol).collect();
-        symbols.sort_unstable();
-        code_range(&symbols, "vfs_fallocate")
+        let symbols = Symbols::parse(text.as_bytes()).unwrap();
+        symbols.code("vfs_fallocate")
     }
 
     #[test]
@@ -278,10 +321,12 @@ mod tests {
             setattr_has_idmap: true,
             writable_file_pins: false,
             operations: Default::default(),
+            variables: [1, 1],
             watched: vec!["pin_user_pages_fast"],
             remote_is_probed: true,
             unwatched: vec![],
             missing,
+            has_rdonly_cast: true,
             has_compat_ioctl: false,
         }
     }

@@ -11,10 +11,11 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Iter, Link, OpenObject, Program};
 
 use crate::facts::{Facts, is_for_pins, watches_entry};
+use crate::measure::reached;
 use crate::shared::{ABI, MAX_PIN_PROGRAMS};
 use crate::skel::{GuardSkel, GuardSkelBuilder, OpenGuardSkel};
 use crate::subvolumes;
-use crate::{BpfError, SUSPECT_ALL, StateView};
+use crate::{BpfError, SUSPECT_ALL, StateView, object};
 
 /// Files of one user other than root, unless the configuration says otherwise.
 pub const DEFAULT_QUOTA: u32 = 4096;
@@ -86,19 +87,34 @@ pub fn attach<'obj>(
     facts: &Facts,
     purpose: Purpose,
 ) -> Result<Attached<'obj>, BpfError> {
+    let open = open(storage, facts, purpose)?;
+    reached("object opened");
+    let skel = open.load().map_err(BpfError::Load)?;
+    let state = StateView::map(&skel.maps.data_state)?;
+    reached("programs loaded");
+    if purpose != Purpose::Holds {
+        watch_suppression(&skel, &state)?;
+        reached("statistics found");
+    }
+    let links = attach_all(&skel)?;
+    reached("programs attached");
+    Ok(Attached { skel, links, state })
+}
+
+/// The object for this kernel, with what is wanted of it and the facts, to be loaded.
+pub(crate) fn open<'obj>(
+    storage: &'obj mut Storage,
+    facts: &Facts,
+    purpose: Purpose,
+) -> Result<OpenGuardSkel<'obj>, BpfError> {
+    object::choose(facts.has_rdonly_cast);
     let mut open = GuardSkelBuilder::default()
         .open(&mut storage.0)
         .map_err(BpfError::Load)?;
     choose_programs(&mut open, facts, purpose);
     tell_facts(&mut open, facts);
     tell_purpose(&mut open, purpose)?;
-    let skel = open.load().map_err(BpfError::Load)?;
-    let state = StateView::map(&skel.maps.data_state)?;
-    if purpose != Purpose::Holds {
-        watch_suppression(&skel, &state)?;
-    }
-    let links = attach_all(&skel)?;
-    Ok(Attached { skel, links, state })
+    Ok(open)
 }
 
 fn choose_programs(open: &mut OpenGuardSkel<'_>, facts: &Facts, purpose: Purpose) {
@@ -117,6 +133,7 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
         rodata.foll_longterm = facts.foll_longterm;
         rodata.hugetlb_by_huge_page = facts.hugetlb_by_huge_page.into();
         rodata.writable_file_pins = facts.writable_file_pins.into();
+        [rodata.vmemmap_base, rodata.per_cpu_offset] = facts.variables;
         for (slot, code) in rodata.operations.iter_mut().zip(&facts.operations) {
             slot.start = code.start;
             slot.end = code.end;

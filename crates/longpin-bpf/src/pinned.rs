@@ -385,7 +385,7 @@ impl Pinned {
         Ok(run(&self.check_hints, "check_hints", &[0])? == 1)
     }
 
-    /// Look at `count` page frames from `first`: the files behind pinned ones become suspects. How
+    /// Look at `count` page frames from `first`, both multiples of 512: the files behind pinned ones become suspects. How
     /// many pinned file folios were seen.
     ///
     /// # Errors

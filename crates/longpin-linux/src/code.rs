@@ -1,7 +1,6 @@
 //! `/proc/kallsyms`, the other way round: where the code of a function or a module lies.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::ops::Range;
 
 /// The kernel's symbols, by address.
@@ -29,7 +28,7 @@ impl Code {
     ///
     /// The file cannot be read.
     pub fn read() -> std::io::Result<Self> {
-        Self::parse(BufReader::new(File::open("/proc/kallsyms")?))
+        Self::parse(crate::kallsyms::open()?)
     }
 
     /// The same from a table of that form.

@@ -2,7 +2,74 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Cursor};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The list, while somebody keeps it.
+#[derive(Debug)]
+struct Kept {
+    keepers: usize,
+    text: Option<Arc<[u8]>>,
+}
+
+static KEPT: Mutex<Kept> = Mutex::new(Kept {
+    keepers: 0,
+    text: None,
+});
+
+fn kept() -> MutexGuard<'static, Kept> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As long as this lives the list is read once at most.
+#[derive(Debug)]
+#[must_use]
+pub struct Keeper(());
+
+/// The kernel writes its 200,000 lines anew for each reader, which costs more than most commands do besides. Who knows
+/// that several parts will ask keeps the list meanwhile. Modules that come later are not in it, so a command that goes
+/// on for long keeps nothing.
+pub fn keep() -> Keeper {
+    kept().keepers += 1;
+    Keeper(())
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let mut kept = kept();
+        kept.keepers -= 1;
+        if kept.keepers == 0 {
+            kept.text = None;
+        }
+    }
+}
+
+/// The lines of `/proc/kallsyms`.
+///
+/// # Errors
+///
+/// The file cannot be read.
+pub fn open() -> io::Result<Box<dyn BufRead>> {
+    open_with(&mut kept(), || File::open("/proc/kallsyms"))
+}
+
+fn open_with<F: io::Read + 'static>(
+    kept: &mut Kept,
+    open: impl FnOnce() -> io::Result<F>,
+) -> io::Result<Box<dyn BufRead>> {
+    if let Some(text) = &kept.text {
+        return Ok(Box::new(Cursor::new(Arc::clone(text))));
+    }
+    let mut file = open()?;
+    if kept.keepers == 0 {
+        return Ok(Box::new(BufReader::with_capacity(1 << 16, file)));
+    }
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    let text: Arc<[u8]> = text.into();
+    kept.text = Some(Arc::clone(&text));
+    Ok(Box::new(Cursor::new(text)))
+}
 
 /// A kernel function's name and its module (`None`: the kernel itself).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,15 +93,12 @@ impl Kallsyms {
     /// # Errors
     ///
     /// The file cannot be read.
-    pub fn look_up(addresses: impl IntoIterator<Item = u64>) -> std::io::Result<Self> {
+    pub fn look_up(addresses: impl IntoIterator<Item = u64>) -> io::Result<Self> {
         let wanted = Wanted::new(addresses);
         if wanted.addresses.is_empty() {
             return Ok(Self::default());
         }
-        wanted.find(BufReader::with_capacity(
-            1 << 16,
-            File::open("/proc/kallsyms")?,
-        ))
+        wanted.find(open()?)
     }
 
     /// The function that contains one of the addresses.
@@ -49,11 +113,11 @@ impl Kallsyms {
 /// # Errors
 ///
 /// The file cannot be read, or tells no names.
-pub fn has_function(name: &str) -> std::io::Result<bool> {
-    find_name(BufReader::new(File::open("/proc/kallsyms")?), name)
+pub fn has_function(name: &str) -> io::Result<bool> {
+    find_name(open()?, name)
 }
 
-fn find_name(input: impl BufRead, name: &str) -> std::io::Result<bool> {
+fn find_name(input: impl BufRead, name: &str) -> io::Result<bool> {
     let mut names = 0;
     for line in input.lines() {
         let line = line?;
@@ -63,7 +127,7 @@ fn find_name(input: impl BufRead, name: &str) -> std::io::Result<bool> {
         }
     }
     match names {
-        0 => Err(std::io::Error::other("/proc/kallsyms is empty")),
+        0 => Err(io::Error::other("/proc/kallsyms is empty")),
         _ => Ok(false),
     }
 }
@@ -84,7 +148,7 @@ impl Wanted {
         Self { addresses, last }
     }
 
-    fn find(mut self, mut input: impl BufRead) -> std::io::Result<Kallsyms> {
+    fn find(mut self, mut input: impl BufRead) -> io::Result<Kallsyms> {
         let mut line = Vec::new();
         while input.read_until(b'\n', &mut line)? > 0 {
             self.note(&line);
@@ -174,6 +238,41 @@ mod tests {
             found.function_at(0x2004).unwrap().module.as_deref(),
             Some("ib_uverbs")
         );
+    }
+
+    #[test]
+    fn the_list_is_read_once_while_it_is_kept_and_anew_when_nobody_does() {
+        let mut kept = Kept {
+            keepers: 1,
+            text: None,
+        };
+        let mut opened = 0;
+        let mut read = |kept: &mut Kept| {
+            let input = open_with(kept, || {
+                opened += 1;
+                Ok(TEXT.as_bytes())
+            });
+            let found = Wanted::new([0x1000]).find(input.unwrap()).unwrap();
+            assert_eq!(found.function_at(0x1000).unwrap().name, "first");
+            opened
+        };
+        assert_eq!((read(&mut kept), read(&mut kept)), (1, 1));
+        let mut nobody = Kept {
+            keepers: 0,
+            text: None,
+        };
+        assert_eq!((read(&mut nobody), read(&mut nobody)), (2, 3));
+        assert!(nobody.text.is_none());
+    }
+
+    #[test]
+    fn what_is_kept_goes_with_the_last_keeper() {
+        let (one, two) = (keep(), keep());
+        let _ = open().unwrap();
+        drop(one);
+        assert!(kept().text.is_some());
+        drop(two);
+        assert!(kept().text.is_none());
     }
 
     #[test]

@@ -29,15 +29,19 @@ static __always_inline bool is_tail(u64 page)
 	return tail_info(page) & 1;
 }
 
+/* The head that a tail page names. */
+static __always_inline u64 head_by(u64 page, u64 info)
+{
+	if (info >= TAIL_MASK_FLOOR)
+		return page & (info - 1);
+	return info - 1;
+}
+
 static __always_inline u64 head_of(u64 page)
 {
 	u64 info = tail_info(page);
 
-	if (!(info & 1))
-		return page;
-	if (info >= TAIL_MASK_FLOOR)
-		return page & (info - 1);
-	return info - 1;
+	return info & 1 ? head_by(page, info) : page;
 }
 
 static __always_inline bool is_large(u64 folio)

@@ -13,5 +13,6 @@
 #include "programs.bpf.c"
 #include "remote.bpf.c"
 #include "swapfile.bpf.c"
+#include "sweep.bpf.c"
 
 char LICENSE[] SEC("license") = "GPL";

@@ -203,6 +203,8 @@ struct folio___folio_nr_pages {
 
 struct page {
 	atomic_t _refcount;
+	unsigned int page_type;
+	unsigned long private;
 } KERNEL_TYPE;
 
 /* The word that makes a tail page name its head: renamed in 7.x, same place. */

@@ -9,8 +9,6 @@
 #include "suspects.h"
 #include "walk.h"
 
-extern const void vmemmap_base __ksym;
-
 /* The names from the file up to the root of its file system. */
 static __noinline int read_names(u64 inode, struct sight *sight)
 {
@@ -82,54 +80,6 @@ int inspect(u64 *ctx)
 	barrier();
 	sight->nonce = ctx[6];
 	return 0;
-}
-
-struct sweep {
-	u64 pages; /* address of the first struct page */
-	u64 found;
-};
-
-/* Whose pin it is is not known: of the rules about levels, the path counts. */
-static __noinline int mark_found(u64 inode)
-{
-	struct query query = { .inode = inode, .any_task = 1 };
-
-	return mark_suspect(inode, FILE_HELD | strict_flag(&query), 0);
-}
-
-static long sweep_page(u32 i, struct sweep *sweep)
-{
-	u64 page = sweep->pages + i * page_size_bytes();
-	u64 inode;
-
-	if (is_tail(page) || !is_pinned(page))
-		return 0;
-	inode = inode_of(page);
-	if (!inode)
-		return 0;
-	sweep->found++;
-	/* Who may not hold does not come to hold because somebody looked. */
-	if (state.sweep_promotes || !find_suspect(inode))
-		mark_found(inode);
-	return 0;
-}
-
-/*
- * sweep_frames(first, count): every page frame of the range; the file behind each pinned one becomes a
- * suspect. The caller goes by memory sections: where the first frame has no struct page, none has.
- */
-SEC("raw_tp")
-int sweep_frames(u64 *ctx)
-{
-	struct sweep sweep = {
-		.pages = load64((u64)&vmemmap_base) + ctx[0] * page_size_bytes(),
-	};
-	u64 probe;
-
-	if (bpf_probe_read_kernel(&probe, sizeof(probe), (void *)sweep.pages))
-		return 0;
-	bpf_loop(ctx[1], sweep_page, &sweep, 0);
-	return sweep.found;
 }
 
 /*

@@ -109,6 +109,9 @@ const volatile u32
 	hugetlb_by_huge_page; /* page cache of hugetlbfs is indexed by huge page (before 6.7) */
 const volatile u32
 	writable_file_pins; /* the kernel lets a device write to page cache (before 6.5) */
+/* Where the kernel keeps the address of the first struct page, and the distance to each CPU's own data. */
+const volatile u64 vmemmap_base;
+const volatile u64 per_cpu_offset;
 /* Functions that ask file_permission for other reasons than a write: the addresses of their code. */
 struct code {
 	u64 start;

@@ -9,8 +9,6 @@
 
 #include "folio.h"
 
-extern const void __per_cpu_offset __ksym;
-
 static __always_inline u32 filter_slot(u64 inode)
 {
 	/* Inodes are slab objects: their low bits say little. */
@@ -24,7 +22,7 @@ struct tally {
 /* The counts of one CPU. */
 static long add_misses(u32 cpu, struct tally *tally)
 {
-	u64 base = load64((u64)&__per_cpu_offset + (u64)cpu * 8);
+	u64 base = load64(per_cpu_offset + (u64)cpu * 8);
 	u64 misses = 0, stats;
 	u32 i;
 

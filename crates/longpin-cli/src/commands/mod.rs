@@ -20,10 +20,13 @@ mod watch;
 
 use std::process::ExitCode;
 
+use longpin_linux::kallsyms;
+
 use crate::cli::{Cli, Command};
 
 pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     longpin::guard::set_verbose(cli.verbose);
+    let _symbols = (!goes_on(&cli.command)).then(kallsyms::keep);
     match &cli.command {
         Command::Demo => demo::run(),
         Command::Guard(command) => guard::run(command),
@@ -42,4 +45,12 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Hold(options) => hold::run(options),
         Command::Extents(options) => extents::run(options),
     }
+}
+
+/// Commands that live as long as somebody wants them: modules may come and go meanwhile.
+fn goes_on(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Watch(_) | Command::Hold(_) | Command::Demo
+    )
 }

@@ -1,12 +1,12 @@
 //! The one door: everything that the judgement knows of a host is read here.
 
 use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, ErrorKind};
 use std::path::Path;
 
 use longpin_bpf::facts::PIN_FUNCTIONS;
 use longpin_bpf::offers::Offers;
-use longpin_linux::{probe, swap};
+use longpin_linux::{kallsyms, probe, swap};
 
 use super::{BtfFacts, Fact, GuardFact, HostFacts, SymbolFacts, claims};
 use crate::guard::{GuardError, Host, Running};
@@ -92,12 +92,12 @@ fn read_btf(path: &Path) -> Fact<Option<BtfFacts>> {
 
 fn read_symbols() -> Fact<SymbolFacts> {
     let path = Path::new("/proc/kallsyms");
-    let file = fs::File::open(path).map_err(|err| said(path, &err))?;
+    let input = kallsyms::open().map_err(|err| said(path, &err))?;
     let mut found = SymbolFacts {
         kptr_restrict: read_switch("kptr_restrict").ok().flatten(),
         ..SymbolFacts::default()
     };
-    for line in BufReader::new(file).lines() {
+    for line in input.lines() {
         if !note_symbol(&mut found, &line.map_err(|err| said(path, &err))?) {
             break;
         }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use longpin_bpf::facts::{Facts, PIN_FUNCTIONS};
 use longpin_bpf::load::{self, Purpose, Storage};
+use longpin_bpf::measure::reached;
 use longpin_bpf::pinned::Pinned;
 use longpin_bpf::shared::MAX_FILES;
 use longpin_bpf::{BpfError, Mode, STRICT_ALL, SUSPECT_ALL};
-use longpin_linux::{probe, tasks};
+use longpin_linux::{kallsyms, probe, tasks};
 
 use super::{
     GuardError, Host, Turn, check_privilege, levels, open_pinned, proof, read_enforcement,
@@ -48,8 +49,10 @@ pub fn start(
     check_privilege()?;
     check_host(host)?;
     let _turn = Turn::take(host)?;
+    let _symbols = kallsyms::keep();
     clear_way(host)?;
     let rules = config::load(&host.config, true)?;
+    reached("host looked at, rules read");
     let facts = Facts::probe().map_err(|err| name_missing_btf(err, host))?;
     let made = assemble(host, options, &facts, &rules, progress);
     if made.is_err() {
@@ -61,10 +64,12 @@ pub fn start(
 
 /// Start what explicit holds need, without a guard: pins are not watched. The caller has the turn.
 pub(super) fn start_for_holds(host: &Host) -> Result<(), GuardError> {
+    let _symbols = kallsyms::keep();
     check_host(host)?;
     remove_dir(&host.guard_dir())?;
     remove_dir(&host.scratch_dir())?;
     let rules = config::load(&host.config, true)?;
+    reached("host looked at, rules read");
     let facts = Facts::probe().map_err(|err| name_missing_btf(err, host))?;
     let made = assemble_for_holds(host, &facts, &rules);
     if made.is_err() {
@@ -87,7 +92,10 @@ fn load_and_pin(host: &Host, facts: &Facts, purpose: Purpose) -> Result<Pinned, 
     let scratch = host.scratch_dir();
     std::fs::create_dir(&scratch).map_err(|source| not_published(host, source))?;
     attached.pin(&scratch)?;
-    Ok(Pinned::open(&scratch)?)
+    let pinned = Pinned::open(&scratch)?;
+    drop(attached);
+    reached("programs pinned");
+    Ok(pinned)
 }
 
 /// One rename shows the programs to other commands, one store arms them.
@@ -197,6 +205,7 @@ fn assemble(
     // Before the sweep: what it finds is held at the level that the rules say.
     rules::apply(&pinned, rules)?;
     levels::settle(&pinned, &scratch)?;
+    reached("rules applied");
     look_over(&pinned, progress)?;
     prove_hooks(&pinned, options.swapfile)?;
     let mode = if options.audit {
@@ -211,7 +220,9 @@ fn assemble(
 /// Find the pins that are older than the programs.
 fn look_over(pinned: &Pinned, progress: &mut dyn FnMut(u64, u64)) -> Result<(), GuardError> {
     let quiet = nobody_pins()?;
+    reached("tasks looked at");
     sweep::sweep_with(pinned, progress)?;
+    reached("page frames swept");
     if !quiet {
         let mark = &pinned.state().suspect_all;
         mark.store(SUSPECT_ALL, Ordering::Relaxed);
@@ -229,6 +240,7 @@ fn prove_hooks(pinned: &Pinned, swapfile: bool) -> Result<(), GuardError> {
     if pinned.state().left.load(Ordering::Relaxed) == seen {
         return Err(GuardError::Unproved(proof::ProofError::NoHint));
     }
+    reached("proved");
     Ok(())
 }
 

@@ -4,18 +4,23 @@
 //! guard. From then on every file is a suspect and each layout change walks; a sweep makes the lost
 //! hints good and ends that.
 
-use std::sync::atomic::Ordering;
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use longpin_bpf::facts::PIN_FUNCTIONS;
 use longpin_bpf::pinned::Pinned;
-use longpin_bpf::{GuardState, SWEEPING};
+use longpin_bpf::{BpfError, GuardState, SWEEPING};
 use longpin_linux::{probe, tasks};
 
 use super::{GuardError, Running};
 
-/// Page frames of one memory section: 128 MiB. Where its first frame has no `struct page`, none has.
-const SECTION: u64 = 32_768;
+/// Page frames that a processor looks at without a break: 256 MiB.
+const PART: u64 = 65_536;
+/// So many processors at most: then memory is what they wait for.
+const MAX_PROCESSORS: usize = 16;
 /// How often the balance is looked at and the tasks are asked: one that runs just now shows no stack.
 const LOOKS: u32 = 5;
 
@@ -58,11 +63,7 @@ pub(super) fn sweep_with(
     if lost_exits != state.acked_balance.load(Ordering::Relaxed) {
         state.sweep_promotes.store(1, Ordering::Relaxed);
     }
-    let mut folios = 0;
-    for first in (0..all).step_by(usize::try_from(SECTION).unwrap_or(usize::MAX)) {
-        progress(first, all);
-        folios += u64::from(pinned.sweep_frames(first, SECTION)?);
-    }
+    let folios = look_at_all(pinned, all, progress)?;
     progress(all, all);
     acknowledge(state, lost_exits);
     // What nobody pins any more need not be walked again; and the table is finite.
@@ -73,6 +74,33 @@ pub(super) fn sweep_with(
         frames: all,
         folios,
         complete: pinned.hints_complete()?,
+    })
+}
+
+/// Every page frame, by all processors; how many pinned file folios there are.
+fn look_at_all(
+    pinned: &Pinned,
+    all: u64,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<u64, BpfError> {
+    let next = AtomicU64::new(0);
+    let take = || Some(next.fetch_add(PART, Ordering::Relaxed)).filter(|&first| first < all);
+    let look = |first| pinned.sweep_frames(first, PART).map(u64::from);
+    let rest = || -> Result<u64, BpfError> { std::iter::from_fn(take).map(look).sum() };
+    let processors = available_parallelism().map_or(1, NonZero::get);
+    let helpers =
+        (1..processors.min(MAX_PROCESSORS)).take(usize::try_from(all / PART).unwrap_or(0));
+    std::thread::scope(|scope| {
+        let helpers: Vec<_> = helpers.map(|_| scope.spawn(rest)).collect();
+        let mut folios = 0;
+        while let Some(first) = take() {
+            progress(first, all);
+            folios += look(first)?;
+        }
+        for helper in helpers {
+            folios += helper.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        }
+        Ok(folios)
     })
 }
 

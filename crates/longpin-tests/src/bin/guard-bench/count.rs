@@ -18,7 +18,8 @@ const MANY: usize = 100;
 /// Calls before those that count: caches of the kernel's are filled by then.
 const WARM_UP: usize = 20;
 
-fn read() -> u64 {
+/// What the counter says.
+pub(crate) fn now() -> u64 {
     // SAFETY: every x86-64 processor has the counter, and Linux lets user programs read it.
     unsafe { _rdtsc() }
 }
@@ -33,9 +34,9 @@ fn spin(rounds: u64) {
 /// The smallest of many counts of the same act.
 fn least(act: impl Fn()) -> u64 {
     let counts = (0..TRIALS).map(|_| {
-        let begin = read();
+        let begin = now();
         act();
-        read() - begin
+        now() - begin
     });
     counts.min().unwrap_or(0)
 }
@@ -76,9 +77,9 @@ impl Counter {
         let mut counts = Vec::with_capacity(calls);
         for call in 0..warm_up + calls {
             prepare()?;
-            let begin = read();
+            let begin = now();
             let done = act();
-            let end = read();
+            let end = now();
             done?;
             if call >= warm_up {
                 counts.push((end - begin).saturating_sub(self.own));

@@ -17,6 +17,7 @@ mod options;
 mod perftest;
 mod register;
 mod stages;
+mod start;
 mod table;
 mod walk;
 

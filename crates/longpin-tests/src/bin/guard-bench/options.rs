@@ -9,6 +9,7 @@ guard-bench: what the guard costs, in instructions
 usage: guard-bench [--only PART[,PART...]] [--largest MIB] [--rounds N]
 
   --only PARTS    hot, register, memory, walk, lend, perftest [default: all]
+                  start: starting guard and holds, by stage and program, and the sweep; comes alone
                   disk: the block maps and new files in the current directory, by the clock; needs neither
                   guard nor guest, and comes alone
   --largest MIB   largest file and region [default: 4096; regions at most 1024]
@@ -24,6 +25,7 @@ pub(crate) struct Asked {
     pub(crate) memory: bool,
     pub(crate) walk: bool,
     pub(crate) lend: bool,
+    pub(crate) start: bool,
     pub(crate) disk: bool,
     pub(crate) perftest: bool,
     /// Bytes.
@@ -55,6 +57,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Optio
         memory: false,
         walk: false,
         lend: false,
+        start: false,
         disk: false,
         perftest: false,
         largest: largest << 20,
@@ -67,6 +70,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Optio
             "memory" => asked.memory = true,
             "walk" => asked.walk = true,
             "lend" => asked.lend = true,
+            "start" => asked.start = true,
             "disk" => asked.disk = true,
             "perftest" => asked.perftest = true,
             other => bail!("unknown part {other}; --help shows those that exist"),

@@ -1,0 +1,214 @@
+//! What it costs to start: the guard by stage and by program, the sweep by page frame, and the commands as wholes.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Mutex;
+
+use anyhow::{Result, ensure};
+use longpin::guard::{self, Host, Running, StartOptions};
+use longpin::hold::Hold;
+use longpin_bpf::facts::Facts;
+use longpin_bpf::load::Purpose;
+use longpin_bpf::measure::{self, Verified};
+use longpin_bpf::shared::MAX_FILES;
+use longpin_tests::scratch::{FsKind, Scratch};
+use rustix::fs::{FallocateFlags, fallocate};
+
+use crate::commands::{command, words};
+use crate::count::{self, Counter};
+use crate::options::Asked;
+use crate::table::{self, Table, number, percent, progress};
+
+/// The stages that ended since they were last asked for, and when.
+static STAGES: Mutex<Vec<(&'static str, u64)>> = Mutex::new(Vec::new());
+/// What a person does: a hold without a guard, a guard, a hold with it.
+const COMMANDS: [&str; 7] = [
+    "hold FILE -- true",
+    "guard start",
+    "hold FILE -- true",
+    "guard status",
+    "ls",
+    "guard sweep",
+    "guard stop",
+];
+/// The lent file.
+const LEN: u64 = 4 << 20;
+
+pub(crate) fn run(asked: &Asked, counter: Counter) -> Result<()> {
+    measure::listen(note);
+    let scratch = Scratch::new(FsKind::Ext4, 64 << 20)?;
+    let file = lendable(scratch.dir())?;
+    let host = Host::default();
+    let commands = commands(asked, counter, Path::new(&file))?;
+    progress("stages");
+    let started = stages(|| {
+        let _ = guard::start(&host, StartOptions::default(), &mut |_, _| ())?;
+        Ok(())
+    })?;
+    let swept = sweep(counter, &host)?;
+    guard::stop(&host, true)?;
+    let mut hold = None;
+    let held = stages(|| {
+        hold = Some(Hold::on(Path::new(&file)).acquire(&host)?);
+        Ok(())
+    })?;
+    if let Some(hold) = hold {
+        hold.release()?;
+    }
+    progress("programs");
+    let programs = programs()?;
+    for table in [commands, by_stage("guard start", &started)] {
+        print(&table);
+    }
+    print(&by_stage("a hold without a guard", &held));
+    print(&swept);
+    print(&programs);
+    Ok(())
+}
+
+fn print(table: &Table) {
+    table::line("");
+    table.print();
+}
+
+fn note(stage: &'static str) {
+    let now = count::now();
+    if let Ok(mut stages) = STAGES.lock() {
+        stages.push((stage, now));
+    }
+}
+
+/// A file that can be held for its blocks.
+fn lendable(dir: &Path) -> Result<String> {
+    let path = dir.join("lent");
+    fallocate(&File::create_new(&path)?, FallocateFlags::empty(), 0, LEN)?;
+    command(&words(&["longpin", "prepare"], &path))?;
+    Ok(path.to_string_lossy().into_owned())
+}
+
+/// The commands as a person calls them, the program's own start included.
+fn commands(asked: &Asked, counter: Counter, file: &Path) -> Result<Table> {
+    let longpin = |line: &str| -> Vec<String> {
+        let line = line.replace("FILE", &file.to_string_lossy());
+        let line = format!("longpin {line}");
+        line.split(' ').map(str::to_owned).collect()
+    };
+    let mut least = vec![u64::MAX; COMMANDS.len()];
+    for _ in 0..asked.rounds {
+        for (line, least) in COMMANDS.iter().zip(&mut least) {
+            progress(line);
+            let words = longpin(line);
+            let counts = counter.each(1, || Ok(()), || command(&words))?;
+            *least = counts.typical().min(*least);
+        }
+    }
+    let mut table = Table::new(["command, in this order", "instructions"]);
+    for (line, least) in COMMANDS.iter().zip(least) {
+        table.row(vec![format!("`longpin {line}`"), number(least)]);
+    }
+    Ok(table)
+}
+
+/// Each stage of an act, in instructions; what follows the last one is the rest.
+fn stages(act: impl FnOnce() -> Result<()>) -> Result<Vec<(&'static str, u64)>> {
+    let take = || STAGES.lock().map(|mut stages| std::mem::take(&mut *stages));
+    let _ = take();
+    let mut last = count::now();
+    act()?;
+    let mut ended = take().unwrap_or_default();
+    ended.push(("the rest", count::now()));
+    let spans = ended.iter_mut().map(|(stage, end)| {
+        let span = end.saturating_sub(last);
+        last = *end;
+        (*stage, span)
+    });
+    Ok(spans.collect())
+}
+
+fn by_stage(act: &str, spans: &[(&'static str, u64)]) -> Table {
+    let all = spans.iter().map(|(_, span)| span).sum();
+    let mut table = Table::new([act, "instructions", "share"]);
+    for (stage, span) in spans {
+        let cells = vec![(*stage).to_owned(), number(*span), percent(*span, all)];
+        table.row(cells);
+    }
+    table.row(vec!["all".to_owned(), number(all), percent(all, all)]);
+    table
+}
+
+fn sweep(counter: Counter, host: &Host) -> Result<Table> {
+    progress("sweep");
+    let running = Running::open(host)?;
+    let mut frames = 0;
+    let counts = counter.each(
+        2,
+        || Ok(()),
+        || {
+            let swept = guard::sweep(&running, &mut |_, _| ())?;
+            ensure!(swept.complete, "the sweep is not complete: {swept:?}");
+            frames = swept.frames;
+            Ok(())
+        },
+    )?;
+    let all = counts.typical();
+    let present = present_frames()?;
+    let tenths = all * 10 / present.max(1);
+    let mut table = Table::new([
+        "sweep",
+        "page frames",
+        "of them memory",
+        "instructions",
+        "a page of memory",
+    ]);
+    let each = format!("{}.{}", tenths / 10, tenths % 10);
+    let row = [number(frames), number(present), number(all), each];
+    table.row([vec!["the whole machine".to_owned()], row.to_vec()].concat());
+    Ok(table)
+}
+
+/// `/proc/zoneinfo`: pages that there are.
+fn present_frames() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/zoneinfo")?;
+    let present = text.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        (words.next() == Some("present")).then(|| words.next()?.parse::<u64>().ok())?
+    });
+    Ok(present.sum())
+}
+
+/// What the verifier needs for each program, of the guard and of holds alone.
+fn programs() -> Result<Table> {
+    let facts = Facts::probe()?;
+    let max_files = MAX_FILES;
+    let guard = measure::load_each(&facts, Purpose::Guard { max_files })?;
+    let holds = measure::load_each(&facts, Purpose::Holds)?;
+    let mut table = Table::new([
+        "program",
+        "verifier's steps",
+        "thousand instructions",
+        "for holds",
+    ]);
+    let mut sum = [0, 0, 0];
+    for Verified {
+        name,
+        micros,
+        steps,
+    } in &guard
+    {
+        let alone = holds.iter().find(|other| other.name == *name);
+        let alone_micros = alone.map(|other| other.micros);
+        sum[0] += steps;
+        sum[1] += micros;
+        sum[2] += alone_micros.unwrap_or(0);
+        let last = alone_micros.map_or_else(|| "not loaded".to_owned(), number);
+        table.row(vec![
+            format!("`{name}`"),
+            number(*steps),
+            number(*micros),
+            last,
+        ]);
+    }
+    let all = sum.map(number).to_vec();
+    table.row([vec![format!("{} programs", guard.len())], all].concat());
+    Ok(table)
+}
