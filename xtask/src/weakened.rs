@@ -34,7 +34,7 @@ const WEAKNESSES: &[Weakness] = &[
         test: "c09_foreign_flood",
         says: "not ETXTBSY",
         environment: "",
-        file: "look.bpf.c",
+        file: "sweep.bpf.c",
         from: "	if (state.sweep_promotes || !find_suspect(inode))\n",
         to: "	if (!inode)\n",
     },

@@ -193,7 +193,7 @@ fn pins_vfio() -> Result<()> {
     })
 }
 
-fn with_huge_pages(test: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn with_huge_pages(test: impl FnOnce() -> Result<()>) -> Result<()> {
     let pages = "/proc/sys/vm/nr_hugepages";
     std::fs::write(pages, "8")?;
     let tested = test();

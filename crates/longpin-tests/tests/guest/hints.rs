@@ -4,12 +4,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use longpin::guard::{Host, Running};
 use longpin_linux::{FixedBuffer, RegisterError};
 use longpin_tests::act::{ftruncate, truncate};
 use longpin_tests::mapping::Mapping;
 use longpin_tests::scratch::FsKind;
+use rustix::fs::MemfdFlags;
 
 use crate::child::Pinner;
+use crate::consumers::with_huge_pages;
 use crate::files::TestFile;
 use crate::pin::{must_allow, must_allow_soon, must_refuse, pin};
 use crate::{Test, guard};
@@ -17,6 +20,7 @@ use crate::{Test, guard};
 pub(crate) const TESTS: &[Test] = &[
     ("c09_foreign_short_pins", c09_foreign_short_pins),
     ("c09_older_pins", c09_older_pins),
+    ("c09_sweep_finds_all", c09_sweep_finds_all),
     ("c09_lost_hints", c09_lost_hints),
     ("c09_full_table", c09_full_table),
     ("c09_mixed_pages", c09_mixed_pages),
@@ -66,6 +70,41 @@ fn c09_older_pins() -> Result<()> {
         must_allow_soon("truncate", || ftruncate(&f.file, 0))?;
     }
     Ok(())
+}
+
+/// A sweep leaves out free memory and the tails of folios: it sees each pinned folio nevertheless, and each once. The
+/// small ones are so many that they lie in many sections of memory, from where the kernel hands it out first: the last.
+fn c09_sweep_finds_all() -> Result<()> {
+    guard::on()?;
+    let small = TestFile::new(FsKind::Tmpfs, 64 * MIB)?;
+    must_find_all(&small, 64 * MIB, 16_384)?;
+    let large = TestFile::new(FsKind::TmpfsHuge, 8 * MIB)?;
+    must_find_all(&large, 8 * MIB, 4)?;
+    with_huge_pages(|| {
+        let huge = MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+        must_find_all(&TestFile::memfd(huge, 4 * MIB)?, 4 * MIB, 2)
+    })
+}
+
+/// So many folios more while the file is pinned, and no more than before when it is not.
+fn must_find_all(f: &TestFile, size: u64, folios: u64) -> Result<()> {
+    let before = count_pinned_folios()?;
+    let pinned = pin(f, 0, usize::try_from(size)?)?;
+    let found = count_pinned_folios()? - before;
+    ensure!(
+        found == folios,
+        "{}: {found} folios, not {folios}",
+        f.path.display()
+    );
+    drop(pinned);
+    must_allow_soon("truncate", || ftruncate(&f.file, 0))?;
+    ensure!(count_pinned_folios()? == before, "found what is not pinned");
+    Ok(())
+}
+
+fn count_pinned_folios() -> Result<u64> {
+    let running = Running::open(&Host::default())?;
+    Ok(longpin::guard::sweep(&running, &mut |_, _| ())?.folios)
 }
 
 /// The exit program is gone, so the hint never comes: the balance of entries and exits tells, and every
