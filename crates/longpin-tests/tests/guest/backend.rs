@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use longpin_linux::swap::read_swap_files;
+use longpin_tests::PATIENCE;
 use longpin_tests::act::{Outcome, ftruncate, open_truncate, outcome_name, punch, truncate};
 use longpin_tests::mapping::Mapping;
 use longpin_tests::pattern::Pattern;
@@ -317,7 +318,7 @@ fn is_whole(when: &str, path: &Path, own: Pattern) -> Result<()> {
 fn until_released(id: &str) -> Result<()> {
     let begin = Instant::now();
     while status(&["release", id])?.0 != 0 {
-        ensure!(begin.elapsed() < Duration::from_secs(10), "{id} stands");
+        ensure!(begin.elapsed() < PATIENCE, "{id} stands");
     }
     Ok(())
 }
