@@ -104,15 +104,22 @@ pub fn become_user(uid: u32, in_namespace: bool) -> io::Result<()> {
 /// `process_vm_readv(pid, …)` of a whole mapping at the same address in another process (or this one): pins each page
 /// for a moment, as any debugger may.
 pub fn read_foreign(pid: u32, mapping: &Mapping) -> Outcome {
+    read_foreign_at(pid, mapping, 0, &mut vec![0; mapping.len()])
+}
+
+/// The same of the part that begins at this offset and is as long as the room.
+pub fn read_foreign_at(pid: u32, mapping: &Mapping, at: usize, bytes: &mut [u8]) -> Outcome {
     let pid = libc::pid_t::try_from(pid).map_err(|_| Errno::SRCH)?;
-    let mut bytes = vec![0_u8; mapping.len()];
+    if mapping.len().checked_sub(at) < Some(bytes.len()) {
+        return Err(Errno::FAULT);
+    }
     let into = libc::iovec {
         iov_base: bytes.as_mut_ptr().cast(),
         iov_len: bytes.len(),
     };
     let from = libc::iovec {
-        iov_base: mapping.addr() as *mut libc::c_void,
-        iov_len: mapping.len(),
+        iov_base: (mapping.addr() + at) as *mut libc::c_void,
+        iov_len: bytes.len(),
     };
     // SAFETY: the local vector is a live buffer of that length; the remote one is only read, and by the kernel.
     let read = unsafe { libc::process_vm_readv(pid, &raw const into, 1, &raw const from, 1, 0) };

@@ -18,5 +18,9 @@ pub mod stores;
 pub mod udmabuf;
 pub mod vfio;
 
+/// How long a test waits for what must come, and comes at once on an idle machine: an emulated guest on a busy one may stand
+/// still for a minute. Whoever waits goes on as soon as it is there.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(180);
+
 /// The unit in which files are filled and mappings are touched.
 pub const PAGE: usize = 4096;

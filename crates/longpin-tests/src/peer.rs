@@ -10,9 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// How long a reply may take: a registration that must be held may have to wait for a sweep over all memory, which takes
-/// a slow guest half a minute.
-const PATIENCE: Duration = Duration::from_secs(180);
+use crate::PATIENCE;
 
 /// The running process, ended with this value.
 #[derive(Debug)]

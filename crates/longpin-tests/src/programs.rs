@@ -6,9 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// How long an emulated program may take to begin.
-pub const PATIENCE: Duration = Duration::from_secs(90);
-
 /// A program that is killed if whoever started it ends before it.
 #[derive(Debug)]
 pub struct Program(Option<Child>);

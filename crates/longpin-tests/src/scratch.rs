@@ -8,14 +8,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use rustix::fs::FallocateFlags;
 
-use crate::PAGE;
 use crate::pattern::Pattern;
+use crate::{PAGE, PATIENCE};
 
 /// The file systems that a scratch can be made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,11 +273,6 @@ impl Scratch {
 
     /// Unmounts it, has its checker look at it, and removes it: what the checker said, if it found something wrong.
     pub fn check(mut self) -> Result<Option<String>> {
-        let command: &[&str] = match self.kind {
-            FsKind::Ext4 => &["e2fsck", "-f", "-n"],
-            FsKind::Xfs => &["xfs_repair", "-n"],
-            other => bail!("no checker for {other}"),
-        };
         unmount(&self.dir)?;
         self.mounted.pop();
         wait_for_release(&self.image)?;
@@ -285,12 +280,9 @@ impl Scratch {
             // The checker may be older than the feature, of which a log that is empty keeps nothing.
             exchange_range(&self.image, false)?;
         }
-        let mut checker = Command::new(command[0]);
-        let output = checker.args(&command[1..]).arg(&self.image).output()?;
-        let words = [output.stdout, output.stderr].concat();
-        let words = String::from_utf8_lossy(&words).into_owned();
+        let damage = check_image(self.kind, &self.image)?;
         self.dismantle()?;
-        Ok((!output.status.success()).then_some(words))
+        Ok(damage)
     }
 
     fn dismantle(&mut self) -> Result<()> {
@@ -344,9 +336,10 @@ pub fn write_striped(path: &Path, extents: u64) -> Result<()> {
     Ok(file.sync_all()?)
 }
 
-/// Unmounts, and waits a little for whoever is just letting go; what is still busy then is detached lazily, and is an error.
+/// Unmounts, and waits for whoever is just letting go; what is still busy then is detached lazily, and is an error.
 fn unmount(point: &Path) -> Result<()> {
-    for _ in 0..20 {
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE / 3 {
         let quiet = Command::new("umount")
             .arg(point)
             .stderr(Stdio::null())
@@ -377,13 +370,35 @@ fn wait_for_release(image: &Path) -> Result<()> {
         }
         Ok(false)
     };
-    for _ in 0..500 {
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE {
         if !in_use()? {
             return Ok(());
         }
         sleep(Duration::from_millis(20));
     }
     bail!("{} is still mounted somewhere", image.display())
+}
+
+/// Has its checker look at a file system that is not mounted: what it said, if it found something wrong, or a journal that
+/// was left.
+pub fn check_image(kind: FsKind, image: &Path) -> Result<Option<String>> {
+    let command: &[&str] = match kind {
+        FsKind::Ext4 => &["e2fsck", "-f", "-n"],
+        FsKind::Xfs => &["xfs_repair", "-n"],
+        FsKind::Btrfs => &["btrfs", "check", "--readonly"],
+        FsKind::F2fs => &["fsck.f2fs", "-f", "--dry-run"],
+        other => bail!("no checker for {other}"),
+    };
+    let mut checker = Command::new(command[0]);
+    let output = checker.args(&command[1..]).arg(image).output();
+    let output = output.with_context(|| format!("cannot run {}", command[0]))?;
+    let words = [output.stdout, output.stderr].concat();
+    let words = String::from_utf8_lossy(&words).into_owned();
+    // They pass over a journal, and say so.
+    let told = ["recover", "ALERT", "[Fail]"];
+    let clean = output.status.success() && !told.iter().any(|word| words.contains(word));
+    Ok((!clean).then_some(words))
 }
 
 /// Sets or clears `XFS_SB_FEAT_INCOMPAT_EXCHRANGE` in the image of an xfs, which `mkfs.xfs` before 6.10 does not know: whether

@@ -262,6 +262,11 @@ impl Ground {
         Ok(())
     }
 
+    /// Whether what lies on other devices must come back to the first one: [`Self::mend`] needs room for it.
+    pub fn needs_room(&self) -> bool {
+        !self.kept.borrow().is_empty()
+    }
+
     /// Keeps a device that is in use by the file system until it can be taken out: [`Self::mend`].
     pub(super) fn keep(&self, device: LoopDevice) {
         self.kept.borrow_mut().push(device);
@@ -269,6 +274,7 @@ impl Ground {
 
     /// Unmounts it, has its blocks checked, and removes it: what the checker said, if it found something wrong.
     pub fn check(self) -> Result<Option<String>> {
+        self.mend()?;
         self.scratch.context("no blocks")?.check()
     }
 

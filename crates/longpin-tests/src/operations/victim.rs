@@ -123,8 +123,8 @@ impl<'a> Victim<'a> {
             }
             Build::PlacePinned => {
                 SET_PIN_FILE.ask(file, &mut 1)?;
-                let section = F2FS_SECTION as u64;
-                rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, section)?;
+                let whole = contents.len().next_multiple_of(F2FS_SECTION) as u64;
+                rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, whole)?;
             }
             Build::Short => contents = &contents[..8 * PAGE],
             Build::Plain | Build::Shared | Build::Subvolume | Build::Elsewhere => {}

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::{Access, Device, VfioPin, argsz, request};
-use crate::PAGE;
 use crate::act::{errno_name, last_errno};
 use crate::mapping::Mapping;
+use crate::{PAGE, PATIENCE};
 
 /// `VFIO_PCI_BAR0_REGION_INDEX` and `VFIO_PCI_CONFIG_REGION_INDEX`.
 const BAR0: u32 = 0;
@@ -32,9 +32,6 @@ const TO_MEMORY: u32 = 2;
 
 /// The device's own memory, 4 KiB; older ones do not fill it to the end.
 const BUFFER: u32 = 0x4_0000;
-
-/// The device takes a tenth of a second; an emulated guest may be slow.
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// `struct vfio_region_info`.
 #[repr(C)]
@@ -120,8 +117,8 @@ impl<'a> Registers<'a> {
         }
         while self.command()? & RUN != 0 {
             ensure!(
-                begin.elapsed() < LIMIT,
-                "the device has not copied in {LIMIT:?}"
+                begin.elapsed() < PATIENCE,
+                "the device has not copied in {PATIENCE:?}"
             );
             sleep(Duration::from_millis(10));
         }

@@ -2,16 +2,18 @@
 
 mod areas;
 mod immutable;
+mod killed;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use longpin_linux::swap::read_swap_files;
+use longpin_tests::PATIENCE;
 use longpin_tests::act::{Outcome, ftruncate, open_truncate, outcome_name, punch, truncate};
 use longpin_tests::mapping::Mapping;
 use longpin_tests::pattern::Pattern;
@@ -36,7 +38,7 @@ pub(crate) const LONG_TESTS: &[Test] = &[
     ("backend_btrfs", || third_party(FsKind::Btrfs)),
     ("backend_f2fs", || third_party(FsKind::F2fs)),
     ("backend_ended_by_others", ended_by_others),
-    ("backend_killed_anywhere", killed_anywhere),
+    ("backend_killed_anywhere", killed::killed_anywhere),
     ("backend_slot_is_used", areas::slot_is_used),
     ("backend_slot_elsewhere", areas::slot_elsewhere),
     ("backend_no_more_areas", areas::no_more_areas),
@@ -317,53 +319,9 @@ fn is_whole(when: &str, path: &Path, own: Pattern) -> Result<()> {
 fn until_released(id: &str) -> Result<()> {
     let begin = Instant::now();
     while status(&["release", id])?.0 != 0 {
-        ensure!(begin.elapsed() < Duration::from_secs(10), "{id} stands");
+        ensure!(begin.elapsed() < PATIENCE, "{id} stands");
     }
     Ok(())
-}
-
-/// kill -9 whenever an acquisition has gone a little further, then the same with the release: the file is held, or can be
-/// released, and has its bytes.
-fn killed_anywhere() -> Result<()> {
-    let scratch = scratch_of(FsKind::Ext4)?;
-    let own = Pattern::new(39);
-    let path = make(&scratch, "held", own)?;
-    let text = path.to_string_lossy();
-    let mut hold = vec!["hold", "--backend", "swap-header", "--overwrite-head"];
-    hold.extend(["--persist", &text]);
-    let killed_after = |arguments: &[&str], time: Duration| -> Result<()> {
-        let mut longpin = Command::new("longpin").args(arguments).spawn()?;
-        std::thread::sleep(time);
-        longpin.kill()?;
-        longpin.wait()?;
-        Ok(())
-    };
-    // Nothing there, a record, a hold.
-    let mut met = [0; 3];
-    for round in 0..30 {
-        let time = Duration::from_millis(15 * round);
-        killed_after(&hold, time)?;
-        let state = match (records()?.is_empty(), is_active(&path)?) {
-            (true, active) => {
-                ensure!(!active, "held, and no record");
-                0
-            }
-            (false, active) => 1 + usize::from(active),
-        };
-        met[state] += 1;
-        for id in records()? {
-            killed_after(&["release", &id], time)?;
-            let (code, said) = status(&["release", &id])?;
-            ensure!(code == 0 || said.contains("there is no hold"), "{said}");
-        }
-        is_whole(&format!("killed after {time:?}"), &path, own)?;
-    }
-    println!(
-        "killed: {} with nothing done, {} with a record, {} held",
-        met[0], met[1], met[2]
-    );
-    ensure!(met[0] > 0 && met[2] > 0, "too early or too late: {met:?}");
-    scratch.close()
 }
 
 /// swapoff(8), or a crash: the file is not held, and its head is not lost.

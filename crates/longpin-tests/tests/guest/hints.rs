@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use longpin::guard::{Host, Running};
 use longpin_linux::{FixedBuffer, RegisterError};
+use longpin_tests::PATIENCE;
 use longpin_tests::act::{ftruncate, truncate};
 use longpin_tests::mapping::Mapping;
 use longpin_tests::scratch::FsKind;
@@ -14,7 +15,7 @@ use rustix::fs::MemfdFlags;
 use crate::child::Pinner;
 use crate::consumers::with_huge_pages;
 use crate::files::TestFile;
-use crate::pin::{must_allow, must_allow_soon, must_refuse, pin};
+use crate::pin::{Pinned, must_allow, must_allow_soon, must_refuse, pin};
 use crate::{Test, guard};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -123,20 +124,26 @@ fn lose_hints() -> Result<()> {
     for function in ["pin_user_pages_fast", "pin_user_pages"] {
         std::fs::remove_file(format!("/sys/fs/bpf/longpin/link_{function}_exit"))?;
     }
-    // The kernel detaches a moment later.
-    std::thread::sleep(Duration::from_secs(1));
-    let pinned = pin(&f, 0, 8192)?;
-    ensure!(
-        guard::status()?["hints"] != "complete",
-        "{}",
-        guard::status()?
-    );
+    let pinned = pin_without_hint(&f)?;
     must_refuse("a pin without a hint", ftruncate(&f.file, 0))?;
     must_allow("a file that nobody pinned", ftruncate(&other.file, 0))?;
     guard::sweep_until_known()?;
     must_refuse("known by the sweep", ftruncate(&f.file, 0))?;
     drop(pinned);
     must_allow_soon("truncate", || ftruncate(&f.file, 0))
+}
+
+/// The kernel detaches a moment later: until then the hint comes.
+fn pin_without_hint(f: &TestFile) -> Result<Pinned> {
+    let begin = Instant::now();
+    loop {
+        let pinned = pin(f, 0, 8192)?;
+        let status = guard::status()?;
+        if status["hints"] != "complete" {
+            return Ok(pinned);
+        }
+        ensure!(begin.elapsed() < PATIENCE, "the hints come: {status}");
+    }
 }
 
 /// A table that is full makes every file a suspect; nothing is lost but time, and a sweep makes room.

@@ -6,13 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use longpin_linux::FixedBuffer;
+use longpin_tests::PATIENCE;
 use longpin_tests::act::{Outcome, outcome_name};
 use rustix::io::Errno;
 
 use crate::files::TestFile;
-
-/// How long the kernel may take to drop pins after their owner let go.
-const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 
 /// A pinned range; unpinned on drop.
 pub(crate) enum Pinned {
@@ -115,7 +113,7 @@ pub(crate) fn must_allow_soon(what: &str, act: impl Fn() -> Outcome) -> Result<(
     let begin = Instant::now();
     loop {
         match act() {
-            Err(Errno::TXTBSY) if begin.elapsed() < RELEASE_LIMIT => {
+            Err(Errno::TXTBSY) if begin.elapsed() < PATIENCE => {
                 std::thread::sleep(Duration::from_millis(20));
             }
             outcome => return must_allow(what, outcome).context("after the release"),

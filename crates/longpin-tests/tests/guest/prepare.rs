@@ -4,11 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use longpin_linux::attribute;
 use longpin_linux::swap::{swap_off, swap_on};
+use longpin_tests::PATIENCE;
 use longpin_tests::pattern::Pattern;
 use longpin_tests::scratch::{FsKind, Scratch};
 
@@ -255,7 +256,7 @@ fn kill_in_the_middle(file: &Path) -> Result<bool> {
         .stdout(Stdio::null())
         .spawn()?;
     let begin = Instant::now();
-    while fs::metadata(file)?.len() == before && begin.elapsed() < Duration::from_secs(20) {
+    while fs::metadata(file)?.len() == before && begin.elapsed() < PATIENCE {
         if child.try_wait()?.is_some() {
             return Ok(false);
         }

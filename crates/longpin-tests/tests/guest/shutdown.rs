@@ -11,9 +11,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use longpin_tests::PATIENCE;
 use longpin_tests::act::{outcome_name, truncate};
 use longpin_tests::pattern::Pattern;
-use longpin_tests::scratch::{FsKind, load_module, write_pattern};
+use longpin_tests::scratch::{FsKind, check_image, load_module, write_pattern};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
@@ -30,8 +31,6 @@ const KINDS: [FsKind; 4] = [FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs, FsKind::F2
 const LEN: usize = 1 << 20;
 /// Where the images lie.
 const STORE: &str = "/run/longpin-shutdown";
-/// How long a file system may stay busy after the last process that used it is gone.
-const BUSY_LIMIT: Duration = Duration::from_secs(20);
 
 /// A file system in an image.
 struct Disk {
@@ -78,7 +77,7 @@ impl Disk {
         let begin = Instant::now();
         loop {
             match self.unmount() {
-                Err(Errno::BUSY) if begin.elapsed() < BUSY_LIMIT => {
+                Err(Errno::BUSY) if begin.elapsed() < PATIENCE => {
                     std::thread::sleep(Duration::from_millis(50));
                 }
                 outcome => {
@@ -93,19 +92,8 @@ impl Disk {
     /// What is in the image when the machine is off: a clean file system, and the bytes of this pattern.
     fn must_be_whole(&self, pattern: Pattern) -> Result<()> {
         rustix::fs::sync();
-        let checker: &[&str] = match self.kind {
-            FsKind::Ext4 => &["e2fsck", "-f", "-n"],
-            FsKind::Xfs => &["xfs_repair", "-n"],
-            FsKind::Btrfs => &["btrfs", "check", "--readonly"],
-            _ => &["fsck.f2fs", "-f", "--dry-run"],
-        };
-        let said = run(Command::new(checker[0])
-            .args(&checker[1..])
-            .arg(&self.image))?;
-        // These pass over a journal that was left, and say so.
-        for word in ["recover", "ALERT", "[Fail]"] {
-            ensure!(!said.contains(word), "{}: {said}", self.kind);
-        }
+        let damage = check_image(self.kind, &self.image)?;
+        ensure!(damage.is_none(), "{}: {damage:?}", self.kind);
         self.keep()?;
         self.mount("loop,ro")?;
         let bytes = std::fs::read(self.file())?;

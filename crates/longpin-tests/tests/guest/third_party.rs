@@ -28,6 +28,12 @@ pub(crate) const TESTS: &[Test] = &[
     ("hold_third_party_xfs", || {
         third_party(Home::Xfs, Party::Inside)
     }),
+    ("hold_third_party_btrfs", || {
+        third_party(Home::Btrfs, Party::Inside)
+    }),
+    ("hold_third_party_f2fs", || {
+        third_party(Home::F2fs, Party::Inside)
+    }),
     ("hold_third_party_outside_ext4", || {
         third_party(Home::Ext4, Party::Outside)
     }),
@@ -78,6 +84,8 @@ fn variable(name: &str) -> Result<PathBuf> {
 const LENT: usize = 4 << 20;
 /// What the load may fill.
 const ROOM: u64 = 40 << 20;
+/// The file that takes up the rest.
+const BALLAST: &str = "ballast";
 /// A file of the load beside it.
 const BESIDE: usize = 64 << 10;
 
@@ -192,6 +200,9 @@ fn lend(home: Home, party: Party, kind: Kind) -> Result<Outcome> {
     let has_last = fs::read(&path).is_ok_and(|found| found.get(..LENT) == Some(&last[..]));
     let (destroyed, count) = beside.destroyed();
     drop(device);
+    if ground.needs_room() {
+        beside.remove().context("make room")?;
+    }
     let damage = ground.check()?.or(shut);
     Ok(Outcome {
         rounds: rounds.into_inner(),
@@ -297,7 +308,7 @@ impl Beside {
     fn new(dir: &Path) -> Result<Self> {
         let room = rustix::fs::statvfs(dir)?;
         let taken = (room.f_bavail * room.f_frsize).saturating_sub(ROOM);
-        let ballast = File::create(dir.join("ballast"))?;
+        let ballast = File::create(dir.join(BALLAST))?;
         let flags = rustix::fs::FallocateFlags::empty();
         rustix::fs::fallocate(&ballast, flags, 0, taken).context("no ballast")?;
         Ok(Self {
@@ -360,5 +371,15 @@ impl Beside {
         };
         let whole = self.files.iter().filter(is_whole).count();
         (self.files.len() - whole, self.files.len())
+    }
+
+    /// Nothing of it is left, on the disk either.
+    fn remove(self) -> Result<()> {
+        for seed in &self.files {
+            fs::remove_file(self.path(*seed))?;
+        }
+        fs::remove_file(self.dir.join(BALLAST))?;
+        rustix::fs::sync();
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use longpin_tests::PATIENCE;
 use longpin_tests::act::{ftruncate, punch};
 use longpin_tests::scratch::FsKind;
 use rustix::process::{Pid, Signal, kill_process};
@@ -24,8 +25,6 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 const LEN: u64 = 65_536;
-/// How long a loaded machine may take to tell what has happened.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running `longpin watch --json`; killed on drop.
 pub(crate) struct Watcher {

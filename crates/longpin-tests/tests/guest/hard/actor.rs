@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use longpin_linux::FixedBuffer;
-use longpin_tests::act::{become_user, ftruncate, outcome_name, read_foreign};
+use longpin_tests::PAGE;
+use longpin_tests::act::{become_user, ftruncate, outcome_name, read_foreign_at};
 use longpin_tests::mapping::Mapping;
 use longpin_tests::pattern::Pattern;
 use rustix::io::Errno;
@@ -154,7 +156,10 @@ impl Stage {
                 Ok("same".into())
             }
             ["fork"] => fork_sleeper().map(|pid| pid.to_string()),
-            ["flood", path, sink, times] => flood(path, sink, times.parse()?),
+            ["flood", path, sink, times, from, to] => {
+                let held = from.parse()?..to.parse()?;
+                flood(path, sink, times.parse()?, held)
+            }
             ["churn", path, keep, seconds] => {
                 self.churn(path, keep.parse()?, seconds.parse()?, false)
             }
@@ -234,8 +239,9 @@ fn fork_sleeper() -> Result<u32> {
 }
 
 /// Pin pages of a file for a moment, over and over, as whoever may read it can: `process_vm_readv` of our own
-/// mapping, and direct writes from it. So many times, counted from when the sign is there.
-fn flood(path: &str, sink: &str, times: u64) -> Result<String> {
+/// mapping, and direct writes from it. So many times, counted from when the sign is there; one page of the held
+/// range each time, and now and then the whole file, which costs as much as a hundred pages.
+fn flood(path: &str, sink: &str, times: u64, held: Range<usize>) -> Result<String> {
     let file = File::open(path)?;
     ensure!(
         File::options().write(true).open(path).is_err(),
@@ -246,14 +252,21 @@ fn flood(path: &str, sink: &str, times: u64) -> Result<String> {
     let pid = std::process::id();
     let (mut before, mut done, mut direct) = (0_u64, 0_u64, 0_u64);
     let sign = format!("{sink}.sign");
+    let mut room = vec![0; len];
+    let mut pages = held.step_by(PAGE).cycle();
     while done < times {
-        read_foreign(pid, &mapping)?;
+        if (before + done) % 32 == 0 {
+            read_foreign_at(pid, &mapping, 0, &mut room)?;
+        } else {
+            let page = pages.next().context("nothing held")?;
+            read_foreign_at(pid, &mapping, page, &mut room[..PAGE])?;
+        }
         if done > 0 || Path::new(&sign).exists() {
             done += 1;
         } else {
             before += 1;
         }
-        if (before + done) % 8 == 0 && write_directly(Path::new(sink), &mapping)? {
+        if (before + done) % 64 == 0 && write_directly(Path::new(sink), &mapping)? {
             direct += 1;
         }
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use longpin_linux::{FixedBuffer, PinnedMemory};
+use longpin_tests::PATIENCE;
 use longpin_tests::act::ftruncate;
 use longpin_tests::mapping::Mapping;
 use longpin_tests::scratch::FsKind;
@@ -24,6 +25,8 @@ use crate::guard;
 use crate::pin::{must_allow, must_allow_soon, must_refuse};
 
 const LEN: usize = 16_384;
+/// Rounds between two looks at the events.
+const LOOK: u64 = 50;
 
 /// Pins without file or mapping: nothing but the device knows the pages.
 #[expect(dead_code, reason = "held for their pins")]
@@ -68,43 +71,56 @@ pub(super) fn by_region(file: &File) -> Result<Orphan> {
     by_ring(file)
 }
 
-/// What the guard tells from here on.
+/// What the guard tells from here on. It keeps 1,024 events, so a test that makes many must look now and then.
 struct Told {
-    from: u64,
+    next: u64,
+    held: HashSet<u64>,
+    broken: HashSet<u64>,
 }
 
 impl Told {
     fn mark() -> Result<Self> {
         let last = read_events()?.last().and_then(|e| e["number"].as_u64());
         Ok(Self {
-            from: last.map_or(0, |n| n + 1),
+            next: last.map_or(0, |n| n + 1),
+            held: HashSet::new(),
+            broken: HashSet::new(),
         })
     }
 
-    /// The holds that this event tells of.
-    fn holds(&self, events: &[Value], kind: &str) -> HashSet<u64> {
-        events
-            .iter()
-            .filter(|e| e["number"].as_u64() >= Some(self.from) && e["event"] == kind)
-            .filter_map(|e| e["hold"].as_u64())
-            .collect()
+    /// Notes what has been told since the last look.
+    fn look(&mut self) -> Result<()> {
+        for event in read_events()? {
+            // What has no number says how many were written over while they were read: the numbers tell, too.
+            let Some(number) = event["number"].as_u64().filter(|n| *n >= self.next) else {
+                continue;
+            };
+            let missed = number - self.next;
+            ensure!(missed == 0, "{missed} events were overwritten");
+            self.next = number + 1;
+            let holds = match event["event"].as_str() {
+                Some("held") => &mut self.held,
+                Some("broken") => &mut self.broken,
+                _ => continue,
+            };
+            holds.extend(event["hold"].as_u64());
+        }
+        Ok(())
     }
 
     /// Each hold that began has been reported broken; how many there are. Some files end a moment late.
-    fn all_are_broken(&self) -> Result<usize> {
+    fn all_are_broken(mut self) -> Result<usize> {
         let begin = Instant::now();
         loop {
-            let events = read_events()?;
-            let held = self.holds(&events, "held");
-            let broken = self.holds(&events, "broken");
-            if held.is_subset(&broken) {
-                return Ok(held.len());
+            self.look()?;
+            if self.held.is_subset(&self.broken) {
+                return Ok(self.held.len());
             }
-            let silent: Vec<_> = held.difference(&broken).collect();
+            let silent: Vec<_> = self.held.difference(&self.broken).collect();
             ensure!(
-                begin.elapsed() < Duration::from_secs(20),
+                begin.elapsed() < PATIENCE,
                 "lost in silence: holds {silent:?} of {}",
-                held.len()
+                self.held.len()
             );
             std::thread::sleep(Duration::from_millis(500));
         }
@@ -139,10 +155,13 @@ pub(super) fn c09_file_dies_first() -> Result<()> {
 }
 
 fn memfds_die() -> Result<()> {
-    let told = Told::mark()?;
+    let mut told = Told::mark()?;
     let times = rounds(10, 100);
     let mut pins = Vec::new();
-    for _ in 0..times {
+    for round in 0..times {
+        if round % LOOK == 0 {
+            told.look()?;
+        }
         let file = File::from(rustix::fs::memfd_create("dies", MemfdFlags::CLOEXEC)?);
         file.set_len(LEN as u64)?;
         pins.push(by_ring(&file)?);
@@ -159,11 +178,14 @@ fn memfds_die() -> Result<()> {
 
 /// The same name and, where the file system gives them out again, the same inode numbers.
 fn unlinked_files_die(kind: FsKind, pin: fn(&File) -> Result<Orphan>) -> Result<()> {
-    let told = Told::mark()?;
+    let mut told = Told::mark()?;
     let times = rounds(20, 200);
     let mut last = None;
     let (mut reused, mut pins) = (0_u64, Vec::new());
     for round in 0..times {
+        if round % LOOK == 0 {
+            told.look()?;
+        }
         let f = TestFile::new(kind, LEN as u64)?;
         let ino = f.file.metadata()?.ino();
         reused += u64::from(last == Some(ino));

@@ -30,7 +30,9 @@ pub(super) fn c09_foreign_flood() -> Result<()> {
     std::fs::set_permissions(&f.path, std::fs::Permissions::from_mode(0o644))?;
     let mut pinned = pin(&f, PAGES * PAGE, 65_536)?;
     let times = rounds(500, 100_000);
-    let order = format!("flood {} {} {times}", f.path.display(), sink.path.display());
+    let (file, sink_path) = (f.path.display(), sink.path.display());
+    let held = format!("{} {}", PAGES * PAGE, 2 * PAGES * PAGE);
+    let order = format!("flood {file} {sink_path} {times} {held}");
     let mut readers = [Actor::start(READER)?, Actor::start(READER)?];
     for reader in &mut readers {
         reader.tell(&order)?;

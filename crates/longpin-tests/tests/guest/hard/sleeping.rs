@@ -6,10 +6,11 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Barrier;
 use std::thread::{Scope, ScopedJoinHandle, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use longpin_linux::{FixedBuffer, PinnedMemory, RegisterError};
+use longpin_tests::PATIENCE;
 use longpin_tests::act::{Outcome, ftruncate, punch};
 use longpin_tests::mapping::Mapping;
 use longpin_tests::scratch::FsKind;
@@ -253,9 +254,18 @@ fn punch_behind_write<'scope>(
         "the write did not begin"
     );
     let file = f.file.try_clone()?;
-    let punching = scope.spawn(move || punch(&file, 0, 2 * PAGE));
-    sleep(Duration::from_secs(2));
-    ensure!(!punching.is_finished(), "the punch did not wait");
+    let (tell, told) = std::sync::mpsc::channel();
+    let punching = scope.spawn(move || {
+        let _ = tell.send(rustix::thread::gettid());
+        punch(&file, 0, 2 * PAGE)
+    });
+    let stack = format!("/proc/self/task/{}/stack", told.recv()?);
+    let begin = Instant::now();
+    while !std::fs::read_to_string(&stack)?.contains("rwsem_down_write") {
+        ensure!(!punching.is_finished(), "the punch did not wait");
+        ensure!(begin.elapsed() < PATIENCE, "the punch waits for no lock");
+        sleep(Duration::from_millis(20));
+    }
     Ok((writing, punching))
 }
 

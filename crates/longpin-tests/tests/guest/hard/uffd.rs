@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use longpin_tests::PATIENCE;
 use longpin_tests::mapping::Mapping;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mm::UserfaultfdFlags;
@@ -15,9 +16,6 @@ const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
 const UFFDIO_REGISTER: libc::c_ulong = 0xc020_aa00;
 const UFFDIO_COPY: libc::c_ulong = 0xc028_aa03;
 const MISSING: u64 = 1;
-
-/// How long somebody may take to reach the missing page.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A mapping that is watched.
 pub(super) struct Watched {

@@ -10,14 +10,13 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use longpin_tests::PATIENCE;
 use longpin_tests::programs::gid;
 use longpin_tests::scratch::load_module;
 
 /// The server's device, and the client's.
 pub(super) const DEVICES: [&str; 2] = ["rxea", "rxeb"];
 const NAMESPACE: &str = "longpin-b";
-/// How long a device may take to have an address.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A page to a packet, as for rxe0.
 const WIRE: &str = "\

@@ -6,15 +6,15 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use longpin_tests::PAGE;
 use longpin_tests::act::{self, Outcome, ftruncate, punch};
 use longpin_tests::history::{Change, Content, Found, History, Span};
 use longpin_tests::operations::{clone_range, copy_range};
 use longpin_tests::pattern::Pattern;
 use longpin_tests::scratch::FsKind;
+use longpin_tests::{PAGE, PATIENCE};
 
 use super::Hosts;
 use super::account::{Account, Look};
@@ -34,8 +34,6 @@ pub(super) const TAIL: Range<u64> = 32..PAGES;
 const NONE: Range<u64> = 0..0;
 /// How many transfers over its pages follow each operation, at least.
 const AFTER: usize = 3;
-/// How long they may take.
-const PATIENCE: Duration = Duration::from_secs(180);
 /// Generations between those of two rounds, of which there are fewer.
 const ROOM: u64 = 1 << 24;
 

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use longpin_tests::PATIENCE;
 use longpin_tests::act::{ftruncate, punch};
-use longpin_tests::programs::{PATIENCE, Program, gid};
+use longpin_tests::programs::{Program, gid};
 use longpin_tests::scratch::FsKind;
 use serde_json::Value;
 
