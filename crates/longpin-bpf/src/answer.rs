@@ -80,7 +80,9 @@ fn parse(value: &[u8]) -> Option<Answer> {
     let mappers = usize::try_from(number(4)).unwrap_or(usize::MAX);
     let mapper = |n: usize| &value[MAPPERS + n * MAPPER..][..MAPPER];
     let name = |it: &[u8]| (shared::u32_at(it, 0), shared::text(&it[8..]));
-    let mut named: Vec<_> = (0..mappers.min(MAX_MAPPERS)).map(|n| name(mapper(n))).collect();
+    let mut named: Vec<_> = (0..mappers.min(MAX_MAPPERS))
+        .map(|n| name(mapper(n)))
+        .collect();
     named.sort();
     named.dedup();
     Some(Answer {

@@ -76,13 +76,7 @@ impl Pinned {
     /// [`BpfError::Run`].
     pub fn lend(&self, loan: &Loan) -> Result<Lent, BpfError> {
         let (first, last) = loan.range;
-        let arguments = [
-            loan.file.inode,
-            loan.level_word(),
-            first,
-            last,
-            loan.token,
-        ];
+        let arguments = [loan.file.inode, loan.level_word(), first, last, loan.token];
         Ok(match run(&self.lend, "lend", &arguments)? {
             0 => Lent::Done,
             BUSY => Lent::Busy,

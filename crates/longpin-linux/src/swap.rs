@@ -1,5 +1,8 @@
 //! swapon(2), swapoff(2) and `/proc/swaps`.
-#![allow(unsafe_code, reason = "swapon and swapoff take C strings; a mapping is tried")]
+#![allow(
+    unsafe_code,
+    reason = "swapon and swapoff take C strings; a mapping is tried"
+)]
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -267,7 +270,10 @@ mod tests {
         file.set_len(4096).unwrap();
         let before = file.metadata().unwrap();
         assert_eq!(is_swapped_to(&file).unwrap(), Some(false));
-        assert_eq!((probe(&file), probe_collapse(&file)), (Probed::Free, Probed::Free));
+        assert_eq!(
+            (probe(&file), probe_collapse(&file)),
+            (Probed::Free, Probed::Free)
+        );
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let reader = File::open(path).unwrap();
         assert_eq!(is_swapped_to(&reader).unwrap(), Some(false));

@@ -113,7 +113,9 @@ pub(super) fn code_of(status: &Status) -> ExitCode {
     if !status.silent {
         return ExitCode::SUCCESS;
     }
-    anstream::eprintln!("longpin: kernel.ftrace_enabled is 0: the kernel calls none of the guard's programs, and nothing is refused");
+    anstream::eprintln!(
+        "longpin: kernel.ftrace_enabled is 0: the kernel calls none of the guard's programs, and nothing is refused"
+    );
     anstream::eprintln!("hint: sysctl kernel.ftrace_enabled=1");
     ExitCode::from(REFUSED)
 }
@@ -165,7 +167,8 @@ fn to_rows(status: &Status) -> Vec<Vec<String>> {
         ("refused", refused),
     ];
     if !status.witnessed && !status.holds_only {
-        let note = "nobody sees kernel.ftrace_enabled being switched: this is not the root of the cgroups";
+        let note =
+            "nobody sees kernel.ftrace_enabled being switched: this is not the root of the cgroups";
         rows.push(("note", note.to_owned()));
     }
     let notes = troubles(status).into_iter().filter(|(n, _)| *n > 0);

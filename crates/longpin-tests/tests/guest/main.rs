@@ -3,6 +3,7 @@
 //!
 //! The names begin with the claim of docs/guarantee.md that the test serves.
 
+mod acquire;
 mod admin;
 mod backend;
 mod bad_input;
@@ -138,6 +139,7 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .chain(prepare::TESTS)
         .chain(swapon::TESTS)
         .chain(hold::TESTS)
+        .chain(acquire::TESTS)
         .chain(backend::TESTS)
         .chain(c_api::TESTS)
         .chain(bad_input::TESTS);
@@ -152,6 +154,7 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .chain(extents::LONG_TESTS)
         .chain(prepare::LONG_TESTS)
         .chain(hold::LONG_TESTS)
+        .chain(acquire::LONG_TESTS)
         .chain(race::TESTS)
         .chain(hold_moving::TESTS)
         .chain(backend::LONG_TESTS)

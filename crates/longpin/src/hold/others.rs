@@ -42,23 +42,25 @@ impl Candidate {
         if answer != Probed::Refused {
             return Ok(Tried::Free);
         }
-        if self.request.level == Level::Swapfile && self.is_lent(running)?.is_none() {
-            if let Some(refusal) = self.find_pins(running)? {
-                return Ok(Tried::Pinned(Box::new(refusal)));
-            }
+        if self.is_lent(running)? {
+            return Ok(Tried::Held);
         }
-        Ok(Tried::Held)
+        Ok(match self.find_pins(running)? {
+            None => Tried::Held,
+            // Pins share with a layout hold.
+            Some(_) if self.request.level == Level::Layout => Tried::Free,
+            Some(refusal) => Tried::Pinned(Box::new(refusal)),
+        })
     }
 
-    /// An explicit hold of the file that this longpin knows.
-    fn is_lent(&self, running: &Running) -> Result<Option<u64>, Refusal> {
+    /// Is there an explicit hold of the file that this longpin knows?
+    fn is_lent(&self, running: &Running) -> Result<bool, Refusal> {
         let pinned = running.pinned();
         let file = self.identify_lent(pinned)?;
         let rows = pinned.rows().map_err(GuardError::from)?;
         let is_it = |it: &FileId| (it.ino, it.dev) == (file.ino, file.dev);
-        let mut rows = rows.into_iter();
-        let found = rows.find(|row| row.explicit.is_some() && is_it(&row.file));
-        Ok(found.map(|row| row.id))
+        let mut rows = rows.iter();
+        Ok(rows.any(|row| row.explicit.is_some() && is_it(&row.file)))
     }
 
     /// Operations in flight are found by looking at all tasks.
