@@ -74,7 +74,7 @@ fn parse(value: &[u8]) -> Option<Answer> {
         return None;
     }
     let number = |at: usize| shared::u64_at(value, at * 8);
-    let signed = |at: usize| number(at).cast_signed();
+    let signed = |at: usize| i64::from_ne_bytes(number(at).to_ne_bytes());
     let (seen, sealed) = (number(2), number(3));
     let count = u64::try_from(signed(0)).unwrap_or(0);
     let mappers = usize::try_from(number(4)).unwrap_or(usize::MAX);
@@ -119,7 +119,7 @@ mod tests {
         assert!(!answer(&[(0, 2), (1, 3), (2, 2), finished]).all_mappings);
         assert!(!answer(&[]).all_mappings);
         // Sealed: nobody may map it for writing.
-        let sealed = (-1_i64).cast_unsigned();
+        let sealed = u64::MAX;
         assert!(answer(&[(0, sealed), (1, sealed), finished]).all_mappings);
     }
 }

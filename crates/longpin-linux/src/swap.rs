@@ -168,7 +168,7 @@ pub fn probe_collapse(file: &File) -> Probed {
 }
 
 fn probe_with(file: &File, mode: FallocateFlags) -> Probed {
-    match rustix::fs::fallocate(file, mode, i64::MAX.cast_unsigned(), 1) {
+    match rustix::fs::fallocate(file, mode, u64::MAX >> 1, 1) {
         Err(Errno::TXTBSY) => Probed::Refused,
         Err(Errno::FBIG) => Probed::Free,
         _ => Probed::Unknown,

@@ -154,8 +154,8 @@ __noinline int look_at_mappings(struct answer *answer)
 	if (!answer)
 		return 0;
 	mapping = FIELD64(answer->inode, struct inode, i_mapping);
-	enter_mapping(answer, to_mapping(FIELD64(mapping, struct address_space,
-						 i_mmap.rb_root.rb_node)));
+	enter_mapping(answer,
+		      to_mapping(FIELD64(mapping, struct address_space, i_mmap.rb_root.rb_node)));
 	bpf_loop(MAPPING_STEPS, step_mapping, &answer, 0);
 	return 0;
 }
@@ -206,8 +206,8 @@ static __noinline int look_at_table(struct answer *answer, u64 files)
 	return 0;
 }
 
-#define NEXT_IN(address, field)                                                                    \
-	(FIELD64(address, struct task_struct, field.next) -                                        \
+#define NEXT_IN(address, field)                             \
+	(FIELD64(address, struct task_struct, field.next) - \
 	 bpf_core_field_offset(((struct task_struct *)0)->field))
 
 /* The next thread of the process, or the first of the next process. */

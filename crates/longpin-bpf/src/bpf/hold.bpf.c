@@ -44,7 +44,9 @@ static __always_inline void arm_lent(struct lent *lent, const struct row_key *ke
 
 static __always_inline struct row *enter_hold_row(const struct row_key *key, u64 first, u64 last)
 {
-	struct claim claim = { .inode = key->inode, .first = first, .last = last, .verdict = PENDING };
+	struct claim claim = {
+		.inode = key->inode, .first = first, .last = last, .verdict = PENDING
+	};
 	struct row *row;
 
 	if (bpf_map_update_elem(&rows, key, &empty_row, BPF_NOEXIST))

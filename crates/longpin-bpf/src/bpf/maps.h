@@ -123,7 +123,7 @@ struct {
 /* Facts of the running kernel, found by the user side before the programs load. */
 const volatile u32 foll_longterm;
 const volatile u32
-	hugetlb_by_huge_page; /* page cache of hugetlbfs is indexed by huge page (before 6.7) */
+	hugetlb_by_huge_page;	  /* page cache of hugetlbfs is indexed by huge page (before 6.7) */
 const volatile u32 remote_probed; /* pin_user_pages_remote is watched by probes */
 const volatile u32
 	writable_file_pins; /* the kernel lets a device write to page cache (before 6.5) */

@@ -168,7 +168,8 @@ _Static_assert(sizeof(struct lent) == 48, "lent");
 #define OVER_QUOTA 4
 #define RELEASED 5 /* by an administrator */
 #define DENIED 6   /* by rule: the process was killed */
-#define PENDING 7  /* an explicit hold that is not judged yet: it refuses, and ends with its process */
+#define PENDING \
+	7 /* an explicit hold that is not judged yet: it refuses, and ends with its process */
 
 struct row {
 	struct file_identity file;
@@ -314,15 +315,15 @@ struct mapper {
 
 /* What the inode itself says of who else may write to the file: the answer of `ask_inode` and `count_openings`. */
 struct answer {
-	s64 shared;	 /* mappings that are shared and may become writable, as the kernel counts them */
+	s64 shared; /* mappings that are shared and may become writable, as the kernel counts them */
 	s64 shared_after; /* the same, when all were looked at */
-	u64 seen;	 /* such mappings that were met, */
-	u64 seen_sealed; /* and those that a seal keeps from becoming writable */
-	u64 mappers;	 /* shared and writable now; the first ones follow */
-	s64 writers;	 /* open files that may write, as the kernel counts them */
-	u64 openings;	 /* and those that were met in mappings and tables of descriptors */
-	u32 flags;	 /* of the inode */
-	u32 finished;	 /* all were looked at */
+	u64 seen;	  /* such mappings that were met, */
+	u64 seen_sealed;  /* and those that a seal keeps from becoming writable */
+	u64 mappers;	  /* shared and writable now; the first ones follow */
+	s64 writers;	  /* open files that may write, as the kernel counts them */
+	u64 openings;	  /* and those that were met in mappings and tables of descriptors */
+	u32 flags;	  /* of the inode */
+	u32 finished;	  /* all were looked at */
 	struct mapper mapper[MAX_MAPPERS];
 	/* Where the walk is: */
 	u64 inode;

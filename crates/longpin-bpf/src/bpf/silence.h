@@ -21,8 +21,7 @@ static __always_inline bool is_silent(void)
 /* Pins by a function that is probed are not seen. */
 static __always_inline bool is_unprobed(void)
 {
-	return remote_probed && &kprobes_all_disarmed &&
-	       load32((u64)&kprobes_all_disarmed) & 0xff;
+	return remote_probed && &kprobes_all_disarmed && load32((u64)&kprobes_all_disarmed) & 0xff;
 }
 
 #endif
