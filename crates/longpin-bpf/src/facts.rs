@@ -40,7 +40,7 @@ const REQUIRED: [(&str, &str); 5] = [
 ];
 
 /// Functions that some claims need, and without which the others can still be enforced.
-const OPTIONAL: [&str; 16] = [
+const OPTIONAL: [&str; 17] = [
     "vfs_clone_file_range",
     "vfs_copy_file_range",
     "vfs_dedupe_file_range_one",
@@ -57,6 +57,7 @@ const OPTIONAL: [&str; 16] = [
     "mmu_interval_notifier_insert",
     "mmu_interval_notifier_remove",
     "__mmu_notifier_invalidate_range_start",
+    "write_enabled_file_bool",
 ];
 /// Programs about on-demand regions: in all of them the kernel must have these structures.
 const ON_DEMAND: [&str; 4] = [
@@ -65,6 +66,10 @@ const ON_DEMAND: [&str; 4] = [
     "mmu_interval_notifier_remove_exit",
     "__mmu_notifier_invalidate_range_start_exit",
 ];
+/// Programs that see when others are switched off.
+const WITNESSES: [&str; 2] = [WITNESS, "write_enabled_file_bool_entry"];
+/// The one that sees writes below `/proc/sys`: it is attached to the root of the cgroups.
+pub const WITNESS: &str = "ftrace_switched";
 /// The tracepoint that tells of pages that leave their file, by its type.
 const REMOVAL: &str = "btf_trace_mm_filemap_delete_from_page_cache";
 /// Functions that ask for permission and then do something else than read or write; the order is that of
@@ -178,6 +183,9 @@ impl Facts {
             "strict_exec" => !lacks("bpf_lsm_bprm_check_security"),
             "list_regions" => !lacks("mmu_interval_notifier_insert"),
             "remote_probe_entry" | "remote_probe_exit" => self.remote_is_probed,
+            "write_enabled_file_bool_entry" => {
+                self.remote_is_probed && !lacks("write_enabled_file_bool")
+            }
             _ => watched_function(program).is_none_or(|function| {
                 !lacks(function)
                     && (!PIN_FUNCTIONS.contains(&function) || self.watched.contains(&function))
@@ -190,6 +198,7 @@ impl Facts {
 pub(crate) fn is_for_pins(program: &str) -> bool {
     program == "page_removed"
         || program == "find_statistics"
+        || WITNESSES.contains(&program)
         || ON_DEMAND.contains(&program)
         || program.starts_with("remote_probe_")
         || watched_function(program).is_some_and(|function| PIN_FUNCTIONS.contains(&function))

@@ -47,6 +47,12 @@ pub struct Loan {
     pub persists: bool,
 }
 
+impl Loan {
+    const fn level_word(&self) -> u64 {
+        self.level as u64 | if self.persists { PERSISTS } else { 0 }
+    }
+}
+
 /// How long the kernel may take to let go of a link.
 const LETTING_GO: Duration = Duration::from_secs(10);
 /// `LEVEL_PERSISTS` in bpf/shared.h.
@@ -70,18 +76,22 @@ impl Pinned {
     /// [`BpfError::Run`].
     pub fn lend(&self, loan: &Loan) -> Result<Lent, BpfError> {
         let (first, last) = loan.range;
-        let arguments = [
-            loan.file.inode,
-            loan.level as u64 | if loan.persists { PERSISTS } else { 0 },
-            first,
-            last,
-            loan.token,
-        ];
+        let arguments = [loan.file.inode, loan.level_word(), first, last, loan.token];
         Ok(match run(&self.lend, "lend", &arguments)? {
             0 => Lent::Done,
             BUSY => Lent::Busy,
             _ => Lent::NoRoom,
         })
+    }
+
+    /// An explicit hold that this process entered is judged: from then on it is one, and persists if it is to.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Run`].
+    pub fn publish(&self, loan: &Loan) -> Result<bool, BpfError> {
+        let arguments = [loan.file.inode, loan.token, loan.level_word()];
+        Ok(run(&self.publish, "publish", &arguments)? == 0)
     }
 
     /// End an explicit hold; false: it had ended.

@@ -5,6 +5,8 @@
 //! ([`load`]), and reads what is pinned ([`pinned`]). Policy is not here: the `longpin` crate says
 //! when to start, what to prove, and what to show.
 
+pub mod answer;
+mod cgroup;
 mod error;
 pub mod event;
 pub mod facts;

@@ -3,14 +3,15 @@
 
 use std::io::Read;
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Iter, Link, OpenObject, Program};
 
-use crate::facts::{Facts, is_for_pins, watches_entry};
+use crate::cgroup;
+use crate::facts::{Facts, WITNESS, is_for_pins, watches_entry};
 use crate::measure::reached;
 use crate::shared::{ABI, MAX_PIN_PROGRAMS};
 use crate::skel::{GuardSkel, GuardSkelBuilder, OpenGuardSkel};
@@ -21,11 +22,14 @@ use crate::{BpfError, SUSPECT_ALL, StateView, object};
 pub const DEFAULT_QUOTA: u32 = 4096;
 
 /// Programs that are run on request and attached to nothing.
-pub(crate) const ON_REQUEST: [&str; 12] = [
+pub(crate) const ON_REQUEST: [&str; 15] = [
     "lend",
     "take_back",
     "tidy",
     "count_direct",
+    "publish",
+    "ask_inode",
+    "count_openings",
     "introduce",
     "inspect",
     "end_row",
@@ -134,6 +138,7 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
         rodata.hugetlb_by_huge_page = facts.hugetlb_by_huge_page.into();
         rodata.writable_file_pins = facts.writable_file_pins.into();
         [rodata.vmemmap_base, rodata.per_cpu_offset] = facts.variables;
+        rodata.remote_probed = facts.remote_is_probed.into();
         for (slot, code) in rodata.operations.iter_mut().zip(&facts.operations) {
             slot.start = code.start;
             slot.end = code.end;
@@ -216,6 +221,13 @@ fn attach_all(skel: &GuardSkel<'_>) -> Result<Vec<(String, Link)>, BpfError> {
         if !program.autoload() || later {
             continue;
         }
+        if name == WITNESS {
+            // Where there is no root to attach it to, or somebody keeps it, the status says so.
+            let root = cgroup::open_root();
+            let link = root.and_then(|root| program.attach_cgroup(root.as_raw_fd()).ok());
+            links.extend(link.map(|link| (name, link)));
+            continue;
+        }
         let link = program.attach().map_err(|source| BpfError::Attach {
             program: name.clone(),
             source,
@@ -255,6 +267,8 @@ impl Attached<'_> {
             ("map_rules", &mut maps.rules),
             ("map_file_rules", &mut maps.file_rules),
             ("map_lent", &mut maps.lent),
+            ("map_answers", &mut maps.answers),
+            ("map_openings", &mut maps.openings),
         ] {
             let path = dir.join(name);
             map.pin(&path)
@@ -270,6 +284,9 @@ impl Attached<'_> {
             ("prog_take_back", &mut programs.take_back),
             ("prog_tidy", &mut programs.tidy),
             ("prog_count_direct", &mut programs.count_direct),
+            ("prog_publish", &mut programs.publish),
+            ("prog_ask_inode", &mut programs.ask_inode),
+            ("prog_count_openings", &mut programs.count_openings),
             ("prog_strict_permission", &mut programs.strict_permission),
             ("prog_strict_mmap", &mut programs.strict_mmap),
             ("prog_strict_mprotect", &mut programs.strict_mprotect),

@@ -22,6 +22,8 @@ const IDENTIFY: libc::Ioctl = 0x6c70_0001;
 /// `EVENT_ENDED` and `EVENT_RELEASED` in bpf/shared.h.
 const EVENT_ENDED: u64 = 2;
 pub(crate) const EVENT_RELEASED: u64 = 9;
+/// In bpf/shared.h.
+const HINTS_SILENT: u32 = 2;
 /// Returned by `inspect` when the inode is gone: `-ENOENT`.
 const GONE: u32 = 2_u32.wrapping_neg();
 
@@ -47,6 +49,11 @@ pub struct Pinned {
     pub(crate) take_back: OwnedFd,
     pub(crate) tidy: OwnedFd,
     pub(crate) count_direct: OwnedFd,
+    pub(crate) publish: OwnedFd,
+    pub(crate) ask_inode: OwnedFd,
+    pub(crate) count_openings: OwnedFd,
+    pub(crate) answers: MapHandle,
+    pub(crate) openings: MapHandle,
     pub(crate) lent: MapHandle,
     /// Reading it runs `list_regions`; not there where the kernel has no such regions.
     pub(crate) regions: PathBuf,
@@ -103,6 +110,11 @@ impl Pinned {
             take_back: open_program(dir, "prog_take_back")?,
             tidy: open_program(dir, "prog_tidy")?,
             count_direct: open_program(dir, "prog_count_direct")?,
+            publish: open_program(dir, "prog_publish")?,
+            ask_inode: open_program(dir, "prog_ask_inode")?,
+            count_openings: open_program(dir, "prog_count_openings")?,
+            answers: open_map(dir, "map_answers")?,
+            openings: open_map(dir, "map_openings")?,
             lent: open_map(dir, "map_lent")?,
             regions: dir.join("link_list_regions"),
         })
@@ -383,6 +395,15 @@ impl Pinned {
     /// [`BpfError::Run`].
     pub fn hints_complete(&self) -> Result<bool, BpfError> {
         Ok(run(&self.check_hints, "check_hints", &[0])? == 1)
+    }
+
+    /// Does the kernel call none of the programs that are attached: is `kernel.ftrace_enabled` 0?
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Run`].
+    pub fn is_silent(&self) -> Result<bool, BpfError> {
+        Ok(run(&self.check_hints, "check_hints", &[0])? == HINTS_SILENT)
     }
 
     /// Look at `count` page frames from `first`, both multiples of 512: the files behind pinned ones become suspects. How

@@ -1,7 +1,7 @@
 //! The Rust twins of `bpf/shared.h`: plain bytes in the kernel's tables, typed values here.
 
 /// Layout version of everything pinned; raised with each change of `shared.h`.
-pub const ABI: u32 = 6;
+pub const ABI: u32 = 7;
 /// Most suspect files, unless a start says otherwise.
 pub const MAX_FILES: u32 = 65_536;
 /// How many programs watch the entries of pin functions, at most.
@@ -122,6 +122,8 @@ pub enum Verdict {
     Released,
     /// By rule no long-term pins: the process was killed. Held until it has gone.
     Denied,
+    /// An explicit hold that is not judged yet: it refuses, and ends with its process.
+    Pending,
 }
 
 impl Verdict {
@@ -136,6 +138,7 @@ impl Verdict {
             Self::OverQuota => "the user's quota is used up",
             Self::Released => "released by an administrator",
             Self::Denied => "a rule denies it; the process was killed",
+            Self::Pending => "it is not judged yet",
         }
     }
 
@@ -147,6 +150,7 @@ impl Verdict {
             3 => Self::Ignored,
             4 => Self::OverQuota,
             6 => Self::Denied,
+            7 => Self::Pending,
             _ => Self::Released,
         }
     }

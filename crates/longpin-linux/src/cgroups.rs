@@ -86,7 +86,7 @@ fn inode(path: &Path) -> Result<Option<u64>, CgroupError> {
 /// The cgroup v2 path of a process below the root; `None` when it has gone, or there is no hierarchy.
 #[must_use]
 pub fn of_process(pid: u32) -> Option<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let text = crate::tasks::read_text(Path::new(&format!("/proc/{pid}/cgroup"))).ok()?;
     let group = text.lines().find_map(|line| line.strip_prefix("0::"))?;
     Some(group.to_owned())
 }

@@ -199,7 +199,7 @@ fn look(task: &Path, target: &Target) -> io::Result<Seen> {
     if !in_command && !in_operation {
         return Ok(Seen::Clear);
     }
-    let call = tasks::unless_gone(fs::read_to_string(task.join("syscall")))?.unwrap_or_default();
+    let call = tasks::unless_gone(tasks::read_text(&task.join("syscall")))?.unwrap_or_default();
     // Descriptors are 32 bits wide, and the register may hold more.
     let path = |fd: u64| task.join(format!("fd/{}", fd & 0xffff_ffff));
     let clear = match command(&call).filter(|_| in_command) {
@@ -234,7 +234,7 @@ fn may_move(command: u64) -> bool {
 
 /// `utime` of `/proc/PID/task/TID/stat`; `None` when the task has gone.
 fn time_outside(task: &Path) -> io::Result<Option<u64>> {
-    let Some(stat) = tasks::unless_gone(fs::read_to_string(task.join("stat")))? else {
+    let Some(stat) = tasks::unless_gone(tasks::read_text(&task.join("stat")))? else {
         return Ok(None);
     };
     let strange = || io::Error::other(format!("{} reads {stat:?}", task.join("stat").display()));
@@ -338,6 +338,16 @@ mod tests {
         // BTRFS_IOC_RM_DEV_V2, without the function that jumped to it.
         let jumped = ["btrfs_ioctl_rm_dev_v2"];
         assert_eq!(seen(&jumped, 0x5000_943a), Seen::Inside);
+    }
+
+    #[test]
+    fn a_program_may_have_any_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut stat = b"7 (x\xff) R 1".to_vec();
+        stat.extend(b" 0".repeat(9));
+        stat.extend(b" 42 1");
+        fs::write(dir.path().join("stat"), stat).unwrap();
+        assert_eq!(time_outside(dir.path()).unwrap(), Some(42));
     }
 
     #[test]

@@ -1,12 +1,19 @@
 //! swapon(2), swapoff(2) and `/proc/swaps`.
-#![allow(unsafe_code, reason = "swapon and swapoff take C strings")]
+#![allow(
+    unsafe_code,
+    reason = "swapon and swapoff take C strings; a mapping is tried"
+)]
 
 use std::ffi::{CString, OsString};
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FallocateFlags, Mode, OFlags, fcntl_getfl};
 use rustix::io::Errno;
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mprotect, munmap};
 
 /// Why the kernel does not swap to a file, or goes on doing it.
 #[derive(Debug, thiserror::Error)]
@@ -104,8 +111,95 @@ pub fn read_swap_files() -> io::Result<Vec<SwapFile>> {
 ///
 /// It cannot be read; not found on a kernel without swap.
 pub fn count_areas() -> io::Result<usize> {
-    let text = std::fs::read_to_string("/proc/swaps")?;
-    Ok(text.lines().skip(1).count())
+    let text = std::fs::read("/proc/swaps")?;
+    let lines = text.split(|&byte| byte == b'\n').skip(1);
+    Ok(lines.filter(|line| !line.is_empty()).count())
+}
+
+/// Does the kernel swap to this file, by whatever path it was activated? Tried: fallocate(2) of a range that no file may
+/// have, which changes nothing. `None`: the file may not be opened for writing, so it cannot be tried.
+///
+/// # Errors
+///
+/// The descriptor cannot be asked.
+pub fn is_swapped_to(file: &File) -> io::Result<Option<bool>> {
+    let is_writable = fcntl_getfl(file)?.intersection(OFlags::RWMODE) == OFlags::RDWR;
+    let other;
+    // A second descriptor would break a lease of the first one's owner.
+    let file = if is_writable {
+        file
+    } else {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(opened) => other = File::from(opened),
+            Err(_) => return Ok(None),
+        }
+        &other
+    };
+    Ok(match probe(file) {
+        Probed::Free => Some(false),
+        Probed::Refused => Some(is_mapping_refused(file)),
+        Probed::Unknown => None,
+    })
+}
+
+/// What a probe of a file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probed {
+    /// Nobody refuses.
+    Free,
+    /// ETXTBSY: it is swapped to, or held.
+    Refused,
+    /// Neither.
+    Unknown,
+}
+
+/// `fallocate(file, 0, 2^63 - 1, 1)`: no file may have that range, so a file that nobody refuses answers EFBIG.
+#[must_use]
+pub fn probe(file: &File) -> Probed {
+    probe_with(file, FallocateFlags::empty())
+}
+
+/// The same, of an operation that takes pages away, wherever they are: FALLOC_FL_COLLAPSE_RANGE.
+#[must_use]
+pub fn probe_collapse(file: &File) -> Probed {
+    probe_with(file, FallocateFlags::COLLAPSE_RANGE)
+}
+
+fn probe_with(file: &File, mode: FallocateFlags) -> Probed {
+    match rustix::fs::fallocate(file, mode, u64::MAX >> 1, 1) {
+        Err(Errno::TXTBSY) => Probed::Refused,
+        Err(Errno::FBIG) => Probed::Free,
+        _ => Probed::Unknown,
+    }
+}
+
+/// A swap file gets no shared mapping that may be written, but the kernel lets one become writable later. Who holds a file
+/// refuses neither or both.
+fn is_mapping_refused(file: &File) -> bool {
+    let map = |prot| {
+        // SAFETY: the kernel chooses a free address; nothing that exists is replaced, and nobody touches the page.
+        unsafe { mmap(std::ptr::null_mut(), 1, prot, MapFlags::SHARED, file, 0) }
+    };
+    let both = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a mapping made here, of less than a page; no reference into it exists.
+    let unmap = |at| unsafe { munmap(at, 1) };
+    match map(both) {
+        Err(Errno::TXTBSY) => {}
+        Err(_) => return false,
+        Ok(at) => {
+            let _ = unmap(at);
+            return false;
+        }
+    }
+    let Ok(at) = map(ProtFlags::READ) else {
+        return false;
+    };
+    // SAFETY: as above.
+    let changed = unsafe { mprotect(at, 1, MprotectFlags::READ | MprotectFlags::WRITE) };
+    let _ = unmap(at);
+    changed.is_ok()
 }
 
 /// Lines of name, type, size, used, priority; sizes in KiB.
@@ -168,6 +262,24 @@ mod tests {
             used: 4096,
         };
         assert_eq!(found, [expected]);
+    }
+
+    #[test]
+    fn an_ordinary_file_is_free_and_stays_as_it_is() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        let before = file.metadata().unwrap();
+        assert_eq!(is_swapped_to(&file).unwrap(), Some(false));
+        assert_eq!(
+            (probe(&file), probe_collapse(&file)),
+            (Probed::Free, Probed::Free)
+        );
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let reader = File::open(path).unwrap();
+        assert_eq!(is_swapped_to(&reader).unwrap(), Some(false));
+        let after = file.metadata().unwrap();
+        assert_eq!(before.modified().unwrap(), after.modified().unwrap());
+        assert_eq!(after.len(), 4096);
     }
 
     #[test]

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+/// The number of the first pid namespace is a constant of the kernel's: `PROC_PID_INIT_INO`.
+const FIRST_NAMESPACE: &str = "pid:[4026531836]";
+
 /// How many tasks sleep inside one of these kernel functions. A running task's stack cannot be read, so
 /// ask more than once.
 ///
@@ -49,9 +52,23 @@ pub(crate) fn list_processes() -> io::Result<Vec<(u32, PathBuf)>> {
     Ok(processes)
 }
 
+/// A file of `/proc` as text. Names in it may have any bytes; one strange name must not hide the rest.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
+}
+
+/// Whether `/proc` shows the tasks of all pid namespaces: whether it is the first one's.
+///
+/// # Errors
+///
+/// The first process of the namespace cannot be asked.
+pub fn sees_all() -> io::Result<bool> {
+    Ok(fs::read_link("/proc/1/ns/pid")? == Path::new(FIRST_NAMESPACE))
+}
+
 /// The kernel stack of a task, from its directory; `None` when it has gone.
 pub(crate) fn read_stack(task: &Path) -> io::Result<Option<String>> {
-    let stack = unless_gone(fs::read_to_string(task.join("stack")))?;
+    let stack = unless_gone(read_text(&task.join("stack")))?;
     // Where no task has one, its absence says nothing about the task.
     if stack.is_none() && task.exists() {
         fs::metadata("/proc/self/stack")?;
@@ -98,6 +115,14 @@ mod tests {
             let err = gone(errno).unwrap_err();
             assert_eq!(err.raw_os_error(), Some(errno.raw_os_error()));
         }
+    }
+
+    #[test]
+    fn strange_bytes_hide_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("stack"), b"x\xff\n[<0>] vfs_write+0x1/0x2").unwrap();
+        let stack = read_stack(dir.path()).unwrap().unwrap();
+        assert!(is_inside(&stack, &["vfs_write"]));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The guard, one object for every kernel row. */
+#include "acquire.bpf.c"
 #include "broken.bpf.c"
 #include "evict.bpf.c"
 #include "hold.bpf.c"
@@ -12,6 +13,7 @@
 #include "pins.bpf.c"
 #include "programs.bpf.c"
 #include "remote.bpf.c"
+#include "silence.bpf.c"
 #include "swapfile.bpf.c"
 #include "sweep.bpf.c"
 

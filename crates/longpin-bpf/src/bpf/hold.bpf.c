@@ -44,7 +44,9 @@ static __always_inline void arm_lent(struct lent *lent, const struct row_key *ke
 
 static __always_inline struct row *enter_hold_row(const struct row_key *key, u64 first, u64 last)
 {
-	struct claim claim = { .inode = key->inode, .first = first, .last = last, .verdict = HELD };
+	struct claim claim = {
+		.inode = key->inode, .first = first, .last = last, .verdict = PENDING
+	};
 	struct row *row;
 
 	if (bpf_map_update_elem(&rows, key, &empty_row, BPF_NOEXIST))
@@ -59,8 +61,8 @@ static __always_inline struct row *enter_hold_row(const struct row_key *key, u64
 }
 
 /*
- * lend(inode, level, first, last, token): from its return on the file is held. -EBUSY: another hold excludes it,
- * -ENOSPC: no room.
+ * lend(inode, level, first, last, token): from its return on the file is held, as long as the token is there, and
+ * listed as not yet judged. -EBUSY: another hold excludes it, -ENOSPC: no room.
  */
 SEC("raw_tp")
 int lend(u64 *ctx)
@@ -88,6 +90,24 @@ int lend(u64 *ctx)
 	}
 	__sync_fetch_and_add(&state.tokens, 1);
 	arm_lent(found, &key, row);
+	return 0;
+}
+
+/* publish(inode, token, level), by who entered it: it is judged. From then on it is a hold, and persists if it is to. */
+SEC("raw_tp")
+int publish(u64 *ctx)
+{
+	struct row_key key = {
+		.inode = ctx[0],
+		.caller = ctx[1],
+		.tgid = bpf_get_current_pid_tgid() >> 32,
+		.level = ctx[2],
+	};
+	struct row *row = bpf_map_lookup_elem(&rows, &key);
+
+	if (!row || row->verdict != PENDING)
+		return -ENOENT;
+	row->verdict = HELD;
 	tell_in_name_of(row, key.inode, key.tgid, EVENT_HELD);
 	return 0;
 }

@@ -32,9 +32,29 @@ struct xa_node {
 
 struct inode;
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct rb_node {
+	unsigned long __rb_parent_color;
+	struct rb_node *rb_right;
+	struct rb_node *rb_left;
+} KERNEL_TYPE;
+
+struct rb_root {
+	struct rb_node *rb_node;
+} KERNEL_TYPE;
+
+struct rb_root_cached {
+	struct rb_root rb_root;
+} KERNEL_TYPE;
+
 struct address_space {
 	struct inode *host;
 	struct xarray i_pages;
+	atomic_t i_mmap_writable;
+	struct rb_root_cached i_mmap;
 } KERNEL_TYPE;
 
 struct list_head {
@@ -119,10 +139,6 @@ struct cred {
 	struct group_info *group_info;
 } KERNEL_TYPE;
 
-typedef struct {
-	int counter;
-} atomic_t;
-
 struct hlist_node {
 	struct hlist_node *next;
 } KERNEL_TYPE;
@@ -145,7 +161,9 @@ struct inode {
 	u32 i_rdev;
 	struct hlist_head i_dentry;
 	struct list_head i_sb_list;
+	unsigned int i_flags;
 	atomic_t i_dio_count;
+	atomic_t i_writecount;
 } KERNEL_TYPE;
 
 struct qstr {
@@ -234,6 +252,10 @@ struct vm_area_struct {
 	unsigned long vm_flags;
 	unsigned long vm_pgoff;
 	struct file *vm_file;
+	struct mm_struct *vm_mm;
+	struct {
+		struct rb_node rb;
+	} shared;
 } KERNEL_TYPE;
 
 struct pt_regs {
@@ -254,6 +276,10 @@ struct thread_info {
 
 struct mm_struct;
 
+struct signal_struct {
+	struct list_head thread_head;
+} KERNEL_TYPE;
+
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int flags;
@@ -264,21 +290,10 @@ struct task_struct {
 	struct task_struct *group_leader;
 	const struct cred *cred;
 	struct files_struct *files;
+	struct list_head tasks;
+	struct list_head thread_node;
+	struct signal_struct *signal;
 	char comm[16];
-} KERNEL_TYPE;
-
-struct rb_node {
-	unsigned long __rb_parent_color;
-	struct rb_node *rb_right;
-	struct rb_node *rb_left;
-} KERNEL_TYPE;
-
-struct rb_root {
-	struct rb_node *rb_node;
-} KERNEL_TYPE;
-
-struct rb_root_cached {
-	struct rb_root rb_root;
 } KERNEL_TYPE;
 
 struct interval_tree_node {
@@ -395,10 +410,14 @@ struct timespec64 {
 #define ATTR_SIZE (1 << 3)
 #define MAY_WRITE 2
 #define MAY_READ 4
+#define VM_WRITE 2
 #define VM_SHARED 8
+#define VM_MAYWRITE 0x20
 #define SB_RDONLY 1
 #define O_DIRECT 040000
 #define FMODE_WRITE 2
+#define FMODE_WRITER 0x10000 /* counted in i_writecount */
+#define S_SWAPFILE (1 << 8)
 #define PF_KTHREAD 0x00200000
 #define PF_IO_WORKER 0x00000010
 #define TS_COMPAT 0x0002

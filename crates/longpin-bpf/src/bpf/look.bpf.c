@@ -6,6 +6,7 @@
 #include "names.h"
 #include "rows.h"
 #include "rules.h"
+#include "silence.h"
 #include "suspects.h"
 #include "walk.h"
 
@@ -92,7 +93,8 @@ int begin_sweep(u64 *ctx)
 	u64 misses = count_misses();
 
 	state.sweep_promotes = state.suspect_all || misses != state.acked_misses;
-	state.suspect_all = SWEEPING;
+	/* While programs are not called, a sweep finds pins and misses the next one. */
+	state.suspect_all = is_silent() || is_unprobed() ? SUSPECT_ALL : SWEEPING;
 	state.prover = bpf_get_current_pid_tgid() >> 32;
 	state.sweep_balance = state.entered - state.left;
 	state.sweep_misses = misses;
@@ -107,11 +109,13 @@ int introduce(u64 *ctx)
 	return 0;
 }
 
-/* check_hints(): 1 when every pin is known */
+/* check_hints(): 1 when every pin is known, HINTS_SILENT when no program is called */
 SEC("raw_tp")
 int check_hints(u64 *ctx)
 {
-	return hints_complete();
+	if (is_silent())
+		return HINTS_SILENT;
+	return !is_unprobed() && hints_complete();
 }
 
 static __always_inline bool has_pinned(u64 inode)

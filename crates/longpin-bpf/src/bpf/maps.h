@@ -103,10 +103,28 @@ struct {
 	__type(value, struct suspect);
 } identified SEC(".maps");
 
+/* Where `ask_inode` and `count_openings` write their answer: one command at a time. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct answer);
+} answers SEC(".maps");
+
+/* Open files that were met and counted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_FILES);
+	__type(key, u64); /* struct file */
+	__type(value, u32);
+} openings SEC(".maps");
+
 /* Facts of the running kernel, found by the user side before the programs load. */
 const volatile u32 foll_longterm;
 const volatile u32
-	hugetlb_by_huge_page; /* page cache of hugetlbfs is indexed by huge page (before 6.7) */
+	hugetlb_by_huge_page;	  /* page cache of hugetlbfs is indexed by huge page (before 6.7) */
+const volatile u32 remote_probed; /* pin_user_pages_remote is watched by probes */
 const volatile u32
 	writable_file_pins; /* the kernel lets a device write to page cache (before 6.5) */
 /* Where the kernel keeps the address of the first struct page, and the distance to each CPU's own data. */

@@ -173,7 +173,9 @@ static __noinline bool end_hold(const struct row_key *key, u32 kind)
 	if (!row)
 		return false;
 	file = row->file;
-	tell_in_name_of(row, key->inode, key->tgid, kind);
+	/* What was not judged yet has not begun either. */
+	if (row->verdict != PENDING)
+		tell_in_name_of(row, key->inode, key->tgid, kind);
 	if (bpf_map_delete_elem(&rows, key))
 		return false;
 	found = bpf_map_lookup_elem(&lent, &file);
@@ -186,20 +188,20 @@ static __noinline bool end_hold(const struct row_key *key, u32 kind)
 	return true;
 }
 
-/* A hold that goes on without its token: nobody is its holder any more. */
-static __noinline int forget_token(const struct row_key *key)
+/* A hold that goes on without its token: nobody is its holder any more. False: it does not go on. */
+static __noinline bool forget_token(const struct row_key *key)
 {
 	struct row *row = bpf_map_lookup_elem(&rows, key);
 	struct file_identity file;
 	struct lent *found;
 
-	if (!row)
-		return 0;
+	if (!row || row->verdict == PENDING)
+		return false;
 	file = row->file;
 	found = bpf_map_lookup_elem(&lent, &file);
 	if (found && found->token == key->caller)
 		found->token = 0;
-	return 0;
+	return true;
 }
 
 /* The last descriptor of a token is closed. */
@@ -214,8 +216,8 @@ static __noinline int end_token(u64 inode)
 	if (bpf_map_delete_elem(&tokens, &inode))
 		return 0;
 	__sync_fetch_and_add(&state.tokens, -1);
-	if (key.level & LEVEL_PERSISTS)
-		return forget_token(&key);
+	if (key.level & LEVEL_PERSISTS && forget_token(&key))
+		return 0;
 	return end_hold(&key, EVENT_ENDED);
 }
 

@@ -8,7 +8,7 @@
 
 #include "kernel.h"
 
-#define GUARD_ABI 6
+#define GUARD_ABI 7
 #define MAX_FILES 65536
 #define MAX_ROWS 65536
 #define MAX_EVENTS 1024
@@ -33,6 +33,9 @@
 /* guard_state.suspect_all */
 #define SUSPECT_ALL 1
 #define SWEEPING 2
+
+/* Returned by `check_hints`: kernel.ftrace_enabled is 0 */
+#define HINTS_SILENT 2
 
 /* guard_state.rules: one word, so that one store changes them all */
 #define RULES_COUNT 0xff
@@ -165,6 +168,8 @@ _Static_assert(sizeof(struct lent) == 48, "lent");
 #define OVER_QUOTA 4
 #define RELEASED 5 /* by an administrator */
 #define DENIED 6   /* by rule: the process was killed */
+#define PENDING \
+	7 /* an explicit hold that is not judged yet: it refuses, and ends with its process */
 
 struct row {
 	struct file_identity file;
@@ -298,6 +303,37 @@ _Static_assert(sizeof(struct rule) == 104, "rule");
 
 /* The ioctl command by which the process that introduced itself asks which inode a descriptor stands for. */
 #define IDENTIFY 0x6c700001
+
+#define MAX_MAPPERS 8
+
+/* A process that maps a file shared and writable. */
+struct mapper {
+	u32 tgid; /* in the initial pid namespace; 0: nobody is named */
+	u32 pad;
+	char comm[16];
+};
+
+/* What the inode itself says of who else may write to the file: the answer of `ask_inode` and `count_openings`. */
+struct answer {
+	s64 shared; /* mappings that are shared and may become writable, as the kernel counts them */
+	s64 shared_after; /* the same, when all were looked at */
+	u64 seen;	  /* such mappings that were met, */
+	u64 seen_sealed;  /* and those that a seal keeps from becoming writable */
+	u64 mappers;	  /* shared and writable now; the first ones follow */
+	s64 writers;	  /* open files that may write, as the kernel counts them */
+	u64 openings;	  /* and those that were met in mappings and tables of descriptors */
+	u32 flags;	  /* of the inode */
+	u32 finished;	  /* all were looked at */
+	struct mapper mapper[MAX_MAPPERS];
+	/* Where the walk is: */
+	u64 inode;
+	u64 at;
+	u64 task;
+	u64 files;
+	u32 direction;
+	u32 pad;
+};
+_Static_assert(sizeof(struct answer) == 296, "answer");
 
 /* What `inspect` saw of one file range; `depth` names of NAME_LEN bytes follow, the file's first. */
 struct sight {

@@ -131,16 +131,55 @@ static __always_inline bool is_in_swapon(void)
 	return regs->orig_ax == (task->thread_info.status & TS_COMPAT ? 87 : 167);
 }
 
-/* int file_open(struct file *file): C16. A swap file is opened by the call that activates it. */
+/*
+ * Does a program open a file for itself, or a kernel thread for somebody? Then each write asks. What any other call
+ * opens (acct, a setting of nvmet's or LIO's, a core dump), the kernel writes to without asking.
+ */
+static __always_inline bool opens_for_a_program(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs;
+	long call;
+
+	if (task->flags & (PF_KTHREAD | PF_IO_WORKER))
+		return true;
+	regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	call = regs->orig_ax;
+	/* io_uring_enter, openat2: the same in both tables */
+	if (call == 426 || call == 437)
+		return true;
+	/* open, creat, openat, open_by_handle_at */
+	if (task->thread_info.status & TS_COMPAT)
+		return call == 5 || call == 8 || call == 295 || call == 342;
+	return call == 2 || call == 85 || call == 257 || call == 304;
+}
+
+/*
+ * int file_open(struct file *file): C06, C16. A swap file is opened by the call that activates it, and what the kernel
+ * writes to by the call that tells it to.
+ */
 SEC("?lsm/file_open")
 int strict_open(u64 *ctx)
 {
-	struct act act = { .operation = OP_SWAPON, WHOLE_FILE };
+	u64 file = number(ctx, 0);
+	bool swaps = is_in_swapon();
+	struct act act = {
+		.operation = swaps ? OP_SWAPON : OP_UNKNOWN,
+		.detail = swaps ? 0 : system_call(),
+		WHOLE_FILE,
+	};
+	int answer = -ETXTBSY;
 
-	if (!is_in_swapon())
+	if (!swaps &&
+	    (!(FIELD32(file, struct file, f_mode) & FMODE_WRITE) || opens_for_a_program()))
 		return 0;
-	act.inode = inode_of_file(number(ctx, 0));
-	return is_strictly_refused(&act) ? -EBUSY : 0;
+	act.inode = inode_of_file(file);
+	if (!is_strictly_refused(&act))
+		return 0;
+	if (swaps)
+		answer = -EBUSY;
+	barrier_var(answer);
+	return answer;
 }
 
 /* int bprm_check_security(struct linux_binprm *bprm): C16 */

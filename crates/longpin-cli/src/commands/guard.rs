@@ -105,7 +105,19 @@ fn status(host: &Host, json: bool) -> anyhow::Result<ExitCode> {
     } else {
         print_table(None, &[], &to_rows(&status));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code_of(&status))
+}
+
+/// Not zero where nothing is refused though it should be.
+pub(super) fn code_of(status: &Status) -> ExitCode {
+    if !status.silent {
+        return ExitCode::SUCCESS;
+    }
+    anstream::eprintln!(
+        "longpin: kernel.ftrace_enabled is 0: the kernel calls none of the guard's programs, and nothing is refused"
+    );
+    anstream::eprintln!("hint: sysctl kernel.ftrace_enabled=1");
+    ExitCode::from(REFUSED)
 }
 
 fn enforced(enforcement: &Enforcement) -> Vec<Claim> {
@@ -154,6 +166,11 @@ fn to_rows(status: &Status) -> Vec<Vec<String>> {
         ("suspects", suspects),
         ("refused", refused),
     ];
+    if !status.witnessed && !status.holds_only {
+        let note =
+            "nobody sees kernel.ftrace_enabled being switched: this is not the root of the cgroups";
+        rows.push(("note", note.to_owned()));
+    }
     let notes = troubles(status).into_iter().filter(|(n, _)| *n > 0);
     rows.extend(notes.map(|(n, what)| ("note", format!("{n} {what}"))));
     rows.into_iter()
@@ -162,6 +179,9 @@ fn to_rows(status: &Status) -> Vec<Vec<String>> {
 }
 
 fn mode(status: &Status) -> String {
+    if status.silent {
+        return "silent: enforcing nothing, since kernel.ftrace_enabled is 0".to_owned();
+    }
     if status.holds_only {
         return "not running: explicit holds only, pins are not watched".to_owned();
     }
@@ -217,7 +237,9 @@ fn to_json(status: &Status) -> serde_json::Value {
         "level": status.level.as_str(),
         "holds-only": status.holds_only,
         "strict": status.strict,
-        "enforces": enforced(&status.enforcement),
+        "silent": status.silent,
+        "witnessed": status.witnessed,
+        "enforces": if status.silent { Vec::new() } else { enforced(&status.enforcement) },
         "audit": status.audit,
         "missing": status.enforcement.missing(),
         "hints": status.hints,

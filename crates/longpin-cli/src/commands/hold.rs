@@ -92,7 +92,11 @@ fn acquire(options: &cli::Hold) -> Result<Hold, Refusal> {
 fn explain(refusal: Refusal, options: &cli::Hold) -> ExitCode {
     let failed = matches!(
         refusal,
-        Refusal::Ask { .. } | Refusal::Guard(_) | Refusal::Check(_) | Refusal::Map(_)
+        Refusal::Ask { .. }
+            | Refusal::Namespace { .. }
+            | Refusal::Guard(_)
+            | Refusal::Check(_)
+            | Refusal::Map(_)
     );
     let code = match &refusal {
         Refusal::Guard(_) => SYSTEM,

@@ -31,10 +31,10 @@ const DEFAULT: [Column; 12] = [
 pub(crate) fn run(options: &Ls) -> anyhow::Result<ExitCode> {
     // The kernel itself holds these, whether a guard runs or not.
     let swaps = swap::read_all()?;
-    let (holds, regions) = match read_holds(options) {
+    let (holds, regions, code) = match read_holds(options) {
         Err(err) if is_not_running(&err) && !swaps.is_empty() => {
             anstream::eprintln!("longpin: no guard runs: only swap files are held");
-            Default::default()
+            (Vec::new(), Vec::new(), ExitCode::SUCCESS)
         }
         read => read?,
     };
@@ -47,11 +47,11 @@ pub(crate) fn run(options: &Ls) -> anyhow::Result<ExitCode> {
     } else if !holds.is_empty() || !swaps.is_empty() || !regions.is_empty() {
         print(&holds, &swaps, &regions, options);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 /// What the guard knows.
-fn read_holds(options: &Ls) -> anyhow::Result<(Vec<Hold>, Vec<OnDemand>)> {
+fn read_holds(options: &Ls) -> anyhow::Result<(Vec<Hold>, Vec<OnDemand>, ExitCode)> {
     let running = Running::open(&Host::default())?;
     let status = guard::read_status(&running)?;
     if status.hints != Hints::Complete {
@@ -60,7 +60,8 @@ fn read_holds(options: &Ls) -> anyhow::Result<(Vec<Hold>, Vec<OnDemand>)> {
     }
     let mut holds = holds::read_holds(&running)?;
     holds.retain(|hold| options.all || hold.is_enforced());
-    Ok((holds, read_regions(&running, options)?))
+    let code = super::guard::code_of(&status);
+    Ok((holds, read_regions(&running, options)?, code))
 }
 
 /// On-demand regions, where all is asked for: they hold nothing.

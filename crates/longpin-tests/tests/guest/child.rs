@@ -20,6 +20,8 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         Some("pin") => pin_and_wait(&arguments[3..]),
         Some("pin-as") => pin_as(&arguments[3..]),
         Some("map") => crate::hold::map_and_store(&arguments[3..]),
+        Some("leaderless") => crate::acquire::map_and_end_main(&arguments[3..]),
+        Some("slow-read") => crate::acquire::slow_read(&arguments[3..]),
         Some("churn") => churn(&arguments[3..]),
         Some("actor") => crate::hard::actor::act(&arguments[3..]),
         Some("break") => crate::hard::break_page(&arguments[3..]),

@@ -1,7 +1,7 @@
 //! Which tests there are, in which order they run, and when.
 
 use crate::{
-    Test, admin, backend, bad_input, c_api, claims, config, consumers, extents, hard, hints, hold,
+    Test, acquire, admin, backend, bad_input, c_api, claims, config, consumers, extents, hard, hints, hold,
     hold_moving, hosts, oracle, parity, plan, prepare, race, rules, shutdown, swap_oracle, swapon,
     third_party, walk, watch,
 };
@@ -157,6 +157,7 @@ const DAILY: &[&[Test]] = &[
     prepare::TESTS,
     swapon::TESTS,
     hold::TESTS,
+    acquire::TESTS,
     backend::TESTS,
     c_api::TESTS,
     bad_input::TESTS,
@@ -172,6 +173,7 @@ const LONG: &[&[Test]] = &[
     extents::LONG_TESTS,
     prepare::LONG_TESTS,
     hold::LONG_TESTS,
+    acquire::LONG_TESTS,
     race::TESTS,
     hold_moving::TESTS,
     backend::LONG_TESTS,

@@ -3,6 +3,7 @@
 //!
 //! The names begin with the claim of docs/guarantee.md that the test serves.
 
+mod acquire;
 mod admin;
 mod backend;
 mod bad_input;

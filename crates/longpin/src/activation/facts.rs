@@ -121,7 +121,12 @@ fn is_active_swap(file: &File) -> io::Result<bool> {
         let data = std::fs::metadata(&found.path);
         data.is_ok_and(|data| (data.dev(), data.ino()) == (own.dev(), own.ino()))
     };
-    Ok(swap::read_swap_files()?.iter().any(is_own))
+    let files = swap::read_swap_files()?;
+    if files.is_empty() || files.iter().any(is_own) {
+        return Ok(!files.is_empty());
+    }
+    // Its path may lead elsewhere by now, or there may be another one.
+    Ok(swap::is_swapped_to(file)?.unwrap_or(false))
 }
 
 /// Where btrfs does not say, activation will.

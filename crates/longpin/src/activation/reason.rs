@@ -185,6 +185,9 @@ impl Name {
             // What prepare does not cure there.
             Self::Shared if family == Family::Btrfs => Some(copy(&file)),
             Self::Hole if family == Family::F2fs => Some(copy(&file)),
+            Self::Hole if family == Family::Memory => Some(format!(
+                "dd if={file} of={file} bs=1M conv=notrunc   # hugetlbfs: fallocate -l $(stat -c %s {file}) {file}"
+            )),
             Self::Hole | Self::Unwritten | Self::Delalloc | Self::Shared | Self::Interrupted => {
                 Some(format!("longpin prepare {file}"))
             }

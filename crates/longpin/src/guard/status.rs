@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use longpin_bpf::facts::WITNESS;
 use longpin_bpf::lend::is_strict;
 pub use longpin_bpf::programs::ProgramCost;
 use longpin_bpf::shared::Level;
@@ -35,6 +36,10 @@ pub struct Status {
     pub level: Level,
     /// The programs of level swapfile are attached.
     pub strict: bool,
+    /// `kernel.ftrace_enabled` is 0: the kernel calls none of its programs, and nothing is refused.
+    pub silent: bool,
+    /// Whoever switches programs off is seen: pins that are missed meanwhile are known to be missed.
+    pub witnessed: bool,
     /// Whether every pin is known.
     pub hints: Hints,
     /// Files that were pinned since the guard began, and live.
@@ -100,6 +105,8 @@ pub fn read_status(running: &Running) -> Result<Status, GuardError> {
             Level::Swapfile
         },
         strict: is_strict(running.dir()),
+        silent: pinned.is_silent()?,
+        witnessed: running.dir().join(format!("link_{WITNESS}")).exists(),
         hints,
         suspects: pinned.suspects()?.len(),
         refused: read(&state.refused),

@@ -13,13 +13,13 @@
 //! | level swapfile | is refused, or waits | is refused, or waits |
 
 pub mod heads;
+mod others;
 mod refusal;
 pub mod swap_header;
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -30,11 +30,12 @@ use longpin_bpf::pinned::Pinned;
 use longpin_bpf::shared::FileId;
 use longpin_bpf::{Mode, STRICT_HOLDS};
 use longpin_linux::file::Found;
-use longpin_linux::{btrfs, flight, loops, mappings, probe};
+use longpin_linux::{btrfs, probe};
 use rustix::fs::{MemfdFlags, OFlags, ftruncate, memfd_create};
 use rustix::io::Errno;
 
 pub use longpin_bpf::shared::Level;
+use others::Tried;
 pub use refusal::Refusal;
 
 use crate::Enforcement;
@@ -211,7 +212,8 @@ impl Request {
                 return Err(refusal);
             }
         };
-        match candidate.judge(host) {
+        let judged = candidate.judge(host);
+        match judged.and_then(|report| candidate.publish(host).map(|()| report)) {
             Ok(report) => Ok(Hold {
                 file: candidate.file,
                 token: candidate.token,
@@ -284,10 +286,21 @@ impl Candidate {
             Wait::For(time) => Instant::now().checked_add(time),
             Wait::Forever => None,
         };
+        let pinned_until = Instant::now() + self.request.wait.landing();
         loop {
             let running = Running::open_for_holds(host)?;
             let enforcement = self.attach(&running)?;
-            match self.lend(&running)? {
+            let lent = match self.try_forbidden(&running)? {
+                Tried::Free => self.lend(&running)?,
+                Tried::Held => Lent::Busy,
+                Tried::Pinned(_) if Instant::now() < pinned_until => {
+                    drop(running);
+                    std::thread::sleep(PATIENCE);
+                    continue;
+                }
+                Tried::Pinned(refusal) => return Err(*refusal),
+            };
+            match lent {
                 Lent::Done => return Ok(enforcement),
                 Lent::NoRoom => return Err(Refusal::NoRoom),
                 Lent::Busy if deadline.is_some_and(|end| Instant::now() >= end) => {
@@ -304,6 +317,9 @@ impl Candidate {
     }
 
     fn attach(&self, running: &Running) -> Result<Enforcement, Refusal> {
+        if running.pinned().is_silent().map_err(GuardError::from)? {
+            return Err(Refusal::Silent);
+        }
         if running.pinned().state().mode() == Mode::Audit {
             return Err(Refusal::Audit);
         }
@@ -322,15 +338,31 @@ impl Candidate {
     }
 
     fn lend(&self, running: &Running) -> Result<Lent, Refusal> {
-        let pinned = running.pinned();
-        let loan = Loan {
+        let loan = self.loan(running.pinned())?;
+        Ok(running.pinned().lend(&loan).map_err(GuardError::from)?)
+    }
+
+    /// It is judged: one step, after which it is listed, and persists if it is to.
+    fn publish(&self, host: &Host) -> Result<(), Refusal> {
+        let running = Running::open(host)?;
+        let loan = self.loan(running.pinned())?;
+        match running.pinned().publish(&loan).map_err(GuardError::from)? {
+            true => Ok(()),
+            // Released meanwhile.
+            false => Err(Refusal::Released {
+                path: self.request.path.clone(),
+            }),
+        }
+    }
+
+    fn loan(&self, pinned: &Pinned) -> Result<Loan, Refusal> {
+        Ok(Loan {
             file: self.identify_lent(pinned)?,
             level: self.request.level,
             range: self.pages(),
             token: identify(pinned, &self.token)?.inode,
             persists: self.request.persist,
-        };
-        Ok(pinned.lend(&loan).map_err(GuardError::from)?)
+        })
     }
 
     /// On btrfs a hold knows its file by its subvolume, too.
@@ -368,12 +400,13 @@ impl Candidate {
 
     /// Nobody is in the middle of changing the file, and it is fit.
     fn judge(&self, host: &Host) -> Result<Report, Refusal> {
+        self.refuse_unseen(host)?;
         self.wait_until_landed(host)?;
         if self.request.level == Level::Swapfile {
             self.prove()?;
         }
         settle(&self.file).map_err(ask("whether the file is written"))?;
-        self.refuse_written()?;
+        self.refuse_others(host)?;
         let before = self.digest()?;
         let Self { request, file, .. } = self;
         let report = activation::check_file(file, &request.path, self.policy, request.range)
@@ -381,44 +414,13 @@ impl Candidate {
         if report.verdict() != Verdict::Yes {
             return Err(Refusal::Unfit(Box::new(report)));
         }
+        let report = self.refuse_holes(report)?;
         if self.digest()? != before {
             return Err(Refusal::Moved {
                 path: request.path.clone(),
             });
         }
         Ok(report)
-    }
-
-    /// C13: operations whose hooks had been asked before the hold was armed.
-    fn wait_until_landed(&self, host: &Host) -> Result<(), Refusal> {
-        let path = || self.request.path.clone();
-        let patience = self.request.wait.landing();
-        let late = flight::wait_until_landed(&self.file, patience)
-            .map_err(ask("what other processes do"))?;
-        if let Some(by) = late {
-            return Err(Refusal::InFlight { path: path(), by });
-        }
-        // Direct I/O goes on without the task that began it.
-        let deadline = Instant::now().checked_add(patience);
-        loop {
-            match self.count_direct(host)? {
-                0 => return Ok(()),
-                count if deadline.is_some_and(|end| Instant::now() > end) => {
-                    return Err(Refusal::Direct {
-                        path: path(),
-                        count,
-                    });
-                }
-                _ => std::thread::sleep(Duration::from_millis(2)),
-            }
-        }
-    }
-
-    fn count_direct(&self, host: &Host) -> Result<u32, Refusal> {
-        let running = Running::look(host)?;
-        let file = identify(running.pinned(), &self.file)?;
-        let count = running.pinned().count_direct(&file);
-        Ok(count.map_err(GuardError::from)?)
     }
 
     /// Attached is not enforced: try it. The size that the file has; harmless if it goes through.
@@ -429,28 +431,6 @@ impl Candidate {
             other => Err(Refusal::Unproved {
                 path: self.request.path.clone(),
                 answer: other.map_or_else(|err| format!("{err:?}"), |()| "success".into()),
-            }),
-        }
-    }
-
-    /// Stores through mappings and loop devices that are there already ask nobody.
-    fn refuse_written(&self) -> Result<(), Refusal> {
-        if self.request.level != Level::Swapfile {
-            return Ok(());
-        }
-        let data = self.file.metadata().map_err(ask("what the file is"))?;
-        let path = || self.request.path.clone();
-        let by = mappings::find_writable(data.dev(), data.ino());
-        let by = by.map_err(ask("who maps the file"))?;
-        if !by.is_empty() {
-            return Err(Refusal::Mapped { path: path(), by });
-        }
-        let devices = loops::find_writable(data.dev(), data.ino());
-        match devices.map_err(ask("which loop devices write to the file"))? {
-            found if found.is_empty() => Ok(()),
-            devices => Err(Refusal::Looped {
-                path: path(),
-                devices,
             }),
         }
     }

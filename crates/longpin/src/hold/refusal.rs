@@ -54,6 +54,42 @@ pub enum Refusal {
         /// Who.
         by: Vec<Process>,
     },
+    /// Somebody whom the kernel does not name may write to the file without asking anybody.
+    #[error("somebody may write to {}: the kernel counts who {may}, and not all are found", path.display())]
+    Somebody {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        may: &'static str,
+    },
+    /// A device may write to the file without asking anybody.
+    #[error("{pages} pages of {} are pinned by {}: a device may write to them", path.display(), list(by))]
+    Pinned {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        pages: u64,
+        /// Who, as far as the guard saw it.
+        by: Vec<Process>,
+    },
+    /// Processes of other pid namespaces are not seen.
+    #[error(
+        "cannot tell whether an operation on {} is under way: /proc shows the processes of one pid namespace only",
+        path.display()
+    )]
+    Namespace {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It was released while it was judged.
+    #[error("the hold on {} was released before it was judged", path.display())]
+    Released {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The kernel does not call the programs.
+    #[error("the kernel calls none of the guard's programs: kernel.ftrace_enabled is 0")]
+    Silent,
     /// The loop driver may write to the file without asking anybody.
     #[error("{} is behind the writable loop device {}", path.display(), list_paths(devices))]
     Looped {
@@ -138,10 +174,17 @@ fn list_paths(paths: &[PathBuf]) -> String {
 }
 
 fn list(processes: &[Process]) -> String {
-    let names = processes.iter();
-    let names: Vec<_> = names
-        .map(|process| format!("{}[{}]", process.command, process.pid))
+    let mut names: Vec<_> = processes
+        .iter()
+        .map(|process| match process.pid {
+            0 => "somebody".to_owned(),
+            pid => format!("{}[{pid}]", process.command),
+        })
         .collect();
+    names.dedup();
+    if names.is_empty() {
+        names.push("somebody".to_owned());
+    }
     names.join(", ")
 }
 
@@ -157,6 +200,20 @@ impl Refusal {
                 .iter()
                 .map(|device| format!("losetup -d {}", crate::activation::quote(device)))
                 .collect(),
+            Self::Somebody { path, .. } => {
+                let file = crate::activation::quote(path);
+                vec![
+                    format!("fuser -vm {file}; losetup -l; accton off   # who writes to it?"),
+                    format!(
+                        "ls -l /sys/kernel/config/nvmet/subsystems/*/namespaces/*/device_path   # {file}?"
+                    ),
+                ]
+            }
+            Self::Pinned { .. } => vec!["longpin ls --all".into()],
+            Self::Namespace { .. } => {
+                vec!["nsenter -t 1 -p -m longpin hold …   # from the first pid namespace".into()]
+            }
+            Self::Silent => vec!["sysctl kernel.ftrace_enabled=1".into()],
             Self::Audit => vec!["longpin guard stop && longpin guard start".into()],
             Self::Subvolume { path, .. } => vec![format!(
                 "longpin hold --level layout {} -- …   # pages and blocks stay, contents may change",
