@@ -148,6 +148,7 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .chain(plan::RDMA_LONG_TESTS)
         .chain(hosts::LONG_TESTS)
         .chain(shutdown::TESTS)
+        .chain(oracle::LONG_TESTS)
         .chain(swap_oracle::TESTS)
         .chain(extents::LONG_TESTS)
         .chain(prepare::LONG_TESTS)
