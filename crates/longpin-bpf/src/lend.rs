@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use libbpf_rs::libbpf_sys;
@@ -60,13 +60,22 @@ const PERSISTS: u64 = 0x100;
 /// `-EBUSY`, as a program returns it.
 const BUSY: u32 = 16_u32.wrapping_neg();
 
+fn learn(known: &AtomicU32, find: fn() -> Option<u32>) {
+    if known.load(Ordering::Acquire) == 0 {
+        known.store(find().unwrap_or(0), Ordering::Release);
+    }
+}
+
 impl Pinned {
     /// Let the programs know where btrfs keeps the subvolume of an inode. It may be a module that came after them.
     pub fn learn_subvolumes(&self) {
-        let known = &self.state().subvolumes;
-        if known.load(Ordering::Acquire) == 0 {
-            known.store(subvolumes::find().unwrap_or(0), Ordering::Release);
-        }
+        learn(&self.state().subvolumes, subvolumes::find);
+    }
+
+    /// Let the programs know where ext4 and xfs keep the flags of an inode.
+    pub fn learn_flags(&self) {
+        learn(&self.state().ext4_flags, subvolumes::find_ext4_flags);
+        learn(&self.state().xfs_flags, subvolumes::find_xfs_flags);
     }
 
     /// Enter an explicit hold: from then on the file is held.

@@ -53,8 +53,7 @@ pub fn set_verbose(verbose: bool) {
         reason = "asked for by the caller; the signature is libbpf-rs's"
     )]
     fn show(_: libbpf_rs::PrintLevel, text: String) {
-        let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        eprint!("{} {text}", t.tv_sec * 1_000_000 + t.tv_nsec / 1000);
+        eprint!("{text}");
     }
     let sink = verbose.then_some((libbpf_rs::PrintLevel::Debug, show as fn(_, String)));
     libbpf_rs::set_print(sink);

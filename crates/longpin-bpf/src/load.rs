@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,7 +23,7 @@ use crate::{BpfError, SUSPECT_ALL, StateView, object};
 pub const DEFAULT_QUOTA: u32 = 4096;
 
 /// Programs that are run on request and attached to nothing.
-pub(crate) const ON_REQUEST: [&str; 15] = [
+pub(crate) const ON_REQUEST: [&str; 16] = [
     "lend",
     "take_back",
     "tidy",
@@ -33,6 +34,7 @@ pub(crate) const ON_REQUEST: [&str; 15] = [
     "introduce",
     "inspect",
     "end_row",
+    "end_strays",
     "forget",
     "begin_sweep",
     "sweep_frames",
@@ -151,6 +153,8 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
         data.state.suspect_all = SUSPECT_ALL;
         data.state.quota_files = DEFAULT_QUOTA;
         data.state.subvolumes = subvolumes::find().unwrap_or(0);
+        data.state.ext4_flags = subvolumes::find_ext4_flags().unwrap_or(0);
+        data.state.xfs_flags = subvolumes::find_xfs_flags().unwrap_or(0);
     }
 }
 
@@ -213,6 +217,13 @@ fn watch_suppression(skel: &GuardSkel<'_>, state: &StateView) -> Result<(), BpfE
     Ok(())
 }
 
+/// The device of a directory's file system, as the kernel encodes it; 0 is none.
+fn device_of(dir: &Path) -> Option<u32> {
+    let device = std::fs::metadata(dir).ok()?.dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    (minor < 1 << 20).then_some(major << 20 | minor)
+}
+
 fn attach_all(skel: &GuardSkel<'_>) -> Result<Vec<(String, Link)>, BpfError> {
     let mut links = Vec::new();
     for program in skel.object().progs_mut() {
@@ -251,6 +262,8 @@ impl Attached<'_> {
     ///
     /// [`BpfError::Pin`]; what was pinned by then is the caller's to remove.
     pub fn pin(&mut self, dir: &Path) -> Result<(), BpfError> {
+        let home = device_of(dir).unwrap_or(0);
+        self.state.home.store(home, Ordering::Relaxed);
         for (name, link) in &mut self.links {
             let path = dir.join(format!("link_{name}"));
             link.pin(&path)
@@ -269,6 +282,7 @@ impl Attached<'_> {
             ("map_lent", &mut maps.lent),
             ("map_answers", &mut maps.answers),
             ("map_openings", &mut maps.openings),
+            ("map_strays", &mut maps.strays),
         ] {
             let path = dir.join(name);
             map.pin(&path)
@@ -296,6 +310,7 @@ impl Attached<'_> {
             ("prog_strict_open", &mut programs.strict_open),
             ("prog_inspect", &mut programs.inspect),
             ("prog_end_row", &mut programs.end_row),
+            ("prog_end_strays", &mut programs.end_strays),
             ("prog_introduce", &mut programs.introduce),
             ("prog_forget", &mut programs.forget),
             ("prog_begin_sweep", &mut programs.begin_sweep),

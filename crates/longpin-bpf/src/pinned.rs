@@ -12,7 +12,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, Program, libbpf_sys};
 
 use crate::event::{Event, MAX_EVENTS, parse_event};
 use crate::rule::{self, Rule, RuleAction};
-use crate::shared::{self, FileId, Row, Sight, Suspect};
+use crate::shared::{self, FileId, Row, Sight, Stray, Suspect};
 use crate::{BpfError, Mode, StateView};
 
 /// How often a look is repeated when others look at the same time.
@@ -40,6 +40,8 @@ pub struct Pinned {
     file_rules: MapHandle,
     inspect: OwnedFd,
     end_row: OwnedFd,
+    strays: MapHandle,
+    end_strays: OwnedFd,
     introduce: OwnedFd,
     forget: OwnedFd,
     begin_sweep: OwnedFd,
@@ -100,6 +102,8 @@ impl Pinned {
             rules: open_map(dir, "map_rules")?,
             file_rules: open_map(dir, "map_file_rules")?,
             end_row: open_program(dir, "prog_end_row")?,
+            strays: open_map(dir, "map_strays")?,
+            end_strays: open_program(dir, "prog_end_strays")?,
             introduce: open_program(dir, "prog_introduce")?,
             forget: open_program(dir, "prog_forget")?,
             inspect: open_program(dir, "prog_inspect")?,
@@ -167,6 +171,18 @@ impl Pinned {
         let caller = shared::u64_at(&row.key, 8);
         let arguments = [row.file.inode, caller, row.tgid.into(), kind, row.pins];
         run(&self.end_row, "end_row", &arguments).map(drop)
+    }
+
+    /// What left its file while it was pinned, and is pinned still, as far as there was room to note it.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Run`] or [`BpfError::Table`].
+    pub fn strays(&self) -> Result<Vec<Stray>, BpfError> {
+        run(&self.end_strays, "end_strays", &[0])?;
+        read_table(&self.strays, "strays", |_, value| {
+            shared::parse_stray(value)
+        })
     }
 
     /// A suspect without a pinned page leaves the table; whether it did.

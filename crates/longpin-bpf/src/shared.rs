@@ -18,6 +18,8 @@ pub const ROW_KEY_LEN: usize = 24;
 pub const ROW_LEN: usize = 232;
 /// Bytes of `struct suspect`.
 pub(crate) const SUSPECT_LEN: usize = 64;
+/// Bytes of `struct stray`.
+const STRAY_LEN: usize = 40;
 /// Bytes of `struct sight` before the names.
 pub const SIGHT_HEAD_LEN: usize = 88;
 /// Bytes of the short name kept in rows and events, terminator included.
@@ -103,6 +105,17 @@ pub struct Suspect {
     pub broken: u64,
     /// Rows up to this number are of an earlier file with the same inode.
     pub born: u64,
+}
+
+/// A folio that left its file while it was pinned, and is pinned still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stray {
+    /// The file, which may have gone.
+    pub file: FileId,
+    /// Index of its first page in the file.
+    pub first: u64,
+    /// How many it has.
+    pub pages: u64,
 }
 
 /// Whether a row is a hold; if not, why.
@@ -317,6 +330,15 @@ pub(crate) fn parse_suspect(key: &[u8], value: &[u8]) -> Option<Suspect> {
         owner: u32_at(value, 20),
         broken: u64_at(value, 32),
         born: u64_at(value, 56),
+    })
+}
+
+/// A folio from the `strays` table.
+pub(crate) fn parse_stray(value: &[u8]) -> Option<Stray> {
+    (value.len() == STRAY_LEN).then(|| Stray {
+        file: identity(u64_at(value, 0), &value[8..]),
+        first: u64_at(value, 24),
+        pages: u64_at(value, 32),
     })
 }
 

@@ -58,10 +58,14 @@ pub struct GuardState {
     pub tokens: AtomicU64,
     pub holds_only: AtomicU32,
     pub(crate) subvolumes: AtomicU32,
+    pub(crate) ext4_flags: AtomicU32,
+    pub(crate) xfs_flags: AtomicU32,
+    pub(crate) home: AtomicU32,
+    pad: AtomicU32,
 }
 
 const _: () = assert!(
-    size_of::<GuardState>() == 320,
+    size_of::<GuardState>() == 336,
     "struct guard_state in bpf/shared.h"
 );
 

@@ -1,6 +1,7 @@
-//! Where btrfs keeps the number of a file's subvolume, from the BTF of the kernel or of its module.
+//! What file systems keep beside an inode, from the BTF of the kernel or of their modules: btrfs the number of a file's
+//! subvolume (each numbers its files anew), ext4 and xfs the flags that they journal its data, or want it in DAX.
 //!
-//! Each subvolume numbers its files anew. The programs cannot be told when they load: the module may come later.
+//! The programs cannot be told when they load: the module may come later.
 #![allow(
     unsafe_code,
     reason = "libbpf-rs has no BTF of modules, which is split from the kernel's"
@@ -56,18 +57,40 @@ impl Types {
 
 const _: () = assert!(size_of::<btf_type>() == 12 && size_of::<btf_member>() == 12);
 
-/// `guard_state.subvolumes` of bpf/shared.h; `None` where there is no btrfs, or no BTF of it.
-pub(crate) fn find() -> Option<u32> {
+/// Offsets that are the module's, or the kernel's where it is built in.
+fn look<T>(module: &CStr, find: impl FnOnce(&Types) -> Option<T>) -> Option<T> {
     // SAFETY: no arguments; a null pointer says that there is none.
     let kernel = Types(NonNull::new(unsafe { btf__load_vmlinux_btf() })?);
     // SAFETY: a name that ends, and BTF that outlives the module's: dropped in the opposite order.
-    let module = unsafe { btf__load_module_btf(c"btrfs".as_ptr(), kernel.0.as_ptr()) };
-    let module = NonNull::new(module).map(Types);
-    let types = module.as_ref().unwrap_or(&kernel);
-    let inode = types.offset(c"btrfs_inode", c"vfs_inode")?;
-    let back = inode.checked_sub(types.offset(c"btrfs_inode", c"root")?)?;
-    let key = types.offset(c"btrfs_root", c"root_key")?;
-    pack(back, key + types.offset(c"btrfs_key", c"objectid")?)
+    let own = unsafe { btf__load_module_btf(module.as_ptr(), kernel.0.as_ptr()) };
+    let own = NonNull::new(own).map(Types);
+    find(own.as_ref().unwrap_or(&kernel))
+}
+
+/// `guard_state.subvolumes` of bpf/shared.h; `None` where there is no btrfs, or no BTF of it.
+pub(crate) fn find() -> Option<u32> {
+    look(c"btrfs", |types| {
+        let inode = types.offset(c"btrfs_inode", c"vfs_inode")?;
+        let back = inode.checked_sub(types.offset(c"btrfs_inode", c"root")?)?;
+        let key = types.offset(c"btrfs_root", c"root_key")?;
+        pack(back, key + types.offset(c"btrfs_key", c"objectid")?)
+    })
+}
+
+/// `guard_state.ext4_flags`; `None` where there is no ext4, or no BTF of it.
+pub(crate) fn find_ext4_flags() -> Option<u32> {
+    look(c"ext4", |types| {
+        let inode = types.offset(c"ext4_inode_info", c"vfs_inode")?;
+        inode.checked_sub(types.offset(c"ext4_inode_info", c"i_flags")?)
+    })
+}
+
+/// `guard_state.xfs_flags`; `None` where there is no xfs, or no BTF of it.
+pub(crate) fn find_xfs_flags() -> Option<u32> {
+    look(c"xfs", |types| {
+        let inode = types.offset(c"xfs_inode", c"i_vnode")?;
+        inode.checked_sub(types.offset(c"xfs_inode", c"i_diflags2")?)
+    })
 }
 
 /// Two offsets of 16 bits.

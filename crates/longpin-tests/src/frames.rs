@@ -43,6 +43,14 @@ pub fn frames(file: &impl AsFd, range: &Range<u64>) -> Result<Vec<Option<u64>>> 
         .collect()
 }
 
+/// Whether a page frame is a part of something larger (`/proc/kpageflags`, COMPOUND_HEAD and COMPOUND_TAIL).
+pub fn is_in_large_folio(frame: u64) -> Result<bool> {
+    let flags = File::open("/proc/kpageflags").context("cannot open the flags of page frames")?;
+    let mut word = [0; 8];
+    flags.read_exact_at(&mut word, frame * 8)?;
+    Ok(u64::from_le_bytes(word) & (3 << 15) != 0)
+}
+
 fn read_pagemap(addr: usize, pages: usize) -> Result<Vec<u64>> {
     let pagemap = File::open("/proc/self/pagemap").context("cannot open the pagemap")?;
     let mut bytes = vec![0; pages * 8];

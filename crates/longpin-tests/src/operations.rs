@@ -11,11 +11,14 @@ use crate::act::Outcome;
 
 mod blocks;
 mod btrfs;
+mod compat;
 mod copies;
 mod devices;
+mod ends;
 mod ext4;
 mod f2fs;
 mod ground;
+mod keys;
 mod lent;
 mod memory;
 mod mounts;
@@ -29,6 +32,7 @@ mod xfs;
 mod zlib;
 
 pub use copies::{clone_range, copy_range};
+pub use ends::{Content, Shape};
 pub use ground::{Ground, Home, reserve_huge_pages};
 pub use victim::{Build, Donor, Victim};
 
@@ -114,7 +118,9 @@ pub fn all() -> impl Iterator<Item = &'static Operation> {
         sizes::OPERATIONS,
         copies::OPERATIONS,
         writes::OPERATIONS,
+        compat::OPERATIONS,
         blocks::OPERATIONS,
+        keys::OPERATIONS,
         ext4::OPERATIONS,
         xfs::OPERATIONS,
         btrfs::OPERATIONS,
@@ -126,6 +132,16 @@ pub fn all() -> impl Iterator<Item = &'static Operation> {
     ]
     .into_iter()
     .flatten()
+}
+
+/// What is done at and behind the end of a file, by what its last page is like.
+pub fn at_end() -> impl Iterator<Item = &'static Operation> {
+    ends::all(false)
+}
+
+/// Of [`at_end`] what is tried every day.
+pub fn at_end_daily() -> impl Iterator<Item = &'static Operation> {
+    ends::all(true)
 }
 
 /// What leaves a file its pages and blocks, and is refused all the same where nobody else may use the file; and what is
@@ -148,6 +164,7 @@ mod tests {
     #[test]
     fn names_are_unique_and_claims_exist() {
         let mut names: Vec<_> = all()
+            .chain(at_end())
             .chain(uses())
             .map(|operation| operation.name)
             .collect();

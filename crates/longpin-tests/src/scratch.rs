@@ -80,8 +80,8 @@ impl FsKind {
     /// What its maker is told besides where every feature that takes pages away is wanted.
     fn features(self) -> &'static [&'static str] {
         match self {
-            Self::Ext4 => &["-b", "4096", "-O", "verity"],
-            Self::F2fs => &["-O", "extra_attr,inode_checksum,compression,verity"],
+            Self::Ext4 => &["-b", "4096", "-O", "verity,encrypt"],
+            Self::F2fs => &["-O", "extra_attr,inode_checksum,compression,verity,encrypt"],
             _ => &[],
         }
     }

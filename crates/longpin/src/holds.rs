@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use longpin_bpf::pinned::Pinned;
-use longpin_bpf::shared::{FileId, Row, Sight, Suspect};
+use longpin_bpf::shared::{FileId, Row, Sight, Stray, Suspect};
 pub use longpin_bpf::shared::{Level, Verdict};
 use longpin_linux::cgroups;
 use longpin_linux::kallsyms::Kallsyms;
@@ -89,7 +89,8 @@ pub fn read_holds(running: &Running) -> Result<Vec<Hold>, GuardError> {
 pub(crate) fn read(pinned: &Pinned) -> Result<Vec<Hold>, GuardError> {
     let suspects = read_suspects(pinned)?;
     let rows = pinned.rows()?;
-    let reader = Reader::new(suspects, &rows)?;
+    let strays = pinned.strays()?;
+    let reader = Reader::new(suspects, strays, &rows)?;
     let mut holds = Vec::new();
     let mut explained: HashMap<FileId, Vec<(u64, u64)>> = HashMap::new();
     for row in rows {
@@ -106,7 +107,10 @@ pub(crate) fn read(pinned: &Pinned) -> Result<Vec<Hold>, GuardError> {
                 let hold = reader.describe_row(&row, &sight);
                 holds.extend(split_runs(pinned, &row, &sight, hold)?);
             }
-            None => end(pinned, &row)?,
+            None => match stray_pages(&reader.strays, &row) {
+                0 => end(pinned, &row)?,
+                pages => holds.push(reader.describe_broken(pinned, &row, pages)?),
+            },
         }
     }
     for suspect in reader.suspects.values() {
@@ -154,10 +158,13 @@ pub(crate) fn end_rows(pinned: &Pinned) -> Result<usize, GuardError> {
     let mut left = 0;
     let suspects = read_suspects(pinned)?;
     let rows = pinned.rows()?.into_iter();
+    let strays = pinned.strays()?;
     for row in rows.filter(|row| row.explicit.is_none()) {
-        match look(pinned, &suspects, &row)? {
-            Some(_) => left += 1,
-            None => end(pinned, &row)?,
+        let ended = look(pinned, &suspects, &row)?.is_none() && stray_pages(&strays, &row) == 0;
+        if ended {
+            end(pinned, &row)?;
+        } else {
+            left += 1;
         }
     }
     Ok(left)
@@ -180,6 +187,15 @@ fn look(pinned: &Pinned, suspects: &Suspects, row: &Row) -> Result<Option<Sight>
     }
     let sight = pinned.inspect(&row.file, row.first, row.last)?;
     Ok(sight.filter(|sight| sight.pages > 0))
+}
+
+/// Pages of this row that left their file while they were pinned, and are pinned still.
+fn stray_pages(strays: &[Stray], row: &Row) -> u64 {
+    let own = strays.iter().filter(|stray| {
+        let last = stray.first + stray.pages.saturating_sub(1);
+        stray.file == row.file && stray.first <= row.last && row.first <= last
+    });
+    own.map(|stray| stray.pages).sum()
 }
 
 /// The row's hold is over; the file need not be walked any more if nothing else of it is pinned.
@@ -210,13 +226,14 @@ fn unhold_readers(pinned: &Pinned, suspects: &Suspects, holds: &[Hold]) -> Resul
 /// What rows and sights are described with.
 struct Reader {
     suspects: Suspects,
+    strays: Vec<Stray>,
     mounts: Vec<Mount>,
     symbols: Kallsyms,
     cgroups: HashMap<u64, String>,
 }
 
 impl Reader {
-    fn new(suspects: Suspects, rows: &[Row]) -> Result<Self, GuardError> {
+    fn new(suspects: Suspects, strays: Vec<Stray>, rows: &[Row]) -> Result<Self, GuardError> {
         let probe = |what: &str| {
             let what = what.to_owned();
             move |source| GuardError::Probe { what, source }
@@ -225,6 +242,7 @@ impl Reader {
         let mounts = mounts::read_mounts().map_err(probe("the mounts"))?;
         Ok(Self {
             suspects,
+            strays,
             symbols: Kallsyms::look_up(stacks).map_err(probe("the kernel's symbols"))?,
             cgroups: cgroups::read_paths(&mounts),
             mounts,
@@ -270,6 +288,33 @@ impl Reader {
                 ..self.owner_of(row)
             }),
             ..self.describe(&row.file, &sight)
+        })
+    }
+
+    /// Nothing of it is the file's any more, and the device uses it on.
+    fn describe_broken(&self, pinned: &Pinned, row: &Row, pages: u64) -> Result<Hold, GuardError> {
+        let known = self.suspects.get(&row.file.inode);
+        let is_other = known.is_some_and(|suspect| row.id <= suspect.born);
+        let sight = pinned.inspect(&row.file, row.first, row.last)?;
+        let sight = sight.filter(|_| !is_other);
+        let has_gone = sight.is_none();
+        let sight = sight.unwrap_or_else(|| Sight::unseen(Vec::new()));
+        let hold = self.describe(&row.file, &sight);
+        Ok(Hold {
+            id: row.id,
+            verdict: row.verdict,
+            // As events tell it: no path leads to a file that has gone.
+            path: if has_gone {
+                format!("{} (gone)", row.name)
+            } else {
+                hold.path
+            },
+            start: row.first.saturating_mul(PAGE),
+            end: row.last.saturating_add(1).saturating_mul(PAGE),
+            pages,
+            broken: hold.broken.max(pages),
+            owner: Some(self.owner_of(row)),
+            ..hold
         })
     }
 

@@ -25,6 +25,26 @@ int page_removed(u64 *ctx)
 	if (!known || !(known->flags & FILE_HELD))
 		return is_somebody_pinning() ? keep_loss(folio, loss.inode) : 0;
 	loss.index = FIELD64(folio, struct folio, index);
+	keep_stray(folio, loss.inode, loss.index);
 	loss.call = system_call();
 	return tell_of_loss(known, &loss);
+}
+
+/* No longer pinned, or something else by now. */
+static long drop_if_ended(void *map, u64 *folio, struct stray *stray, void *none)
+{
+	u64 key = *folio;
+
+	if (FIELD64(key, struct folio, mapping) ||
+	    FIELD64(key, struct folio, index) != stray->first || !is_pinned(key))
+		bpf_map_delete_elem(&strays, &key);
+	return 0;
+}
+
+/* end_strays(): what is left in `strays` is still pinned. */
+SEC("raw_tp")
+int end_strays(u64 *ctx)
+{
+	bpf_for_each_map_elem(&strays, drop_if_ended, 0, 0);
+	return 0;
 }

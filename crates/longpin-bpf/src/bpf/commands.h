@@ -9,8 +9,11 @@
 #define COMMAND(type, number) ((type) << 8 | (number))
 #define XFS_SWAPEXT COMMAND('X', 109)
 #define SETFLAGS COMMAND('f', 2)
+#define SETXATTR COMMAND('X', 32)
 #define EXT4_MOVE_EXT COMMAND('f', 15)
 #define EXT4_SWAP_BOOT COMMAND('f', 17)
+#define REMOVE_KEY COMMAND('f', 24)
+#define REMOVE_KEY_OF_ALL COMMAND('f', 25)
 #define ENABLE_VERITY COMMAND('f', 133)
 #define F2FS_START_ATOMIC COMMAND(0xf5, 1)
 #define F2FS_COMMIT_ATOMIC COMMAND(0xf5, 2)
@@ -36,7 +39,6 @@
 #define BTRFS_REMOVE_DEVICE_V2 COMMAND(0x94, 58)
 #define BTRFS_DESTROY_V2 COMMAND(0x94, 63)
 #define EXT4_MAGIC 0xef53
-#define XFS_MAGIC 0x58465342
 #define F2FS_MAGIC 0xf2f52010
 
 /* command.scope */

@@ -74,6 +74,12 @@ static __always_inline bool is_regular(u64 inode)
 	return (FIELD32(inode, struct inode, i_mode) & S_IFMT) == S_IFREG;
 }
 
+/* Which file system it is on. */
+static __always_inline u64 magic_of(u64 inode)
+{
+	return FIELD64(FIELD64(inode, struct inode, i_sb), struct super_block, s_magic);
+}
+
 /* The inode whose pages an open file reads and writes; 0: none. */
 static __always_inline u64 inode_of_file(u64 file)
 {

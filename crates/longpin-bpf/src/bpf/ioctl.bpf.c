@@ -12,14 +12,25 @@
 #define LOOP_CHANGE_FD COMMAND('L', 6)
 #define LOOP_CONFIGURE COMMAND('L', 10)
 #define JOURNAL_DATA 0x4000
+#define DAX_FLAG 0x2000000
+#define DAX_XFLAG 0x8000
+#define XFS_OWN_DAX_FLAG 1
+/* No magic, as several file systems do: */
+#define SETS_FLAGS 1
+#define REMOVES_KEY 2
 
 /* The file system that knows a command; 0: not one of those that concern us. */
 static __always_inline u32 knows(u32 command)
 {
 	switch (command) {
+	case SETFLAGS:
+	case SETXATTR:
+		return SETS_FLAGS;
+	case REMOVE_KEY:
+	case REMOVE_KEY_OF_ALL:
+		return REMOVES_KEY;
 	case XFS_SWAPEXT:
 		return XFS_MAGIC;
-	case SETFLAGS:
 	case EXT4_MOVE_EXT:
 	case EXT4_SWAP_BOOT:
 		return EXT4_MAGIC;
@@ -39,14 +50,31 @@ static __always_inline bool concerns_file_system(u32 command)
 	return command == XFS_SWAPEXT || command == EXT4_MOVE_EXT || command == F2FS_MOVE_RANGE;
 }
 
-/* ext4 drops the page cache when a file's data goes to the journal from now on; other flags are harmless. */
-static __always_inline bool is_harmless(u32 command, u64 argument)
+/*
+ * ext4 drops the page cache when a file's data goes to the journal from now on, or no more; ext4 and xfs let go of a
+ * file when nobody has it open any more, whose flag DAX has changed. Other flags are harmless, and so are these as
+ * they are. Where it is not known what they are, they are not set.
+ */
+static __noinline bool changes_flags(u32 command, u64 argument, u64 inode, u64 magic)
 {
-	u32 flags = 0;
+	u64 dax = command == SETFLAGS ? DAX_FLAG : DAX_XFLAG;
+	u32 wanted = 0;
+	u64 now = 0;
 
-	return command == SETFLAGS &&
-	       !bpf_probe_read_user(&flags, sizeof(flags), (void *)argument) &&
-	       !(flags & JOURNAL_DATA);
+	if (magic != EXT4_MAGIC && magic != XFS_MAGIC)
+		return false;
+	if (bpf_probe_read_user(&wanted, sizeof(wanted), (void *)argument))
+		return true;
+	if (magic == XFS_MAGIC) {
+		if (state.xfs_flags)
+			now = load64(inode - state.xfs_flags) & XFS_OWN_DAX_FLAG;
+		return !(wanted & dax) != !now;
+	}
+	if (state.ext4_flags)
+		now = load64(inode - state.ext4_flags);
+	if (command == SETFLAGS && (wanted ^ now) & JOURNAL_DATA)
+		return true;
+	return !(wanted & dax) != !(now & DAX_FLAG);
 }
 
 /* The user side asks which inode a descriptor stands for. No file system knows the command. */
@@ -160,8 +188,12 @@ static __always_inline int judge_ioctl(u64 *ctx)
 		if (answer)
 			return answer;
 	}
-	if (!magic || FIELD64(sb, struct super_block, s_magic) != magic || !is_regular(inode) ||
-	    is_harmless(command, ctx[2]))
+	if (magic == REMOVES_KEY)
+		return is_key_refused(sb, ctx[1]) ? -ETXTBSY : 0;
+	if (!magic || !is_regular(inode))
+		return 0;
+	if (magic == SETS_FLAGS ? !changes_flags(command, ctx[2], inode, magic_of(inode))
+				: magic_of(inode) != magic)
 		return 0;
 	if (concerns_file_system(command))
 		return is_file_system_refused(sb, OP_IOCTL, ctx[1], false) ? -ETXTBSY : 0;

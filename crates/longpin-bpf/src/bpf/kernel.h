@@ -155,13 +155,13 @@ struct inode {
 	struct super_block *i_sb;
 	struct address_space *i_mapping;
 	unsigned long i_ino;
+	unsigned int i_flags;
 	unsigned int i_nlink;
 	s64 i_size;
 	u32 i_generation;
 	u32 i_rdev;
 	struct hlist_head i_dentry;
 	struct list_head i_sb_list;
-	unsigned int i_flags;
 	atomic_t i_dio_count;
 	atomic_t i_writecount;
 } KERNEL_TYPE;
@@ -423,9 +423,12 @@ struct timespec64 {
 #define TS_COMPAT 0x0002
 #define S_IFMT 00170000
 #define S_IFREG 0100000
+#define S_ENCRYPTED (1 << 14)
 #define HUGETLBFS_MAGIC 0x958458f6
 #define TMPFS_MAGIC 0x01021994
 #define BTRFS_MAGIC 0x9123683e
+#define XFS_MAGIC 0x58465342
+#define FUSE_MAGIC 0x65735546
 #define PROT_WRITE 2
 #define MAP_SHARED 1 /* set in MAP_SHARED_VALIDATE, too */
 #define EPERM 1
@@ -438,6 +441,7 @@ struct timespec64 {
 #define EOPNOTSUPP 95
 #define SIGKILL 9
 #define PAGE_SHIFT 12
+#define PAGE_SIZE (1UL << PAGE_SHIFT)
 
 #define FALLOC_FL_KEEP_SIZE 0x01
 #define FALLOC_FL_PUNCH_HOLE 0x02

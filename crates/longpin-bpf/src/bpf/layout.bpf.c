@@ -4,24 +4,51 @@
 #include "strict.h"
 
 /*
- * C01: truncate, ftruncate, O_TRUNC. A page that the new end cuts counts as affected. Growing is
- * allowed, and so, but for level swapfile, is the size that the file has.
+ * A file gets an end at or behind the one that it has, so no page is to go. But file systems drop what lies behind the
+ * new end: the kernel splits the large folio that it cuts, which it cannot while that is pinned, and drops all of it
+ * unless it is dirty. Dirty now may be clean by then. Files in memory dirty it themselves.
+ */
+static __noinline bool is_end_refused(struct act *act, u64 size)
+{
+	u64 first, last, magic = magic_of(act->inode);
+
+	if (magic == TMPFS_MAGIC || !is_regular(act->inode) || !is_suspect(act->inode))
+		return false;
+	find_folio(act->inode, size >> PAGE_SHIFT, &first, &last);
+	act->first = size >> PAGE_SHIFT;
+	/* The end of a small folio is only overwritten with zeroes. */
+	if (first == last && size & (PAGE_SIZE - 1))
+		act->first++;
+	/* FUSE drops every page of a file whose size has changed. */
+	if (magic == FUSE_MAGIC && size != FIELD64(act->inode, struct inode, i_size))
+		act->first = 0;
+	act->page = first_pinned(act->inode, act->first, ~0ULL);
+	return act->page != NO_PAGE && decide(act);
+}
+
+/*
+ * C01: truncate, ftruncate, O_TRUNC. A page that the new end cuts counts as affected. Growing and the size that the
+ * file has are allowed, as long as the pages stay; level swapfile refuses that size.
  */
 static __always_inline int judge_setattr(u64 *ctx, u32 dentry, struct iattr *attr)
 {
-	s64 size = attr->ia_size;
+	s64 size = attr->ia_size, old;
 	struct act act = { .operation = OP_TRUNCATE, .last = ~0ULL, .detail = size };
 
 	if (!(attr->ia_valid & ATTR_SIZE) || !is_armed())
 		return 0;
 	act.inode = FIELD64(number(ctx, dentry), struct dentry, d_inode);
-	if (!act.inode || size < 0 || size > (s64)FIELD64(act.inode, struct inode, i_size))
+	if (!act.inode || size < 0)
 		return 0;
-	/* Level swapfile: the same size, too. */
-	if (state.strict && is_strictly_refused(&act))
+	old = FIELD64(act.inode, struct inode, i_size);
+	if (state.strict && size <= old && is_strictly_refused(&act))
 		return -ETXTBSY;
-	if (size == (s64)FIELD64(act.inode, struct inode, i_size))
-		return 0;
+	if (size >= old) {
+		/* btrfs drops nothing when a file grows. */
+		if (size > old && magic_of(act.inode) == BTRFS_MAGIC)
+			return 0;
+		return is_end_refused(&act, size) ? -ETXTBSY : 0;
+	}
 	act.first = size >> PAGE_SHIFT;
 	return is_refused(&act) ? -ETXTBSY : 0;
 }
@@ -51,6 +78,8 @@ int inode_setattr_without_idmap(u64 *ctx)
 /* Which pages does the operation take away or replace? False: none. */
 static __always_inline bool is_affected(const struct note *note, struct act *act)
 {
+	u64 size;
+
 	act->operation = note->operation;
 	act->detail = note->mode;
 	if (note->operation == OP_FALLOCATE) {
@@ -63,7 +92,20 @@ static __always_inline bool is_affected(const struct note *note, struct act *act
 	/* No length: up to the end of the source. */
 	if (note->len && note->offset + note->len > note->offset)
 		act->last = (note->offset + note->len - 1) >> PAGE_SHIFT;
+	/* What xfs shares behind the end makes it drop all from the old end on. */
+	if (note->operation != OP_FALLOCATE && magic_of(act->inode) == XFS_MAGIC) {
+		size = FIELD64(act->inode, struct inode, i_size);
+		if (size < note->offset)
+			act->first = size >> PAGE_SHIFT;
+	}
 	return true;
+}
+
+/* Plain allocation behind the end: xfs sets the new one as truncate does. */
+static __always_inline bool sets_end(const struct note *note, u64 inode)
+{
+	return note->operation == OP_FALLOCATE && !note->mode && magic_of(inode) == XFS_MAGIC &&
+	       note->offset + note->len > FIELD64(inode, struct inode, i_size);
 }
 
 /*
@@ -81,7 +123,7 @@ static __noinline bool is_operation_refused(u64 *ctx, u64 inode, long call)
 	if (!take_note(number(ctx, 0), &note))
 		__sync_fetch_and_add(&state.unnoted, 1);
 	else if (!is_affected(&note, &act))
-		return false;
+		return sets_end(&note, inode) && is_end_refused(&act, note.offset + note.len);
 	return is_refused(&act);
 }
 
@@ -98,8 +140,7 @@ static __noinline bool is_direct_write_refused(u64 inode, long call)
 		.often = 1,
 		WHOLE_FILE,
 	};
-	u64 sb = FIELD64(inode, struct inode, i_sb);
-	u64 magic = FIELD64(sb, struct super_block, s_magic);
+	u64 magic = magic_of(inode);
 
 	if (magic == TMPFS_MAGIC || magic == HUGETLBFS_MAGIC)
 		return false;

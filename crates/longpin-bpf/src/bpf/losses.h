@@ -2,7 +2,8 @@
 /*
  * C13: pages that left their file while they were pinned. Of a file that is known to be held that is told at
  * once. While long-term pin calls are under way it may be one of theirs, whose file nobody knows yet: such
- * pages are kept until the calls end, and each call looks for its own among them.
+ * pages are kept until the calls end, and each call looks for its own among them. What was told stays known
+ * until its pins have gone: so long its row is listed.
  */
 #ifndef LONGPIN_LOSSES_H
 #define LONGPIN_LOSSES_H
@@ -28,6 +29,13 @@ struct {
 	__type(value, struct loss);
 } losses SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH); /* with all its room: entries come while interrupts are off */
+	__uint(max_entries, MAX_STRAYS);
+	__type(key, u64); /* folio */
+	__type(value, struct stray);
+} strays SEC(".maps");
+
 /* How many were kept since no pin call was under way; and how often that was so. */
 u64 losses_open;
 u64 losses_epoch;
@@ -48,6 +56,20 @@ static __always_inline int keep_loss(u64 folio, u64 inode)
 
 	bpf_map_update_elem(&losses, &folio, &loss, BPF_ANY);
 	__sync_fetch_and_add(&losses_open, 1);
+	return 0;
+}
+
+/* A full table keeps the first ones: the pins of a row go together. */
+static __noinline int keep_stray(u64 folio, u64 inode, u64 index)
+{
+	struct stray stray = {
+		.inode = inode,
+		.file = identify(inode),
+		.first = index,
+		.pages = is_large(folio) ? pages_of_large(folio) : 1,
+	};
+
+	bpf_map_update_elem(&strays, &folio, &stray, BPF_ANY);
 	return 0;
 }
 
@@ -91,6 +113,7 @@ static long look_for_loss(u32 i, u64 *pages)
 		return 0;
 	loss = *kept;
 	bpf_map_delete_elem(&losses, &folio);
+	keep_stray(folio, loss.inode, loss.index);
 	known = find_suspect(loss.inode);
 	if (!known || known->flags & FILE_HELD)
 		tell_of_loss(known, &loss);

@@ -63,6 +63,9 @@ int sb_umount(u64 *ctx)
 
 	if (!is_armed() || !is_last_mount(mount, sb))
 		return 0;
+	/* With this file system all programs would go that are pinned in it. */
+	if (state.mode == MODE_ENFORCING && FIELD32(sb, struct super_block, s_dev) == state.home)
+		return -EBUSY;
 	return is_file_system_refused(sb, OP_UMOUNT, ctx[1], false) ? -EBUSY : 0;
 }
 

@@ -78,7 +78,7 @@ static __always_inline bool take_source_note(u64 source, struct note *out)
 
 /* System calls of x86-64. */
 enum call {
-	CALL_UNKNOWN = -1, /* the number says nothing: a kernel thread, a 32-bit program */
+	CALL_UNKNOWN = -1, /* the number says nothing: a kernel thread */
 	CALL_WRITES = -2,
 	CALL_IOCTL = 16,
 	CALL_MADVISE = 28,
@@ -86,15 +86,46 @@ enum call {
 	CALL_COPY_FILE_RANGE = 326,
 };
 
-/* The system call that this task is in. */
+#define X32_CALL 0x40000000 /* a program with pointers of 32 bits in 64-bit mode; from 512 on it has numbers of its own */
+#define X32_OWN 512
+#define X32_IOCTL 514
+
+/* 32-bit programs number calls otherwise. Those that are no operations for sure are told by the stack. */
+static __always_inline long call_of_32_bit(u64 number)
+{
+	switch (number) {
+	case 54:
+		return CALL_IOCTL;
+	case 219:
+		return CALL_MADVISE;
+	case 324:
+		return CALL_FALLOCATE;
+	case 377:
+		return CALL_COPY_FILE_RANGE;
+	}
+	return CALL_UNKNOWN;
+}
+
+static __always_inline long call_of_x32(u64 number)
+{
+	if (number == X32_IOCTL)
+		return CALL_IOCTL;
+	return number < X32_OWN ? (long)number : CALL_UNKNOWN;
+}
+
+/* The system call that this task is in, by its number on x86-64. */
 static __always_inline long system_call(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs;
 
-	if (task->flags & (PF_KTHREAD | PF_IO_WORKER) || task->thread_info.status & TS_COMPAT)
+	if (task->flags & (PF_KTHREAD | PF_IO_WORKER))
 		return CALL_UNKNOWN;
 	regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	if (task->thread_info.status & TS_COMPAT)
+		return call_of_32_bit((u32)regs->orig_ax);
+	if (regs->orig_ax & X32_CALL)
+		return call_of_x32((u32)regs->orig_ax & ~X32_CALL);
 	return regs->orig_ax;
 }
 

@@ -17,6 +17,7 @@
 #define MAX_RANGES 4
 #define FILTER_SLOTS 65536
 #define MAX_LENT 65536
+#define MAX_STRAYS 16384
 #define LENT_SLOTS 4096
 #define MAX_PIN_PROGRAMS 6
 #define STACK_DEPTH 8
@@ -100,8 +101,12 @@ struct guard_state {
 	u64 tokens;	/* explicit holds that end with a descriptor */
 	u32 holds_only; /* started by an explicit hold: pins are not watched */
 	u32 subvolumes; /* where btrfs keeps the subvolume of an inode: SUBVOLUME_; 0: not known */
+	u32 ext4_flags; /* how many bytes before the inode ext4 keeps its flags; 0: not known */
+	u32 xfs_flags;	/* the same of xfs */
+	u32 home;	/* device of the bpffs in which all this is pinned */
+	u32 pad;
 };
-_Static_assert(sizeof(struct guard_state) == 320, "guard_state");
+_Static_assert(sizeof(struct guard_state) == 336, "guard_state");
 
 /* A file, by its inode. The address is the key; the rest says whether it is still that inode. */
 struct file_identity {
@@ -252,6 +257,15 @@ struct event {
 	u64 end; /* as seq */
 };
 _Static_assert(sizeof(struct event) == 288, "event");
+
+/* A folio that left its file while it was pinned, and is pinned still. The key is its address. */
+struct stray {
+	u64 inode;
+	struct file_identity file;
+	u64 first; /* page index in the file */
+	u64 pages;
+};
+_Static_assert(sizeof(struct stray) == 40, "stray");
 
 /* What `list_regions` tells of each file mapping in an on-demand region. */
 struct region_row {

@@ -11,7 +11,8 @@ struct search {
 	u64 head;
 	u64 found; /* a held file */
 	u64 page;
-	u32 strict;    /* only files held at level swapfile */
+	u16 strict;    /* only files held at level swapfile */
+	u16 encrypted; /* only pinned files that the file system encrypts */
 	u32 subvolume; /* only files of this one; 0: of all */
 	u16 restarts;
 	u16 seen; /* came back to the head of the list */
@@ -24,6 +25,8 @@ static __always_inline long look_at_file(struct search *search, u64 inode)
 {
 	u64 page;
 
+	if (search->encrypted && !(FIELD32(inode, struct inode, i_flags) & S_ENCRYPTED))
+		return 0;
 	if (!is_regular(inode) || (search->subvolume && search->subvolume != subvolume_of(inode)))
 		return 0;
 	page = first_pinned(inode, 0, ~0ULL);
@@ -99,7 +102,7 @@ __noinline int walk_inodes(struct search *search)
  */
 static __always_inline bool find_held(struct search *search)
 {
-	if (state.lent_files)
+	if (state.lent_files && !search->encrypted)
 		bpf_for_each_map_elem(&lent, look_at_lent, search, 0);
 	if (search->found)
 		return true;
@@ -111,19 +114,33 @@ static __always_inline bool find_held(struct search *search)
 	return walk_inodes(search);
 }
 
+static __always_inline bool is_search_refused(struct search *search, u32 operation, u64 detail)
+{
+	struct act act = { .operation = operation, .detail = detail, WHOLE_FILE };
+
+	if (!find_held(search)) {
+		__sync_fetch_and_add(&state.unfinished, 1);
+		return true;
+	}
+	act.inode = search->found;
+	act.page = search->page;
+	return search->found && decide(&act);
+}
+
 static __noinline bool is_subvolume_refused(u64 sb, u32 subvolume, u32 operation, u64 detail,
 					    u32 strict)
 {
 	struct search search = { .sb = sb, .subvolume = subvolume, .strict = strict };
-	struct act act = { .operation = operation, .detail = detail, WHOLE_FILE };
 
-	if (!find_held(&search)) {
-		__sync_fetch_and_add(&state.unfinished, 1);
-		return true;
-	}
-	act.inode = search.found;
-	act.page = search.page;
-	return search.found && decide(&act);
+	return is_search_refused(&search, operation, detail);
+}
+
+/* Without the key nobody finds the file any more, and the kernel lets it go. */
+static __noinline bool is_key_refused(u64 sb, u64 command)
+{
+	struct search search = { .sb = sb, .encrypted = 1 };
+
+	return is_search_refused(&search, OP_IOCTL, command);
 }
 
 static __always_inline bool is_file_system_refused(u64 sb, u32 operation, u64 detail, u32 strict)

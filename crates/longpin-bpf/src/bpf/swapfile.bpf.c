@@ -128,7 +128,9 @@ static __always_inline bool is_in_swapon(void)
 	if (task->flags & (PF_KTHREAD | PF_IO_WORKER))
 		return false;
 	regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	return regs->orig_ax == (task->thread_info.status & TS_COMPAT ? 87 : 167);
+	if (task->thread_info.status & TS_COMPAT)
+		return regs->orig_ax == 87;
+	return (regs->orig_ax & ~(u64)X32_CALL) == 167;
 }
 
 /*

@@ -3,16 +3,17 @@
 use std::os::fd::AsFd;
 
 use anyhow::Result;
+use rustix::fs::OFlags;
 
 use super::requests::{ENABLE_VERITY, GET_FLAGS, SET_FLAGS, Verity};
-use super::{Home, Operation, Victim};
+use super::{Build, Home, Operation, Victim};
 use crate::PAGE;
 use crate::act::Outcome;
 
 /// `FS_COMPR_FL`.
 pub(super) const COMPRESSED: u32 = 0x4;
 /// `FS_JOURNAL_DATA_FL`.
-const JOURNAL_DATA: u32 = 0x4000;
+pub(super) const JOURNAL_DATA: u32 = 0x4000;
 /// `FS_EXTENT_FL`.
 const EXTENTS: u32 = 0x8_0000;
 /// `FS_NOCOW_FL`.
@@ -43,6 +44,22 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation::new("flag: DAX", "C05", Home::DISK, |v| {
         Ok(add_flags(v.file()?, DAX))
     }),
+    Operation::new("flag: DAX, then closed", "C05", Home::DISK, |v| {
+        let file = v.open(false, OFlags::empty())?;
+        Ok(add_flags(&file, DAX))
+    })
+    .alone(),
+    Operation::new("journal its data no more", "C05", &[Home::Ext4], |v| {
+        Ok(change_flags(v.file()?, |flags| flags & !JOURNAL_DATA))
+    })
+    .on(Build::Journalled),
+    Operation::new(
+        "flags of journalled data as they are",
+        "C05",
+        &[Home::Ext4],
+        |v| Ok(change_flags(v.file()?, |flags| flags)),
+    )
+    .on(Build::Journalled),
     Operation::new("enable fs-verity", "C05", Home::DISK, enable_verity),
 ];
 

@@ -8,7 +8,8 @@ use rustix::io::Errno;
 use rustix::mm::Advice;
 
 use super::requests::sync_file_range;
-use super::{Home, Operation, Victim};
+use super::victim::read_uncached;
+use super::{Build, Home, Operation, Victim};
 use crate::act::Outcome;
 use crate::mapping::Mapping;
 
@@ -26,6 +27,20 @@ pub(super) const OPERATIONS: &[Operation] = &[
         let advice = FileAdvice::DontNeed;
         Ok(rustix::fs::fadvise(v.file()?, 0, None, advice))
     }),
+    Operation::unclaimed("uncached read", Home::DISK, |v| {
+        let mut room = vec![0; usize::try_from(v.pinned_len())?];
+        Ok(read_uncached(v.file()?, &mut room, v.pinned.start))
+    }),
+    Operation::unclaimed("uncached read of uncached pages", Home::DISK, |v| {
+        let mut room = vec![0; usize::try_from(v.pinned_len())?];
+        Ok(read_uncached(v.file()?, &mut room, v.pinned.start))
+    })
+    .on(Build::Uncached),
+    Operation::unclaimed("read of uncached pages", Home::DISK, |v| {
+        let mut room = vec![0; usize::try_from(v.pinned_len())?];
+        Ok(rustix::io::pread(v.file()?, &mut room, v.pinned.start).map(drop))
+    })
+    .on(Build::Uncached),
     Operation::unclaimed("drop_caches", &[Home::Memfd], |_| {
         Ok(echo("/proc/sys/vm/drop_caches", "3"))
     }),

@@ -15,6 +15,12 @@ use rustix::io::Errno;
 
 use crate::act::Outcome;
 
+mod keys;
+
+pub(super) use keys::{
+    ADD_KEY, AddKey, KeyPolicy, KeySpecifier, REMOVE_KEY, RemoveKey, SET_KEY_POLICY,
+};
+
 const NONE: u32 = 0;
 const WRITE: u32 = 1;
 const READ: u32 = 2;

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::ground::F2FS_SECTION;
 use super::requests::{COMPRESS_FILE, SET_PIN_FILE};
-use super::{Ground, Home, blocks, btrfs};
+use super::{Ground, Home, Shape, blocks, btrfs, keys};
 use crate::PAGE;
 use crate::mapping::Mapping;
 
@@ -40,6 +40,14 @@ pub enum Build {
     Subvolume,
     /// On a file system that is mounted in another mount namespace only.
     Elsewhere,
+    /// Its data goes to the journal: `FS_JOURNAL_DATA_FL`.
+    Journalled,
+    /// Its pages come from readahead of a read that keeps none: `RWF_DONTCACHE`.
+    Uncached,
+    /// In a directory whose files the file system encrypts.
+    Encrypted,
+    /// Its last pages are pinned, which are like this.
+    End(Shape),
 }
 
 /// A file of known contents, to be pinned and operated on; removed on drop.
@@ -70,6 +78,9 @@ impl<'a> Victim<'a> {
         let mut dir = ground.dir()?.to_owned();
         if let Some(namespace) = &namespace {
             dir = namespace.seen_from_here(&dir);
+        }
+        if build == Build::Encrypted {
+            dir = keys::encrypted_dir(&dir, "encrypted")?;
         }
         if build == Build::Subvolume {
             dir = btrfs::create_subvolume(&dir, &format!("subvolume-{number}"))?;
@@ -116,6 +127,7 @@ impl<'a> Victim<'a> {
         let zeroes;
         match build {
             Build::InPlace => blocks::add_flags(file, blocks::NOCOW)?,
+            Build::Journalled => blocks::add_flags(file, blocks::JOURNAL_DATA)?,
             Build::Compressed => {
                 zeroes = vec![0; contents.len()];
                 contents = &zeroes;
@@ -127,7 +139,17 @@ impl<'a> Victim<'a> {
                 rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, whole)?;
             }
             Build::Short => contents = &contents[..8 * PAGE],
-            Build::Plain | Build::Shared | Build::Subvolume | Build::Elsewhere => {}
+            Build::End(shape) => {
+                shape.make(file, contents)?;
+                self.pinned = shape.pinned();
+                return Ok(());
+            }
+            Build::Plain
+            | Build::Shared
+            | Build::Subvolume
+            | Build::Elsewhere
+            | Build::Encrypted
+            | Build::Uncached => {}
         }
         write_all(self.ground, file, contents)?;
         match build {
@@ -137,6 +159,7 @@ impl<'a> Victim<'a> {
                 rustix::fs::ioctl_ficlone(&other, file)?;
             }
             Build::Short => self.pinned = 0..contents.len() as u64,
+            Build::Uncached => read_ahead_uncached(file, self.pinned.start)?,
             _ => {}
         }
         Ok(())
@@ -251,6 +274,24 @@ impl<'a> Victim<'a> {
         bytes.truncate(count);
         Ok(bytes)
     }
+}
+
+/// One page before the pinned range is read; the kernel reads on, and would keep nothing of that, either.
+fn read_ahead_uncached(file: &File, end: u64) -> Result<()> {
+    rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?;
+    let mut page = [0; PAGE];
+    match read_uncached(file, &mut page, end - PAGE as u64) {
+        // What the kernel does not know, the operation says.
+        Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(errno) => Err(errno).context("cannot read without the cache"),
+    }
+}
+
+/// `preadv2(2)` with RWF_DONTCACHE (since Linux 6.14).
+pub(super) fn read_uncached(file: &File, room: &mut [u8], offset: u64) -> Result<(), Errno> {
+    let flags = rustix::io::ReadWriteFlags::from_bits_retain(0x80);
+    let mut room = [std::io::IoSliceMut::new(room)];
+    rustix::io::preadv2(file, &mut room, offset, flags).map(drop)
 }
 
 /// Reads until the end of the file, or of the room.

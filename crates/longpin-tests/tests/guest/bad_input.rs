@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("bad_no_btf", bad_no_btf),
     ("bad_no_bpf_fs", bad_no_bpf_fs),
     ("bad_started_twice", bad_started_twice),
+    ("bad_umount_of_the_guard", bad_umount_of_the_guard),
     ("bad_other_version", bad_other_version),
     ("bad_interrupted_start", bad_interrupted_start),
     ("bad_usage", bad_usage),
@@ -94,6 +95,21 @@ fn bad_started_twice() -> Result<()> {
         guard::status()?["running"] == true,
         "the second start ended the first"
     );
+    Ok(())
+}
+
+/// All that is pinned would go with the file system: without a word, if it were not refused.
+fn bad_umount_of_the_guard() -> Result<()> {
+    guard::on()?;
+    for command in ["umount /sys/fs/bpf", "umount -l /sys/fs/bpf"] {
+        let done = Command::new("sh").args(["-c", command]).output()?;
+        let text = String::from_utf8_lossy(&done.stderr);
+        ensure!(text.contains("busy"), "{command}: {done:?}");
+        ensure!(
+            guard::status()?["running"] == true,
+            "{command}: the guard ended"
+        );
+    }
     Ok(())
 }
 

@@ -169,6 +169,7 @@ const LONG: &[&[Test]] = &[
     plan::RDMA_LONG_TESTS,
     hosts::LONG_TESTS,
     shutdown::TESTS,
+    oracle::LONG_TESTS,
     swap_oracle::TESTS,
     extents::LONG_TESTS,
     prepare::LONG_TESTS,

@@ -21,6 +21,9 @@ use crate::{Test, guard};
 
 pub(crate) const TESTS: &[Test] = &[("oracle_detachment", oracle_detachment)];
 
+/// Too slow for every day under emulation: `make test-long`.
+pub(crate) const LONG_TESTS: &[Test] = &[("oracle_ends", oracle_ends)];
+
 /// The contract, which must name what the guard lets through.
 const GUARANTEE: &str = include_str!("../../../../docs/guarantee.md");
 
@@ -32,14 +35,27 @@ struct Column {
 }
 
 fn oracle_detachment() -> Result<()> {
+    let daily = operations::all().chain(operations::at_end_daily());
+    hold_to_table(&daily.collect::<Vec<_>>(), false)
+}
+
+/// Each act at and behind the end of a file, by what its last page is like.
+fn oracle_ends() -> Result<()> {
+    hold_to_table(&operations::at_end().collect::<Vec<_>>(), true)
+}
+
+/// Without the guard, then with it. `only_losses`: a table that is printed leaves out what takes nothing away.
+fn hold_to_table(operations: &[&'static Operation], only_losses: bool) -> Result<()> {
     guard::off()?;
     operations::reserve_huge_pages()?;
     let mut eye = Eye::new().context("no device that pins")?;
     let mut columns = Vec::new();
-    for home in Home::ALL.iter().filter(|home| wanted("HOME", home.name())) {
+    let is_home = |home: &Home| operations.iter().any(|it| it.homes.contains(home));
+    let homes = Home::ALL.iter().filter(|home| is_home(home));
+    for home in homes.filter(|home| wanted("HOME", home.name())) {
         let begin = Instant::now();
         let ground = Ground::new(*home)?;
-        let cells = try_all(&ground, &mut eye);
+        let cells = try_all(operations, &ground, &mut eye);
         let took = begin.elapsed();
         columns.push(Column {
             ground,
@@ -50,7 +66,7 @@ fn oracle_detachment() -> Result<()> {
     let mut complaints = failed_trials(&columns);
     complaints.extend(unnamed_gaps());
     if std::env::var_os("LONGPIN_ORACLE").is_some_and(|what| what == "table") {
-        print_table(&columns);
+        print_table(operations, &columns, only_losses);
     } else {
         guard::on()?;
         for column in &columns {
@@ -73,8 +89,13 @@ fn wanted(what: &str, name: &str) -> bool {
     part.map_or(true, |part| name.contains(&part))
 }
 
-fn try_all(ground: &Ground, eye: &mut Eye) -> Vec<(&'static Operation, Result<Trial>)> {
-    let here = operations::all().filter(|operation| operation.homes.contains(&ground.home()));
+fn try_all(
+    operations: &[&'static Operation],
+    ground: &Ground,
+    eye: &mut Eye,
+) -> Vec<(&'static Operation, Result<Trial>)> {
+    let here = operations.iter().copied();
+    let here = here.filter(|operation| operation.homes.contains(&ground.home()));
     let wanted = here.filter(|operation| wanted("OPERATION", operation.name));
     wanted
         .map(|operation| {
@@ -129,18 +150,22 @@ fn unnamed_gaps() -> Vec<String> {
 }
 
 /// A Markdown table: operations down, file systems across.
-fn print_table(columns: &[Column]) {
+fn print_table(operations: &[&'static Operation], columns: &[Column], only_losses: bool) {
     let homes = columns.iter().map(|column| column.ground.home().name());
     let head: Vec<_> = homes.collect();
     println!("| operation | claim | {} |", head.join(" | "));
     println!("|---|---|{}", "---|".repeat(head.len()));
-    for operation in operations::all().filter(|it| wanted("OPERATION", it.name)) {
+    let rows = operations.iter();
+    for operation in rows.filter(|it| wanted("OPERATION", it.name)) {
         let cells = columns.iter().map(|column| {
             let mut cells = column.cells.iter();
             let found = cells.find(|(other, _)| other.name == operation.name);
             found.map_or_else(String::new, |(_, trial)| cell(trial))
         });
         let cells: Vec<_> = cells.collect();
+        if only_losses && !cells.iter().any(|cell| cell.contains('*')) {
+            continue;
+        }
         let claim = operation.claim.unwrap_or_default();
         println!("| {} | {claim} | {} |", operation.name, cells.join(" | "));
     }

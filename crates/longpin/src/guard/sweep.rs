@@ -58,6 +58,7 @@ pub(super) fn sweep_with(
         return Err(failed("the page frames")(source));
     }
     let state = pinned.state();
+    pinned.learn_flags();
     pinned.begin_sweep()?;
     let lost_exits = count_lost_exits(state).map_err(failed("tasks inside pin calls"))?;
     if lost_exits != state.acked_balance.load(Ordering::Relaxed) {

@@ -12,6 +12,7 @@
 //! | level layout | shares | is refused, or waits |
 //! | level swapfile | is refused, or waits | is refused, or waits |
 
+mod attempt;
 pub mod heads;
 mod others;
 mod refusal;
@@ -31,7 +32,7 @@ use longpin_bpf::shared::FileId;
 use longpin_bpf::{Mode, STRICT_HOLDS};
 use longpin_linux::file::Found;
 use longpin_linux::{btrfs, probe};
-use rustix::fs::{MemfdFlags, OFlags, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, OFlags, memfd_create};
 use rustix::io::Errno;
 
 pub use longpin_bpf::shared::Level;
@@ -423,10 +424,9 @@ impl Candidate {
         Ok(report)
     }
 
-    /// Attached is not enforced: try it. The size that the file has; harmless if it goes through.
+    /// Attached is not enforced: try it.
     fn prove(&self) -> Result<(), Refusal> {
-        let size = self.file.metadata().map_err(ask("how large the file is"))?;
-        match ftruncate(&self.file, size.len()) {
+        match attempt::allocate(&self.file) {
             Err(Errno::TXTBSY) => Ok(()),
             other => Err(Refusal::Unproved {
                 path: self.request.path.clone(),

@@ -126,7 +126,7 @@ pub enum Refusal {
         path: PathBuf,
     },
     /// The hold stood, and refused nothing.
-    #[error("the hold did not prove itself: a truncate of {} answered {answer}", path.display())]
+    #[error("the hold did not prove itself: fallocate of {} answered {answer}", path.display())]
     Unproved {
         /// The file.
         path: PathBuf,

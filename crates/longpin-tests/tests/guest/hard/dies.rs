@@ -22,7 +22,7 @@ use super::{KernelLog, rounds};
 use crate::child::Pinner;
 use crate::files::TestFile;
 use crate::guard;
-use crate::pin::{must_allow, must_allow_soon, must_refuse};
+use crate::pin::{must_allow, must_allow_soon, must_refuse, pin};
 
 const LEN: usize = 16_384;
 /// Rounds between two looks at the events.
@@ -106,6 +106,15 @@ impl Told {
             holds.extend(event["hold"].as_u64());
         }
         Ok(())
+    }
+
+    /// The holds that have ended since.
+    fn ended(&self) -> Result<Vec<u64>> {
+        let events = read_events()?.into_iter();
+        let ended = events.filter(|event| {
+            event["event"] == "ended" && event["number"].as_u64() >= Some(self.next)
+        });
+        Ok(ended.filter_map(|event| event["hold"].as_u64()).collect())
     }
 
     /// Each hold that began has been reported broken; how many there are. Some files end a moment late.
@@ -317,6 +326,83 @@ pub(super) fn c13_lazy_umount_of_parent() -> Result<()> {
     println!("the umount of the parent is refused");
     drop(pin);
     must_run("umount", &["-R", parent])
+}
+
+/// Every page of a hold has left its file: the row stays, as broken, until the pins have gone.
+pub(super) fn c13_broken_stays() -> Result<()> {
+    guard::on()?;
+    for kind in [FsKind::Tmpfs, FsKind::Ext4] {
+        let f = TestFile::new(kind, LEN as u64)?;
+        let told = Told::mark()?;
+        let pinned = pin(&f, 0, LEN)?;
+        // The loop driver punches its file, and asks nobody.
+        discard(&f.path)?;
+        for _ in 0..2 {
+            must_be_broken(&guard::holds_on(&f.path)?)?;
+        }
+        let why = guard::must(&["why", &f.path.to_string_lossy()])?;
+        ensure!(!why.contains("nobody"), "{kind}: {why}");
+        let ended = told.ended()?;
+        ensure!(ended.is_empty(), "{kind}: ended before its pins: {ended:?}");
+        // What a new pin finds is the file's, and held; the old one's pages are not.
+        let second = pin(&f, 0, LEN)?;
+        must_refuse("a page that is the file's", ftruncate(&f.file, 0))?;
+        drop((second, pinned));
+        must_allow_soon("without pins", || ftruncate(&f.file, 0))?;
+        let rows = guard::holds_on(&f.path)?;
+        ensure!(rows.is_empty(), "{kind}: without pins: {rows:?}");
+    }
+    its_file_has_gone()
+}
+
+/// The same of a file that is no more: nothing but the row's name is left of it.
+fn its_file_has_gone() -> Result<()> {
+    let f = TestFile::new(FsKind::Tmpfs, LEN as u64)?;
+    let (name, orphan) = (
+        f.path.file_name().context("no name")?.to_owned(),
+        by_ring(&f.file)?,
+    );
+    drop(f);
+    let name = format!("{} (gone)", name.to_string_lossy());
+    let rows = || -> Result<Vec<Value>> {
+        let mut rows = guard::all_holds()?;
+        rows.retain(|row| row["path"] == name);
+        Ok(rows)
+    };
+    must_be_broken(&rows()?)?;
+    drop(orphan);
+    let begin = Instant::now();
+    while !rows()?.is_empty() {
+        ensure!(begin.elapsed() < Duration::from_secs(20), "it does not end");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
+
+fn must_be_broken(rows: &[Value]) -> Result<()> {
+    let is_ours = |row: &Value| {
+        row["kind"] == "broken"
+            && row["pages"] == LEN / 4096
+            && row["pid"] == std::process::id()
+            && row["broken-pages"].as_u64() > Some(0)
+    };
+    let is_one = rows.len() == 1 && rows.iter().all(is_ours);
+    ensure!(is_one, "not one broken row: {rows:?}");
+    Ok(())
+}
+
+/// `blkdiscard` of a loop device over all of the file.
+fn discard(path: &Path) -> Result<()> {
+    let path = path.to_string_lossy();
+    let made = Command::new("losetup")
+        .args(["--find", "--show", &path])
+        .output()?;
+    ensure!(made.status.success(), "losetup: {made:?}");
+    let device = String::from_utf8(made.stdout)?;
+    let discarded = run("blkdiscard", &[device.trim()])?;
+    must_run("losetup", &["--detach", device.trim()])?;
+    ensure!(discarded, "blkdiscard");
+    Ok(())
 }
 
 /// The only one who knows a deleted file is killed: whatever ends first, nothing is left of the hold.

@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("c09_oversubscribed", oversubscribed::c09_oversubscribed),
     ("c09_file_dies_first", dies::c09_file_dies_first),
     ("c13_lazy_umount_of_parent", dies::c13_lazy_umount_of_parent),
+    ("c13_broken_stays", dies::c13_broken_stays),
     ("c13_memory_failure", poison::c13_memory_failure),
     ("c13_sleeping_pin", sleeping::c13_sleeping_pin),
     ("c13_race", sleeping::c13_race),

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use anyhow::{Context, Result, ensure};
+use longpin_tests::PAGE;
 use longpin_tests::act::Outcome;
-use longpin_tests::frames::frames;
-use longpin_tests::operations::{Ground, Operation, Victim};
+use longpin_tests::frames::{frames, is_in_large_folio};
+use longpin_tests::operations::{Build, Ground, Operation, Victim};
 use rustix::io::Errno;
 
 use super::eye::{Eye, Pin};
@@ -50,6 +51,15 @@ pub(super) struct Trial {
 }
 
 impl Trial {
+    /// It could not be tried on this file system.
+    const fn not_there() -> Self {
+        Self {
+            answer: Err(Errno::NOTTY),
+            effect: Effect::Kept,
+            intact: true,
+        }
+    }
+
     /// Whether the file system, or the kernel, does not have the operation.
     pub(super) fn is_not_there(&self) -> bool {
         matches!(self.answer, Err(Errno::NOTTY | Errno::OPNOTSUPP)) && !self.effect.is_loss()
@@ -62,9 +72,12 @@ pub(super) fn try_one(operation: &Operation, ground: &Ground, eye: &mut Eye) -> 
     let mut pin = eye.pin(ground.home(), victim.file()?, &victim.pinned)?;
     let before = frames(victim.file()?, &victim.pinned)?;
     ensure!(before.iter().all(Option::is_some), "pages were missing");
+    if is_of_other_folios(operation, &before)? {
+        return Ok(Trial::not_there());
+    }
     let contents = victim.read_back()?;
     ensure!(
-        eye.read(&mut pin)? == contents,
+        sees(&eye.read(&mut pin)?, &contents),
         "the device saw other bytes"
     );
     if operation.alone {
@@ -99,8 +112,23 @@ fn look(
     }
     let read = victim.read_back()?;
     // The same frames, and other bytes: then frames say nothing.
-    ensure!(eye.read(pin)? == read, "the device sees other bytes");
+    ensure!(sees(&eye.read(pin)?, &read), "the device sees other bytes");
     let stale = victim.on_disk()?.is_some_and(|disk| disk != read);
     let effect = if stale { Effect::Stale } else { Effect::Kept };
-    Ok((effect, read == contents))
+    // A file that grew may show more of its last page.
+    Ok((effect, read.starts_with(contents)))
+}
+
+/// Behind the end of a file its last page holds zeroes, or what nobody shows.
+fn sees(device: &[u8], file: &[u8]) -> bool {
+    device.len() - file.len() < PAGE && device.starts_with(file)
+}
+
+/// The kernel keeps the last page of a file otherwise than the operation wants it.
+fn is_of_other_folios(operation: &Operation, frames: &[Option<u64>]) -> Result<bool> {
+    let Build::End(shape) = operation.build else {
+        return Ok(false);
+    };
+    let last = frames.iter().copied().flatten().next_back();
+    Ok(is_in_large_folio(last.context("no page")?)? != shape.large)
 }

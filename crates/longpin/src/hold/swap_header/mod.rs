@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use longpin_linux::file::{self, Found, Kind, Lease, Version};
 use longpin_linux::swap::{self, SwapError};
 use longpin_linux::{mappings, probe};
-use rustix::fs::{OFlags, ftruncate};
+use rustix::fs::OFlags;
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
 pub use end::{EndError, Ended, end, find_by_path};
@@ -354,8 +354,7 @@ impl Request {
         reasons.retain(|reason| reason.name != Name::ActiveSwap);
         let report = fit(report)?;
         self.refuse_slot_elsewhere(file)?;
-        // The size that it has: harmless if it goes through.
-        match ftruncate(file, status.size) {
+        match super::attempt::allocate(file) {
             Err(Errno::TXTBSY) => Ok(report),
             other => Err(Refusal::Unproved {
                 path: self.path.clone(),
