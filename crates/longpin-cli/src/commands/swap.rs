@@ -65,11 +65,11 @@ pub(crate) fn off(options: &FileArg) -> anyhow::Result<ExitCode> {
 }
 
 fn refusal(what: &str, path: &Path, err: ActivateError) -> Refusal {
-    use ActivateError::{Data, Kernel, Label, Map, Refused};
+    use ActivateError::{Data, Kernel, Label, Map, Refused, Scrub};
     let hints = err.hints(path);
     let status = match &err {
         Refused(report) if report.verdict() == Verdict::CannotTell => CANNOT_TELL,
-        Refused(_) | Data { .. } | Label { .. } | Kernel { .. } => REFUSED,
+        Refused(_) | Data { .. } | Label { .. } | Kernel { .. } | Scrub { .. } => REFUSED,
         Map(_) => CANNOT_TELL,
         _ => SYSTEM,
     };

@@ -4,6 +4,7 @@
 //! The names begin with the claim of docs/guarantee.md that the test serves.
 
 mod admin;
+mod answers;
 mod backend;
 mod bad_input;
 mod blocks;
@@ -120,6 +121,7 @@ fn listed_tests() -> Vec<(Test, bool)> {
     let quick = plan::WITHOUT_GUARD
         .iter()
         .chain(plan::RDMA_WITHOUT_GUARD)
+        .chain(answers::WITHOUT_GUARD)
         .chain(hosts::WITHOUT_GUARD)
         .chain(claims::TESTS)
         .chain(plan::TESTS)
@@ -138,6 +140,7 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .chain(prepare::TESTS)
         .chain(swapon::TESTS)
         .chain(hold::TESTS)
+        .chain(answers::TESTS)
         .chain(backend::TESTS)
         .chain(c_api::TESTS)
         .chain(bad_input::TESTS);
@@ -152,6 +155,7 @@ fn listed_tests() -> Vec<(Test, bool)> {
         .chain(extents::LONG_TESTS)
         .chain(prepare::LONG_TESTS)
         .chain(hold::LONG_TESTS)
+        .chain(answers::LONG_TESTS)
         .chain(race::TESTS)
         .chain(hold_moving::TESTS)
         .chain(backend::LONG_TESTS)

@@ -27,6 +27,10 @@ fn facts(magic: u64) -> Facts {
         sections: None,
         log_structured: false,
         journalled: false,
+        device_read_only: false,
+        scrubbed: false,
+        zoned: false,
+        gaps: Vec::new(),
         zeroing: None,
     }
 }

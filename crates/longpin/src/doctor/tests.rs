@@ -29,6 +29,7 @@ fn good() -> HostFacts {
         }),
         ftrace_enabled: Ok(Some(1)),
         io_uring_disabled: Ok(None),
+        io_uring: Ok(true),
         swap_areas: Ok(Some(1)),
         may_make_immutable: true,
         guard: GuardFact::NotRunning,

@@ -5,7 +5,7 @@
 //! | ext4 | FIEMAP's, as they are | the super block's |
 //! | xfs | FIEMAP's | the super block's, or the real-time device of a real-time file |
 //! | f2fs | FIEMAP's, with one device | the super block's |
-//! | btrfs | FIEMAP's through the chunk tree, profile single only | by `BTRFS_IOC_DEV_INFO` |
+//! | btrfs | FIEMAP's through the chunk tree, profile single only | sysfs's, by their own numbers |
 //! | vfat, exfat | FIEMAP's, where the kernel gives it | the super block's |
 //!
 //! What has no such place is named ([`Unlocated`]), never guessed. The map is streamed: memory does not
@@ -310,10 +310,9 @@ pub(crate) fn layout_of(device: Device) -> Result<f2fs::Layout, MapError> {
 
 fn open_btrfs(file: &File) -> Result<Scheme, MapError> {
     let chunks = Chunks::read(file)?;
-    let mut devices = HashMap::new();
-    for number in chunks.device_numbers() {
-        devices.insert(number, device_of(&btrfs::device_path(file, number)?)?);
-    }
+    let devices = btrfs::devices(file)?.into_iter();
+    let devices = devices.map(|(number, (major, minor))| (number, Device(major, minor)));
+    let devices = devices.collect();
     Ok(Scheme::Btrfs { chunks, devices })
 }
 

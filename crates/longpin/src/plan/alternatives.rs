@@ -1,6 +1,10 @@
 //! What would work instead: found by asking again with one thing changed, so that no advice is given that is refused, too.
 
-use super::{Access, Capabilities, Device, Level, Medium, Question, TransportCaps, Wish, decide};
+use longpin_linux::ring_limits;
+
+use super::{
+    Access, Capabilities, Device, Level, Medium, Question, Rule, TransportCaps, Wish, decide,
+};
 
 /// Something else that would not be refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +25,14 @@ pub enum Alternative {
     Rdma,
     /// Raise the limit of locked memory.
     RaiseMemlock,
+    /// Several buffers, each a piece of it.
+    Pieces,
     /// Lend the blocks.
     LendBlocks,
 }
 
 impl Alternative {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::LevelLayout,
         Self::ReadOnly,
         Self::Pin,
@@ -35,6 +41,7 @@ impl Alternative {
         Self::MemoryFile,
         Self::Rdma,
         Self::RaiseMemlock,
+        Self::Pieces,
         Self::LendBlocks,
     ];
 
@@ -69,16 +76,30 @@ impl Alternative {
                 changed.medium = Medium::DaxDevice;
                 changed.level = Level::Layout;
             }
-            Self::MemoryFile => changed.medium = Medium::Memory,
+            Self::MemoryFile => {
+                changed.medium = Medium::Memory;
+                changed.lack = question.lack.filter(|lack| lack.rule == Rule::BufferLimit);
+            }
             Self::Rdma if question.device == Device::IoUring => {
                 let caps = Capabilities {
                     on_demand: false,
                     ..faulting(question)
                 };
                 changed.device = Device::Rdma(caps);
+                changed.lack = question.lack.filter(|lack| lack.rule != Rule::BufferLimit);
                 changed.access = Access::READ;
             }
             Self::RaiseMemlock => changed.memlock = None,
+            Self::Pieces => {
+                let lack = question
+                    .lack
+                    .filter(|lack| lack.rule == Rule::BufferLimit)?;
+                if question.bytes.div_ceil(lack.there.max(1)) > ring_limits::BUFFERS {
+                    return None;
+                }
+                changed.bytes = lack.there;
+                changed.lack = None;
+            }
             Self::DaxDevice | Self::Rdma | Self::LendBlocks => return None,
         }
         Some(changed).filter(|changed| changed != question)
@@ -96,6 +117,7 @@ impl Alternative {
             Self::MemoryFile => "memory-file",
             Self::Rdma => "rdma",
             Self::RaiseMemlock => "raise-memlock",
+            Self::Pieces => "pieces",
             Self::LendBlocks => "lend-blocks",
         }
     }
@@ -119,6 +141,13 @@ impl Alternative {
             Self::MemoryFile => format!("keep it in memory: cp {path} /dev/shm/"),
             Self::Rdma => "an RDMA device may read it: --device NAME --access read".into(),
             Self::RaiseMemlock => "ulimit -l unlimited   # or LimitMEMLOCK= of the service".into(),
+            Self::Pieces => {
+                let piece = ring_limits::LEAST;
+                format!(
+                    "longpin check {path} --device io_uring --range 0+{piece}   # in pieces of 1 GiB, each a buffer: {} at most",
+                    ring_limits::BUFFERS
+                )
+            }
             Self::LendBlocks => format!("longpin check {path} --for blocks   # lend its blocks"),
         }
     }

@@ -10,6 +10,7 @@ use longpin_linux::{devdax, fixed_buffer, kallsyms};
 use rustix::fs::OFlags;
 
 use super::device::plan_device;
+use super::lack;
 use super::{
     Access, Alternative, Device, KernelRules, Level, Medium, Plan, Question, Wish, decide,
 };
@@ -146,6 +147,11 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
         ..Question::of(request, unfit, bytes)
     };
     let mut plan = decide(&question);
+    if plan.refusal().is_none() {
+        let pins = !plan.is_on_demand();
+        question.lack = lack::find(file, &fit.range, &question, pins).map_err(failed)?;
+        plan = decide(&question);
+    }
     let is_page_rule = plan.refusal().is_some_and(|rule| !rule.errnos().is_empty());
     if request.look_at_blocks && is_page_rule {
         let lend = activation::check_file(file, path, Policy::Blocks, request.wanted);
@@ -194,6 +200,7 @@ impl Question {
             may_write: request.may_write,
             bytes,
             memlock: request.memlock,
+            lack: None,
             unfit,
             blocks: None,
         }
