@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use longpin::activation::{CheckError, Report};
 use longpin::extents::MapError;
 use longpin::guard::GuardError;
+use longpin::plan::PlanError;
 use longpin_linux::btrfs::BtrfsError;
 use longpin_linux::file::Kind;
 
@@ -190,7 +191,7 @@ fn status_of(err: &anyhow::Error) -> u8 {
         err.status
     } else if err.is::<NotRegular>() {
         REFUSED
-    } else if err.is::<CheckError>() {
+    } else if err.is::<CheckError>() || err.is::<PlanError>() {
         CANNOT_TELL
     } else {
         SYSTEM

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 
+use crate::pseudo;
+
 /// A kernel function's name and its module (`None`: the kernel itself).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Symbol {
@@ -50,7 +52,12 @@ impl Kallsyms {
 ///
 /// The file cannot be read, or tells no names.
 pub fn has_function(name: &str) -> std::io::Result<bool> {
-    find_name(BufReader::new(File::open("/proc/kallsyms")?), name)
+    let path = "/proc/kallsyms";
+    let opened = File::open(path).map_err(|err| match pseudo::is_absent(path.as_ref()) {
+        Ok(()) => err,
+        Err(hidden) => hidden,
+    });
+    find_name(BufReader::new(opened?), name)
 }
 
 fn find_name(input: impl BufRead, name: &str) -> std::io::Result<bool> {

@@ -1,7 +1,7 @@
 //! xfs: what it says of itself, and what it has allocated beforehand.
 #![allow(
     unsafe_code,
-    reason = "XFS_IOC_FSGEOMETRY and XFS_IOC_FREE_EOFBLOCKS take raw memory"
+    reason = "XFS_IOC_FSGEOMETRY, XFS_IOC_FREE_EOFBLOCKS and FS_IOC_GETFSMAP take raw memory"
 )]
 
 use std::fs::File;
@@ -10,6 +10,8 @@ use std::os::fd::AsRawFd;
 
 /// `_IOR('X', 126, struct xfs_fsop_geom)`.
 const FSGEOMETRY: libc::c_ulong = 0x8100_587e;
+/// `_IOWR('X', 59, struct fsmap_head)`.
+const GETFSMAP: libc::c_ulong = 0xc0c0_583b;
 /// `_IOR('X', 58, struct xfs_fs_eofblocks)`.
 const FREE_EOFBLOCKS: libc::c_ulong = 0x8080_583a;
 /// `XFS_FSOP_GEOM_FLAGS_REFLINK`.
@@ -46,6 +48,65 @@ pub fn geometry(file: &File) -> io::Result<Geometry> {
         reflink: flags & REFLINK != 0,
         zoned: flags & ZONED != 0,
     })
+}
+
+/// `struct fsmap`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Key {
+    device: u32,
+    flags: u32,
+    physical: u64,
+    owner: u64,
+    offset: u64,
+    length: u64,
+    unused: [u64; 3],
+}
+
+/// `struct fsmap_head`, without room for records.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    flags: [u32; 2],
+    count: u32,
+    entries: u32,
+    unused: [u64; 6],
+    keys: [Key; 2],
+}
+
+const _: () = assert!(size_of::<Query>() == 192);
+
+/// `ioctl(FS_IOC_GETFSMAP)`: whether the file system lies on this block device, whatever the names of its devices lead to
+/// now. Linux 4.12.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn lies_on(file: &File, (major, minor): (u32, u32)) -> io::Result<bool> {
+    let device = minor & 0xff | major << 8 | (minor & !0xff) << 12;
+    let key = Key {
+        device,
+        ..Key::default()
+    };
+    // A range of nothing is refused as well.
+    let behind = Key {
+        physical: 4096,
+        ..key
+    };
+    let mut query = Query {
+        keys: [key, behind],
+        ..Query::default()
+    };
+    let pointer = std::ptr::from_mut(&mut query);
+    // SAFETY: a whole argument that asks for no records.
+    if unsafe { libc::ioctl(file.as_raw_fd(), GETFSMAP, pointer) } == 0 {
+        return Ok(true);
+    }
+    let err = io::Error::last_os_error();
+    match err.raw_os_error() {
+        Some(libc::EINVAL) => Ok(false),
+        _ => Err(err),
+    }
 }
 
 /// `struct xfs_fs_eofblocks`.

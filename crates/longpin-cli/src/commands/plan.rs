@@ -242,7 +242,10 @@ impl Seen {
         });
         let path = longpin::activation::quote(&options.file);
         let others = self.planned.alternatives.iter();
-        cures.chain(others.map(|other| other.hint(&path))).collect()
+        let device = question.device.name();
+        cures
+            .chain(others.map(|other| other.hint(&path, device)))
+            .collect()
     }
 
     fn to_json(&self, options: &Check) -> serde_json::Value {
@@ -255,7 +258,7 @@ impl Seen {
         };
         let rule = planned.plan.refusal();
         let path = longpin::activation::quote(&options.file);
-        let other = |other: &Alternative| serde_json::json!({ "name": other.as_str(), "hint": other.hint(&path) });
+        let other = |other: &Alternative| serde_json::json!({ "name": other.as_str(), "hint": other.hint(&path, question.device.name()) });
         serde_json::json!({
             "version": 1,
             "path": options.file.display().to_string(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use longpin::activation::Verdict;
+use longpin::activation::{Verdict, quote};
 use longpin::hold::heads::{DIR, Heads, Record};
 use longpin::preparation::Request;
 use longpin::swapfile::{self, ActivateError, Activated, ActiveSwap, Options};
@@ -49,7 +49,7 @@ fn print(path: &Path, activated: &Activated) {
         anstream::eprintln!(
             "longpin: {shown}: mode {mode:04o}: others may read what is swapped out"
         );
-        anstream::eprintln!("hint: chmod 600 {shown}");
+        anstream::eprintln!("hint: chmod 600 {}", quote(path));
     }
 }
 

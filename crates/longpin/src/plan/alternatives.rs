@@ -76,6 +76,8 @@ impl Alternative {
                 changed.medium = Medium::DaxDevice;
                 changed.level = Level::Layout;
             }
+            // There it lies, or there is no room for it.
+            Self::MemoryFile if question.medium == Medium::Memory => return None,
             Self::MemoryFile => {
                 changed.medium = Medium::Memory;
                 changed.lack = question.lack.filter(|lack| lack.rule == Rule::BufferLimit);
@@ -122,32 +124,31 @@ impl Alternative {
         }
     }
 
-    /// What to do, in words or as a command; the path is quoted for a shell.
+    /// What to do, as a command; the path is quoted for a shell.
     #[must_use]
-    pub fn hint(self, path: &str) -> String {
+    pub fn hint(self, path: &str, device: &str) -> String {
+        let again = format!("longpin check {path} --device");
         match self {
             Self::LevelLayout => {
-                "--level layout   # pages and blocks stay, contents may change".into()
+                format!("{again} {device} --level layout   # pages stay, contents may change")
             }
-            Self::ReadOnly => "let the device only read: --access read".into(),
-            Self::Pin => "take a pin instead: --registration pin".into(),
+            Self::ReadOnly => format!("{again} {device} --access read   # it only reads"),
+            Self::Pin => format!("{again} {device} --registration pin   # a pin instead"),
             Self::FaultingDevice => {
-                "use a device with on-demand paging (ibv_devinfo -v: general_odp_caps)".into()
+                "ibv_devinfo -v | grep -A1 -e hca_id -e general_odp_caps   # has one on-demand paging?".into()
             }
             Self::DaxDevice => {
-                "give it a DAX device: ndctl create-namespace -m devdax   # without a file system"
+                "ndctl create-namespace -m devdax   # a DAX device of free persistent memory, without a file system"
                     .into()
             }
-            Self::MemoryFile => format!("keep it in memory: cp {path} /dev/shm/"),
-            Self::Rdma => "an RDMA device may read it: --device NAME --access read".into(),
+            Self::MemoryFile => format!("cp {path} /dev/shm/   # keep it in memory"),
+            Self::Rdma => format!("{again} NAME --access read   # an RDMA device may read it"),
             Self::RaiseMemlock => "ulimit -l unlimited   # or LimitMEMLOCK= of the service".into(),
-            Self::Pieces => {
-                let piece = ring_limits::LEAST;
-                format!(
-                    "longpin check {path} --device io_uring --range 0+{piece}   # in pieces of 1 GiB, each a buffer: {} at most",
-                    ring_limits::BUFFERS
-                )
-            }
+            Self::Pieces => format!(
+                "{again} {device} --range 0+{}   # in pieces of 1 GiB, each a buffer: {} at most",
+                ring_limits::LEAST,
+                ring_limits::BUFFERS
+            ),
             Self::LendBlocks => format!("longpin check {path} --for blocks   # lend its blocks"),
         }
     }

@@ -66,7 +66,7 @@ const ON_F2FS: &[Case] = &[
 const ON_BTRFS: &[Case] = &[
     case("WRITE", "blocks", "copy-on-write"),
     case(
-        "PLAIN; cp --reflink=always $F $F.2; sync",
+        "PLAIN; touch $F.2; chattr +C $F.2; cp --reflink=always $F $F.2; sync",
         "blocks",
         "shared",
     ),
@@ -92,7 +92,7 @@ const ON_BTRFS: &[Case] = &[
         "moves-data",
     ),
     case(
-        "PLAIN; btrfs balance start -q -dconvert=dup $D >/dev/null",
+        "PLAIN; btrfs -q balance start -dconvert=dup $D",
         "blocks",
         "profile",
     ),

@@ -52,6 +52,7 @@ pub(super) fn of_a_ring() -> Result<()> {
         let (code, told) = plan(&file, &[])?;
         ensure!(code == 1, "{told}");
     }
+    drop(opened);
     scratch.close()
 }
 
@@ -73,6 +74,7 @@ pub(super) fn of_memory() -> Result<()> {
     let (code, told) = plan(&file, &[])?;
     ensure!(code == 0, "{told}");
     FixedBuffer::register(&opened, 0, 4 << 20)?.unregister()?;
+    drop(opened);
     small.close()?;
     huge()
 }

@@ -11,7 +11,8 @@ pub(super) fn of_devices() -> Result<()> {
     let mount = scratch.dir().join("mnt");
     std::fs::create_dir(&mount)?;
     let file = mount.join("file");
-    let make = "truncate -s 256M $D/../one; cp $D/../one $D/../two; mkfs.btrfs -q -f $D/../one
+    let make =
+        "truncate -s 256M $D/../one; cp $D/../one $D/../two; mkfs.btrfs -q -f $D/../one >/dev/null
         a=$(losetup -f --show $D/../one); b=$(losetup -f --show $D/../two); cp -a $a $D/../node
         mount -i -t btrfs $D/../node $D; echo $a > $D/../a; echo $b > $D/../b
         touch $F; chattr +C $F; dd if=/dev/zero of=$F bs=1M count=1 conv=notrunc,fsync status=none

@@ -21,7 +21,10 @@ fn state(file: &Path) -> Result<Option<String>> {
 
 fn refuse(file: &Path, script: &str, word: &str) -> Result<()> {
     let before = state(file)?;
-    let said = sh(&format!("({script}) 2>&1; echo status $?"), file)?;
+    let said = sh(
+        &format!("({script}) 2>&1 && echo status 0 || echo status $?"),
+        file,
+    )?;
     ensure!(said.contains(word), "no {word:?} in {said}");
     ensure!(
         said.contains("status 1") || said.contains("status 8"),

@@ -356,17 +356,12 @@ impl Request {
         self.refuse_slot_elsewhere(file)?;
         // The size that it has: harmless if it goes through.
         match ftruncate(file, status.size) {
-            Err(Errno::TXTBSY) => {}
-            other => {
-                return Err(Refusal::Unproved {
-                    path: self.path.clone(),
-                    answer: other.map_or_else(|err| format!("{err:?}"), |()| "success".into()),
-                });
-            }
+            Err(Errno::TXTBSY) => Ok(report),
+            other => Err(Refusal::Unproved {
+                path: self.path.clone(),
+                answer: other.map_or_else(|err| format!("{err:?}"), |()| "success".into()),
+            }),
         }
-        // Last of all: nothing else refuses any more.
-        activation::clear_preallocated(file).map_err(ask(activation::STAYS))?;
-        Ok(report)
     }
 
     /// Undo what was done. The refusal is what there is to tell; what could not be undone, `longpin ls` lists.
