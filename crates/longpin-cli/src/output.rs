@@ -9,6 +9,7 @@ use longpin::guard::GuardError;
 use longpin::plan::PlanError;
 use longpin_linux::btrfs::BtrfsError;
 use longpin_linux::file::Kind;
+use longpin_rdma::DeviceError;
 
 /// Refused: by the guard, or because the state does not allow it.
 pub(crate) const REFUSED: u8 = 1;
@@ -191,7 +192,7 @@ fn status_of(err: &anyhow::Error) -> u8 {
         err.status
     } else if err.is::<NotRegular>() {
         REFUSED
-    } else if err.is::<CheckError>() || err.is::<PlanError>() {
+    } else if err.is::<CheckError>() || err.is::<PlanError>() || err.is::<DeviceError>() {
         CANNOT_TELL
     } else {
         SYSTEM

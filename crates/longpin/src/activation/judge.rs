@@ -46,6 +46,15 @@ pub(super) fn whole_file(policy: Policy, facts: &Facts) -> Vec<Reason> {
         lends && !swaps && facts.zeroing.is_some(),
         Name::Interrupted,
     );
+    reasons.extend(more(policy, facts));
+    reasons
+}
+
+/// What has something more to say.
+fn more(policy: Policy, facts: &Facts) -> Vec<Reason> {
+    let lends = policy != Policy::Pages;
+    let swaps = policy == Policy::Swap;
+    let mut reasons = Vec::new();
     if facts.journalled && lends && !swaps {
         let own = facts
             .flags

@@ -3,7 +3,7 @@
 use longpin_linux::ring_limits;
 
 use super::{
-    Access, Capabilities, Device, Level, Medium, Question, Rule, TransportCaps, Wish, decide,
+    Access, Capabilities, Device, Lack, Level, Medium, Question, Rule, TransportCaps, Wish, decide,
 };
 
 /// Something else that would not be refused.
@@ -88,18 +88,12 @@ impl Alternative {
                     ..faulting(question)
                 };
                 changed.device = Device::Rdma(caps);
-                changed.lack = question.lack.filter(|lack| lack.rule != Rule::BufferLimit);
+                changed.lack = without(question, Rule::BufferLimit);
                 changed.access = Access::READ;
             }
             Self::RaiseMemlock => changed.memlock = None,
             Self::Pieces => {
-                let lack = question
-                    .lack
-                    .filter(|lack| lack.rule == Rule::BufferLimit)?;
-                if question.bytes.div_ceil(lack.there.max(1)) > ring_limits::BUFFERS {
-                    return None;
-                }
-                changed.bytes = lack.there;
+                changed.bytes = piece(question)?;
                 changed.lack = None;
             }
             Self::DaxDevice | Self::Rdma | Self::LendBlocks => return None,
@@ -152,6 +146,20 @@ impl Alternative {
             Self::LendBlocks => format!("longpin check {path} --for blocks   # lend its blocks"),
         }
     }
+}
+
+/// Bytes of one of several buffers, if a ring takes so many.
+fn piece(question: &Question) -> Option<u64> {
+    let lack = question
+        .lack
+        .filter(|lack| lack.rule == Rule::BufferLimit)?;
+    let pieces = question.bytes.div_ceil(lack.there.max(1));
+    (pieces <= ring_limits::BUFFERS).then_some(lack.there)
+}
+
+/// What else is lacking.
+fn without(question: &Question, rule: Rule) -> Option<Lack> {
+    question.lack.filter(|lack| lack.rule != rule)
 }
 
 /// A device that can do everything.

@@ -8,16 +8,16 @@ use longpin_linux::memory::{DeviceMemory, Sharing};
 use longpin_linux::{ring_limits, sparse};
 use rustix::io::Errno;
 
-use super::{Device, Lack, Medium, Question, Rule};
+use super::{Device, Lack, Medium, Question, Rule, decide};
 
-/// `pins`: it would be pinned, not faulted in page by page.
+/// Nothing is asked for what is refused anyway.
 pub(super) fn find(
     file: &File,
     range: &Range<u64>,
     question: &Question,
-    pins: bool,
 ) -> io::Result<Option<Lack>> {
-    if range.is_empty() {
+    let plan = decide(question);
+    if range.is_empty() || plan.refusal().is_some() {
         return Ok(None);
     }
     if question.medium == Medium::HugePages {
@@ -25,7 +25,8 @@ pub(super) fn find(
             return Ok(Some(lack));
         }
     }
-    if !pins {
+    // What is faulted in page by page need not be there at once.
+    if plan.is_on_demand() {
         return Ok(None);
     }
     if question.medium == Medium::Memory {

@@ -146,12 +146,8 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
         fit_for_layout,
         ..Question::of(request, unfit, bytes)
     };
+    question.lack = lack::find(file, &fit.range, &question).map_err(failed)?;
     let mut plan = decide(&question);
-    if plan.refusal().is_none() {
-        let pins = !plan.is_on_demand();
-        question.lack = lack::find(file, &fit.range, &question, pins).map_err(failed)?;
-        plan = decide(&question);
-    }
     let is_page_rule = plan.refusal().is_some_and(|rule| !rule.errnos().is_empty());
     if request.look_at_blocks && is_page_rule {
         let lend = activation::check_file(file, path, Policy::Blocks, request.wanted);

@@ -345,24 +345,10 @@ fn fill(
         allocate(file, lease, size, target, work.holes > 0)?;
     }
     let begin = Instant::now();
-    if work.shared > 0 {
-        renew::unshare(file, lease, &map, size, family)?;
-    }
-    if old > 0 {
-        renew::renew_old(file, lease, size)?;
-    }
+    renew::all(file, lease, &map, family, size, (work.shared, old))?;
     let all = work.holes + work.unwritten + (target - size);
     let mut zeroer = Zeroer::new(file, lease, all, progress);
-    for extent in map.extents(&(0..size)) {
-        let extent = extent?;
-        if is_unwritten(extent.flags) {
-            zeroer.fill(extent.logical..extent.logical + extent.length)?;
-        }
-    }
-    match family {
-        Family::F2fs => f2fs::grow(file, &mut zeroer, facts, size..target)?,
-        _ => zeroer.fill(size..target)?,
-    }
+    zero(file, &map, facts, target, &mut zeroer)?;
     let (zeroed, method) = zeroer.finish();
     file.sync_data().map_err(step("sync", 0..target))?;
     Ok(Done {
@@ -373,6 +359,27 @@ fn fill(
         elapsed: begin.elapsed(),
         changed: zeroed > 0 || work.holes + work.shared + old > 0,
     })
+}
+
+/// What nobody has written, and what is behind the end.
+fn zero(
+    file: &File,
+    map: &BlockMap<'_>,
+    facts: &Facts,
+    target: u64,
+    zeroer: &mut Zeroer<'_>,
+) -> Result<(), PrepareError> {
+    let size = facts.status.size;
+    for extent in map.extents(&(0..size)) {
+        let extent = extent?;
+        if is_unwritten(extent.flags) {
+            zeroer.fill(extent.logical..extent.logical + extent.length)?;
+        }
+    }
+    match facts.fs.family {
+        Family::F2fs => f2fs::grow(file, zeroer, facts, size..target),
+        _ => zeroer.fill(size..target),
+    }
 }
 
 /// f2fs gives a pinned file blocks with whatever they hold: a hole would turn into that. And only xfs and btrfs write

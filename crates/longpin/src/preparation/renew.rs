@@ -16,8 +16,26 @@ use crate::filesystem::Family;
 /// Bytes that are read and written at once.
 const CHUNK: u64 = 4 << 20;
 
+/// What is shared, then what is old: so many bytes.
+pub(super) fn all(
+    file: &File,
+    lease: &Lease<'_>,
+    map: &BlockMap<'_>,
+    family: Family,
+    size: u64,
+    (shared, old): (u64, u64),
+) -> Result<(), PrepareError> {
+    if shared > 0 {
+        unshare(file, lease, map, size, family)?;
+    }
+    if old > 0 {
+        renew_old(file, lease, size)?;
+    }
+    Ok(())
+}
+
 /// xfs: `FALLOC_FL_UNSHARE_RANGE`, the file system copies what is shared under its own locks. btrfs has no such call.
-pub(super) fn unshare(
+fn unshare(
     file: &File,
     lease: &Lease<'_>,
     map: &BlockMap<'_>,
@@ -49,7 +67,7 @@ pub(super) fn count_old(file: &File, family: Family, size: u64) -> Result<u64, M
 }
 
 /// Those are written again.
-pub(super) fn renew_old(file: &File, lease: &Lease<'_>, size: u64) -> Result<(), PrepareError> {
+fn renew_old(file: &File, lease: &Lease<'_>, size: u64) -> Result<(), PrepareError> {
     extents::settle(file).map_err(step("sync", 0..size))?;
     let mut outcome = Ok(());
     let found = btrfs::find_old(file, &(0..size), &mut |range| {
