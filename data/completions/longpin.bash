@@ -889,7 +889,7 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__hold)
-            opts="-b -l -n -w -E -v -h --backend --overwrite-head --range --level --nonblock --wait --conflict-exit-code --persist --verbose --help"
+            opts="-b -l -n -w -E -v -h --backend --overwrite-head --range --level --nonblock --wait --conflict-exit-code --persist --prepare --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

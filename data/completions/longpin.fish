@@ -166,6 +166,7 @@ complete -c longpin -n "__fish_longpin_using_subcommand hold" -s E -l conflict-e
 complete -c longpin -n "__fish_longpin_using_subcommand hold" -l overwrite-head -d 'With --backend swap-header: also if there is data in the first 8 KiB. It is kept in /var/lib/longpin/heads, and put back at the end'
 complete -c longpin -n "__fish_longpin_using_subcommand hold" -s n -l nonblock -d 'Fail at once if another hold excludes this one'
 complete -c longpin -n "__fish_longpin_using_subcommand hold" -l persist -d 'The hold stands until `longpin release`'
+complete -c longpin -n "__fish_longpin_using_subcommand hold" -l prepare -d 'First make the file fit, as `longpin prepare` does'
 complete -c longpin -n "__fish_longpin_using_subcommand hold" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
 complete -c longpin -n "__fish_longpin_using_subcommand hold" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c longpin -n "__fish_longpin_using_subcommand extents" -s J -l json -d 'One JSON object: {"version":1,"path":...,"devices":[...],"extents":[...]}'

@@ -154,7 +154,10 @@ fn told(path: &Path, planned: &Planned) -> Said {
     lines.extend(planned.question.unfit.iter().map(Reason::text));
     lines.extend(planned.unknown.iter().map(ToString::to_string));
     let path = activation::quote(path);
-    let others = planned.alternatives.iter().map(|other| other.hint(&path));
+    let others = planned
+        .alternatives
+        .iter()
+        .map(|other| other.hint(&path, planned.question.device.name()));
     let answer = answer_of(planned.verdict());
     Said { answer, lines }.with_hints(others)
 }

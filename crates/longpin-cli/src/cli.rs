@@ -329,6 +329,9 @@ pub(crate) struct Hold {
     /// The hold stands until `longpin release`
     #[arg(long)]
     pub(crate) persist: bool,
+    /// First make the file fit, as `longpin prepare` does
+    #[arg(long)]
+    pub(crate) prepare: bool,
     /// What to run while the file is held
     #[arg(last = true, required_unless_present = "persist", value_name = "CMD")]
     pub(crate) command: Vec<std::ffi::OsString>,

@@ -13,6 +13,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(err) => return output::report_usage(&err),
     };
+    // Then such a write ends it, as ever.
+    let _ = longpin_linux::relay::outlive_size_limit();
     match commands::run(&cli) {
         Ok(code) => code,
         Err(err) => output::report(&err, cli.verbose),

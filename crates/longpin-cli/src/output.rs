@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use longpin::activation::{CheckError, Report};
 use longpin::extents::MapError;
 use longpin::guard::GuardError;
+use longpin::plan::PlanError;
 use longpin_linux::btrfs::BtrfsError;
 use longpin_linux::file::Kind;
+use longpin_rdma::DeviceError;
 
 /// Refused: by the guard, or because the state does not allow it.
 pub(crate) const REFUSED: u8 = 1;
@@ -190,7 +192,7 @@ fn status_of(err: &anyhow::Error) -> u8 {
         err.status
     } else if err.is::<NotRegular>() {
         REFUSED
-    } else if err.is::<CheckError>() {
+    } else if err.is::<CheckError>() || err.is::<PlanError>() || err.is::<DeviceError>() {
         CANNOT_TELL
     } else {
         SYSTEM

@@ -1,8 +1,12 @@
 //! btrfs: its chunk tree, which says on which device a logical address lies, and its devices.
 #![allow(
     unsafe_code,
-    reason = "BTRFS_IOC_TREE_SEARCH_V2, _DEV_INFO and _FS_INFO fill raw memory"
+    reason = "BTRFS_IOC_TREE_SEARCH_V2, _FS_INFO and _SCRUB_PROGRESS fill raw memory"
 )]
+
+mod ages;
+mod devices;
+mod tree;
 
 use std::fs::File;
 use std::io;
@@ -11,12 +15,15 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-/// `_IOWR(0x94, 17, struct btrfs_ioctl_search_args_v2)`.
-const TREE_SEARCH_V2: libc::c_ulong = 0xc070_9411;
-/// `_IOWR(0x94, 30, struct btrfs_ioctl_dev_info_args)`.
-const DEV_INFO: libc::c_ulong = 0xd000_941e;
+use crate::pseudo;
+pub use ages::{Old, find_old};
+pub use devices::devices;
+use tree::{Wanted, number};
+
 /// `_IOWR(0x94, 18, struct btrfs_ioctl_ino_lookup_args)`.
 const INO_LOOKUP: libc::c_ulong = 0xd000_9412;
+/// `_IOWR(0x94, 29, struct btrfs_ioctl_scrub_args)`.
+const SCRUB_PROGRESS: libc::c_ulong = 0xc400_941d;
 /// `_IOR(0x94, 31, struct btrfs_ioctl_fs_info_args)`.
 const FS_INFO: libc::c_ulong = 0x8400_941f;
 /// `BTRFS_CHUNK_TREE_OBJECTID`.
@@ -25,20 +32,18 @@ const CHUNK_TREE: u64 = 3;
 const FIRST_CHUNK: u64 = 256;
 /// `BTRFS_CHUNK_ITEM_KEY`.
 const CHUNK_ITEM: u32 = 228;
-/// Bytes for the answers of one search.
-const ROOM: usize = 16 << 10;
 
 /// Why btrfs did not answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BtrfsError {
     /// `EPERM`: reading the trees needs CAP_SYS_ADMIN.
-    #[error("reading btrfs's chunk tree needs CAP_SYS_ADMIN")]
+    #[error("reading btrfs's trees needs CAP_SYS_ADMIN")]
     NoPrivilege,
-    /// An item of the chunk tree is not what it should be.
-    #[error("the chunk tree's item at logical address {at} cannot be read")]
+    /// An item of a tree is not what it should be.
+    #[error("btrfs's item {at} cannot be read")]
     Malformed {
-        /// Logical address.
+        /// Its key's last number: an address, an offset.
         at: u64,
     },
     /// Anything else.
@@ -101,12 +106,6 @@ impl Chunks {
         }
     }
 
-    /// The numbers of the devices that chunks begin on, each once.
-    #[must_use]
-    pub fn device_numbers(&self) -> std::collections::BTreeSet<u64> {
-        self.0.iter().map(|chunk| chunk.stripe.0).collect()
-    }
-
     /// The chunk of a logical address.
     #[must_use]
     pub fn find(&self, logical: u64) -> Option<&Chunk> {
@@ -116,55 +115,18 @@ impl Chunks {
     }
 }
 
-/// `struct btrfs_ioctl_search_args_v2`, with room for what is found.
-#[repr(C)]
-struct Search {
-    tree: u64,
-    objectid: [u64; 2],
-    offset: [u64; 2],
-    transid: [u64; 2],
-    kind: [u32; 2],
-    items: u32,
-    unused: u32,
-    unused64: [u64; 4],
-    size: u64,
-    found: [u8; ROOM],
-}
-
-const _: () = assert!(size_of::<Search>() == 112 + ROOM);
-
 /// One buffer full of chunks, from this address on.
 fn search(file: &File, from: u64, chunks: &mut Vec<Chunk>) -> Result<(), BtrfsError> {
-    let mut search = Box::new(Search {
+    let wanted = Wanted {
         tree: CHUNK_TREE,
-        objectid: [FIRST_CHUNK; 2],
-        offset: [from, u64::MAX],
-        transid: [0, u64::MAX],
-        kind: [CHUNK_ITEM; 2],
-        items: u32::MAX,
-        unused: 0,
-        unused64: [0; 4],
-        size: ROOM as u64,
-        found: [0; ROOM],
-    });
-    let pointer = std::ptr::from_mut(&mut *search);
-    // SAFETY: a whole argument; `size` says how much room follows its head.
-    let answer = unsafe { libc::ioctl(file.as_raw_fd(), TREE_SEARCH_V2, pointer) };
-    if answer != 0 {
-        return Err(last_error("BTRFS_IOC_TREE_SEARCH_V2"));
-    }
-    let mut rest = &search.found[..];
-    for _ in 0..search.items {
-        // `struct btrfs_ioctl_search_header`: transid, objectid, offset, type, len.
-        let malformed = BtrfsError::Malformed { at: from };
-        let Some((start, len)) = number(rest, 16).zip(half(rest, 28)) else {
-            return Err(malformed);
-        };
-        let item = rest.get(32..32 + len as usize).ok_or(malformed)?;
-        chunks.push(parse_chunk(start, item).ok_or(BtrfsError::Malformed { at: start })?);
-        rest = &rest[32 + len as usize..];
-    }
-    Ok(())
+        object: FIRST_CHUNK,
+        kind: CHUNK_ITEM,
+        from,
+    };
+    tree::search(file, &wanted, &mut |start, item| {
+        chunks.push(parse_chunk(start, item)?);
+        Some(())
+    })
 }
 
 /// `struct btrfs_chunk` and its first stripe.
@@ -175,16 +137,6 @@ fn parse_chunk(start: u64, item: &[u8]) -> Option<Chunk> {
         profile: profile_of(number(item, 24)?),
         stripe: (number(item, 48)?, number(item, 56)?),
     })
-}
-
-fn number(bytes: &[u8], at: usize) -> Option<u64> {
-    let bytes = bytes.get(at..at + 8)?.try_into().ok()?;
-    Some(u64::from_le_bytes(bytes))
-}
-
-fn half(bytes: &[u8], at: usize) -> Option<u32> {
-    let bytes = bytes.get(at..at + 4)?.try_into().ok()?;
-    Some(u32::from_le_bytes(bytes))
 }
 
 /// `BTRFS_BLOCK_GROUP_PROFILE_MASK`, and whatever comes after it: single has none of these bits.
@@ -205,37 +157,6 @@ fn profile_of(kind: u64) -> Profile {
     }
     let name = NAMES.iter().find(|(bit, _)| kind & bit != 0);
     Profile::Other(name.map_or("unknown", |(_, name)| name))
-}
-
-/// `struct btrfs_ioctl_dev_info_args`.
-#[repr(C)]
-struct DevInfo {
-    number: u64,
-    rest: [u8; 4088],
-}
-
-/// `BTRFS_IOC_DEV_INFO`: the block device that has this number. Linux 3.0.
-///
-/// # Errors
-///
-/// [`BtrfsError`].
-pub fn device_path(file: &File, number: u64) -> Result<PathBuf, BtrfsError> {
-    use std::os::unix::ffi::OsStringExt;
-    /// Where the path begins, behind the number.
-    const PATH: usize = 4096 - 1024 - 8;
-    let mut info = Box::new(DevInfo {
-        number,
-        rest: [0; 4088],
-    });
-    let pointer = std::ptr::from_mut(&mut *info);
-    // SAFETY: a whole argument of the size that the request's number says.
-    let answer = unsafe { libc::ioctl(file.as_raw_fd(), DEV_INFO, pointer) };
-    if answer != 0 {
-        return Err(last_error("BTRFS_IOC_DEV_INFO"));
-    }
-    let path = info.rest[PATH..].iter().copied();
-    let path: Vec<u8> = path.take_while(|&byte| byte != 0).collect();
-    Ok(std::ffi::OsString::from_vec(path).into())
 }
 
 /// `struct btrfs_ioctl_ino_lookup_args`.
@@ -275,12 +196,36 @@ pub fn subvolume(file: &File) -> Result<u64, BtrfsError> {
 /// [`BtrfsError`].
 pub fn exclusive_operation(file: &File) -> Result<Option<String>, BtrfsError> {
     let path = sysfs(file)?.join("exclusive_operation");
-    let text = std::fs::read_to_string(path).map_err(|source| BtrfsError::Other {
+    let text = pseudo::must_read(path).map_err(|source| BtrfsError::Other {
         what: "reading exclusive_operation",
         source,
     })?;
     let text = text.trim();
     Ok((text != "none").then(|| text.to_owned()))
+}
+
+/// `BTRFS_IOC_SCRUB_PROGRESS`: a scrub reads one of the devices now. While it reads a chunk, writes to that go to new
+/// places, and swapon(2) of a file in it answers EINVAL. CAP_SYS_ADMIN. Linux 3.0.
+///
+/// # Errors
+///
+/// [`BtrfsError`].
+pub fn is_scrubbed(file: &File) -> Result<bool, BtrfsError> {
+    for number in 1..=fs_info(file)?[0] {
+        let mut progress = Box::new([0_u64; 128]);
+        progress[0] = number;
+        let pointer = std::ptr::from_mut(&mut *progress);
+        // SAFETY: a whole argument of the size that the request's number says.
+        if unsafe { libc::ioctl(file.as_raw_fd(), SCRUB_PROGRESS, pointer) } == 0 {
+            return Ok(true);
+        }
+        let err = io::Error::last_os_error();
+        // No scrub there; no such device.
+        if !matches!(err.raw_os_error(), Some(libc::ENOTCONN | libc::ENODEV)) {
+            return Err(named("BTRFS_IOC_SCRUB_PROGRESS", err));
+        }
+    }
+    Ok(false)
 }
 
 /// What makes the file system move data by itself, by its name in sysfs; `None` when nothing does, or this kernel
@@ -308,18 +253,22 @@ pub fn background_mover(file: &File) -> Result<Option<String>, BtrfsError> {
 
 /// A file of sysfs; `None` where this kernel has no such file. What cannot be read may be anything.
 fn read_setting(path: &Path) -> Result<Option<String>, BtrfsError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text.trim().to_owned())),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(BtrfsError::Other {
-            what: "reading the settings of reclaim",
-            source,
-        }),
-    }
+    let text = pseudo::read_text(path).map_err(|source| BtrfsError::Other {
+        what: "reading the settings of reclaim",
+        source,
+    })?;
+    Ok(text.map(|text| text.trim().to_owned()))
 }
 
-/// `BTRFS_IOC_FS_INFO`: the file system's directory in sysfs.
+/// The file system's directory in sysfs.
 fn sysfs(file: &File) -> Result<PathBuf, BtrfsError> {
+    let info = fs_info(file)?;
+    let id: Vec<u8> = info[2..4].iter().flat_map(|n| n.to_ne_bytes()).collect();
+    Ok(Path::new("/sys/fs/btrfs").join(uuid_text(&id)))
+}
+
+/// `BTRFS_IOC_FS_INFO`: the largest number of a device, how many there are, the UUID.
+fn fs_info(file: &File) -> Result<Box<[u64; 128]>, BtrfsError> {
     let mut info = Box::new([0_u64; 128]);
     let pointer = std::ptr::from_mut(&mut *info);
     // SAFETY: a whole argument of the size that the request's number says.
@@ -327,8 +276,7 @@ fn sysfs(file: &File) -> Result<PathBuf, BtrfsError> {
     if answer != 0 {
         return Err(last_error("BTRFS_IOC_FS_INFO"));
     }
-    let id: Vec<u8> = info[2..4].iter().flat_map(|n| n.to_ne_bytes()).collect();
-    Ok(Path::new("/sys/fs/btrfs").join(uuid_text(&id)))
+    Ok(info)
 }
 
 /// A UUID's 16 bytes in the usual form.
@@ -341,7 +289,10 @@ pub fn uuid_text(bytes: &[u8]) -> String {
 }
 
 fn last_error(what: &'static str) -> BtrfsError {
-    let source = io::Error::last_os_error();
+    named(what, io::Error::last_os_error())
+}
+
+fn named(what: &'static str, source: io::Error) -> BtrfsError {
     match Errno::from_io_error(&source) {
         Some(Errno::PERM) => BtrfsError::NoPrivilege,
         _ => BtrfsError::Other { what, source },
@@ -402,6 +353,8 @@ mod tests {
         assert_eq!(read_setting(&setting).unwrap().as_deref(), Some("30"));
         read_setting(dir.path()).unwrap_err();
         read_setting(&setting.join("below")).unwrap_err();
+        std::fs::write(&setting, "").unwrap();
+        read_setting(&setting).unwrap_err();
     }
 
     #[test]

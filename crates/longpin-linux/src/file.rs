@@ -139,6 +139,8 @@ pub struct Status {
     pub attributes: Attributes,
     /// `statfs`'s `f_type`.
     pub magic: u64,
+    /// `statfs`'s `f_bsize`: on most file systems, bytes of a block.
+    pub block_size: u64,
     /// The mount or its file system is read-only.
     pub read_only: bool,
     /// Permissions.
@@ -204,6 +206,7 @@ pub fn status(file: &File) -> io::Result<Status> {
         },
         // Magic numbers have 32 bits.
         magic: u64::from_ne_bytes(system.f_type.to_ne_bytes()) & 0xffff_ffff,
+        block_size: u64::try_from(system.f_bsize).unwrap_or(0),
         read_only: mount.f_flag.contains(StatVfsMountFlags::RDONLY),
         mode: u32::from(found.stx_mode) & 0o7777,
         version: Version {
@@ -343,6 +346,47 @@ pub fn set_direct(file: &impl AsFd, on: bool) -> io::Result<()> {
     let mut flags = rustix::fs::fcntl_getfl(file)?;
     flags.set(OFlags::DIRECT, on);
     Ok(rustix::fs::fcntl_setfl(file, flags)?)
+}
+
+/// `pwrite(2)` of nothing through an O_DIRECT descriptor: whether somebody refuses writes to the file, as a swap file and
+/// a held one do (`ETXTBSY`). Nothing is written. No on a file system without direct I/O.
+///
+/// # Errors
+///
+/// What the kernel says besides.
+pub fn is_write_refused(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+    let has_direct = set_direct(file, true).is_ok();
+    let asked = file.write_at(&[], 0);
+    if has_direct {
+        set_direct(file, false)?;
+    }
+    match asked.map_err(|err| (Errno::from_io_error(&err), err)) {
+        Ok(_) => Ok(false),
+        Err((Some(Errno::TXTBSY), _)) => Ok(true),
+        Err((_, err)) => Err(err),
+    }
+}
+
+/// `fallocate(2)` of a range that ends behind the largest offset: whether all that changes the file's blocks is refused, as of a swap file
+/// and of one that is held as if it were (`ETXTBSY`, not `EFBIG`). Nothing changes. The descriptor must be writable.
+///
+/// # Errors
+///
+/// What the kernel says besides.
+pub fn is_kept(file: &File) -> io::Result<bool> {
+    let last = i64::MAX.cast_unsigned();
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), last, 4096) {
+        Err(Errno::TXTBSY) => Ok(true),
+        Ok(()) | Err(Errno::FBIG | Errno::OPNOTSUPP | Errno::PERM) => Ok(false),
+        Err(err) => Err(err.into()),
+    }
+}
+
+/// `getrlimit(RLIMIT_FSIZE)`: bytes that a file which this process writes may have; `None`: as many as it likes.
+#[must_use]
+pub fn size_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::pseudo;
+
 /// The list, while somebody keeps it.
 #[derive(Debug)]
 struct Kept {
@@ -50,7 +52,13 @@ impl Drop for Keeper {
 ///
 /// The file cannot be read.
 pub fn open() -> io::Result<Box<dyn BufRead>> {
-    open_with(&mut kept(), || File::open("/proc/kallsyms"))
+    open_with(&mut kept(), || {
+        let path = "/proc/kallsyms";
+        File::open(path).map_err(|err| match pseudo::is_absent(path.as_ref()) {
+            Ok(()) => err,
+            Err(hidden) => hidden,
+        })
+    })
 }
 
 fn open_with<F: io::Read + 'static>(

@@ -6,6 +6,7 @@ pub mod btrfs;
 pub mod cgroups;
 pub mod code;
 pub mod devdax;
+pub mod ext4;
 pub mod f2fs;
 pub mod fiemap;
 pub mod file;
@@ -18,11 +19,15 @@ pub mod mappings;
 pub mod memory;
 pub mod mounts;
 pub mod probe;
+pub mod pseudo;
 pub mod relay;
+pub mod ring_limits;
+pub mod sparse;
 pub mod swap;
 pub mod tasks;
 pub mod users;
 pub mod verbs;
+pub mod xfs;
 pub mod zones;
 
 pub use fixed_buffer::{

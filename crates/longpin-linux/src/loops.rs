@@ -39,7 +39,7 @@ pub fn find_writable(device: u64, ino: u64) -> io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir("/sys/block")? {
         let entry = entry?;
         // Only while it has a file.
-        if !entry.path().join("loop/backing_file").exists() {
+        if !entry.path().join("loop/backing_file").try_exists()? {
             continue;
         }
         let path = PathBuf::from("/dev").join(entry.file_name());

@@ -225,13 +225,14 @@ pub fn memlock_limit() -> io::Result<Option<u64>> {
 ///
 /// The file cannot be read.
 pub fn pinned_bytes() -> io::Result<u64> {
-    Ok(parse_pinned(&std::fs::read_to_string("/proc/self/status")?))
+    let text = std::fs::read_to_string("/proc/self/status")?;
+    parse_pinned(&text).ok_or_else(|| io::Error::other("/proc/self/status has no VmPin"))
 }
 
-fn parse_pinned(text: &str) -> u64 {
+fn parse_pinned(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("VmPin:"));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kilobytes.unwrap_or(0).saturating_mul(1024)
+    kilobytes.map(|kilobytes| kilobytes.saturating_mul(1024))
 }
 
 #[cfg(test)]
@@ -260,7 +261,8 @@ mod tests {
 
     #[test]
     fn pinned_memory_is_told_in_kilobytes() {
-        assert_eq!(parse_pinned("VmLck:\t 8 kB\nVmPin:\t   12 kB\n"), 12 << 10);
-        assert_eq!(parse_pinned(""), 0);
+        let text = "VmLck:\t 8 kB\nVmPin:\t   12 kB\n";
+        assert_eq!(parse_pinned(text), Some(12 << 10));
+        assert_eq!(parse_pinned(""), None);
     }
 }

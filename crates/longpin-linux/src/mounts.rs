@@ -19,6 +19,14 @@ pub struct Mount {
     pub options: String,
 }
 
+impl Mount {
+    /// Whether its super block has this option.
+    #[must_use]
+    pub fn has(&self, option: &str) -> bool {
+        self.options.split(',').any(|own| own == option)
+    }
+}
+
 /// Read `/proc/self/mountinfo`.
 ///
 /// # Errors

@@ -5,6 +5,8 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
+use crate::pseudo;
+
 /// `f_type` of bpffs (`BPF_FS_MAGIC`).
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
@@ -36,11 +38,8 @@ pub fn may_make_immutable() -> std::io::Result<bool> {
 ///
 /// The file is there and cannot be read.
 pub fn read_security_modules(path: &Path) -> std::io::Result<Option<Vec<String>>> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text.trim().split(',').map(str::to_owned).collect())),
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(err) => Err(err),
-    }
+    let text = pseudo::read_text(path)?;
+    Ok(text.map(|text| text.trim().split(',').map(str::to_owned).collect()))
 }
 
 /// `statfs(2)`: is a BPF file system mounted at `path`?
@@ -62,7 +61,10 @@ pub fn is_bpf_fs(path: &Path) -> std::io::Result<bool> {
 ///
 /// The file cannot be read.
 pub fn count_page_frames() -> std::io::Result<u64> {
-    Ok(end_of_zones(&std::fs::read_to_string("/proc/zoneinfo")?))
+    match end_of_zones(&pseudo::must_read("/proc/zoneinfo")?) {
+        0 => Err(std::io::Error::other("/proc/zoneinfo names no zone")),
+        frames => Ok(frames),
+    }
 }
 
 fn end_of_zones(text: &str) -> u64 {

@@ -45,6 +45,15 @@ pub fn begin() -> io::Result<()> {
     Ok(())
 }
 
+/// `sigaction(SIGXFSZ)`: a write behind `RLIMIT_FSIZE` answers EFBIG, and does not end this process in the middle.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn outlive_size_limit() -> io::Result<()> {
+    install(libc::SIGXFSZ, stay)
+}
+
 /// The child, which gets what came before it was known; 0 when it has ended.
 pub fn to(child: u32) {
     let child = i32::try_from(child).unwrap_or(0);

@@ -15,6 +15,8 @@ use rustix::fs::{FallocateFlags, Mode, OFlags, fcntl_getfl};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mprotect, munmap};
 
+use crate::pseudo;
+
 /// Why the kernel does not swap to a file, or goes on doing it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -96,24 +98,20 @@ pub struct SwapFile {
 ///
 /// # Errors
 ///
-/// The file is there and cannot be read.
+/// The file cannot be read, or nobody knows whether it is there.
 pub fn read_swap_files() -> io::Result<Vec<SwapFile>> {
-    match std::fs::read("/proc/swaps") {
-        Ok(text) => Ok(parse(&text)),
-        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(err) => Err(err),
-    }
+    let text = pseudo::read("/proc/swaps")?;
+    Ok(text.map(|text| parse(&text)).unwrap_or_default())
 }
 
-/// How many swap areas `/proc/swaps` lists: files, partitions, devices.
+/// How many swap areas `/proc/swaps` lists: files, partitions, devices. `None` on a kernel without swap.
 ///
 /// # Errors
 ///
-/// It cannot be read; not found on a kernel without swap.
-pub fn count_areas() -> io::Result<usize> {
-    let text = std::fs::read("/proc/swaps")?;
-    let lines = text.split(|&byte| byte == b'\n').skip(1);
-    Ok(lines.filter(|line| !line.is_empty()).count())
+/// As [`read_swap_files`].
+pub fn count_areas() -> io::Result<Option<usize>> {
+    let text = pseudo::read_text("/proc/swaps")?;
+    Ok(text.map(|text| text.lines().skip(1).count()))
 }
 
 /// Does the kernel swap to this file, by whatever path it was activated? Tried: fallocate(2) of a range that no file may

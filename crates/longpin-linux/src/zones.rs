@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use rustix::thread::CapabilitySet;
 
 use crate::memory::DeviceMemory;
+use crate::pseudo;
 
 /// Bytes of a page.
 const PAGE: usize = 4096;
@@ -29,17 +30,21 @@ pub struct Zones {
 ///
 /// The file cannot be read.
 pub fn read() -> io::Result<Zones> {
-    Ok(parse(&std::fs::read_to_string("/proc/zoneinfo")?))
+    let text = pseudo::must_read("/proc/zoneinfo")?;
+    parse(&text).ok_or_else(|| io::Error::other("/proc/zoneinfo names no zone"))
 }
 
-fn parse(text: &str) -> Zones {
+fn parse(text: &str) -> Option<Zones> {
     let mut zones = Zones::default();
-    let (mut is_movable, mut spanned) = (false, 0);
+    let (mut is_movable, mut spanned, mut count) = (false, 0, 0);
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let number = words.get(1).and_then(|word| word.parse::<u64>().ok());
         match (words.first(), number) {
-            (Some(&"Node"), _) => is_movable = words.last() == Some(&"Movable"),
+            (Some(&"Node"), _) => {
+                is_movable = words.last() == Some(&"Movable");
+                count += 1;
+            }
             (Some(&"spanned"), Some(pages)) => spanned = pages,
             (Some(&"present"), Some(pages)) if is_movable => zones.movable_pages += pages,
             (Some(&"start_pfn:"), Some(first)) if is_movable => {
@@ -48,19 +53,25 @@ fn parse(text: &str) -> Zones {
             _ => {}
         }
     }
-    zones
+    (count > 0).then_some(zones)
 }
 
-/// `CmaTotal` of `/proc/meminfo`, in bytes.
+/// `CmaTotal` and `CmaFree` of `/proc/meminfo`, the larger one, in bytes: memory that was made CMA otherwise (kexec
+/// handover's) is in the second only. 0 on a kernel without CMA.
 ///
 /// # Errors
 ///
-/// The file cannot be read.
+/// The file cannot be read, or tells nothing.
 pub fn cma_bytes() -> io::Result<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("CmaTotal:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    Ok(kilobytes.unwrap_or(0).saturating_mul(1024))
+    let text = pseudo::must_read("/proc/meminfo")?;
+    kilobytes(&text, "MemTotal:").ok_or_else(|| io::Error::other("/proc/meminfo tells nothing"))?;
+    let known = ["CmaTotal:", "CmaFree:"].map(|name| kilobytes(&text, name).unwrap_or(0));
+    Ok(known[0].max(known[1]).saturating_mul(1024))
+}
+
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Whether `/proc/self/pagemap` tells this process the numbers of frames.
@@ -119,7 +130,11 @@ mod tests {
         let text = "Node 0, zone   Normal\n  pages free 1\n        spanned  1024\n        present  1000\n  \
                     start_pfn:           4096\nNode 0, zone  Movable\n        spanned  512\n        present  \
                     500\n  start_pfn:           8192\n";
-        let zones = parse(text);
+        let zones = parse(text).unwrap();
+        assert_eq!(parse(""), None);
+        let text = "CmaTotal:              0 kB\nCmaFree:         9300000 kB\n";
+        assert_eq!(kilobytes(text, "CmaFree:"), Some(9_300_000));
+        assert_eq!(kilobytes(text, "MemTotal:"), None);
         assert_eq!(zones.movable_bytes(), 500 * 4096);
         assert!(zones.is_movable(PRESENT | 8192));
         assert!(zones.is_movable(PRESENT | 8703));

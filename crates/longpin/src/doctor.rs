@@ -43,6 +43,8 @@ pub struct HostFacts {
     pub ftrace_enabled: Fact<Option<u32>>,
     /// `kernel.io_uring_disabled`; `None` when there is no such switch.
     pub io_uring_disabled: Fact<Option<u32>>,
+    /// This process may make rings: a filter (seccomp) may refuse what the switch allows.
+    pub io_uring: Fact<bool>,
     /// Lines of `/proc/swaps`; `None` on a kernel without swap.
     pub swap_areas: Fact<Option<usize>>,
     /// This process has CAP_LINUX_IMMUTABLE.

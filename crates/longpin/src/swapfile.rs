@@ -5,8 +5,9 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use longpin_linux::btrfs::uuid_text;
+use longpin_linux::btrfs::{self, uuid_text};
 use longpin_linux::fiemap::ExtentFlags;
 use longpin_linux::file::{self, Found, Lease};
 use longpin_linux::swap::{self, SwapError};
@@ -26,6 +27,10 @@ pub(crate) const UUID: Range<usize> = 1036..1052;
 const MAGIC: &[u8; 10] = b"SWAPSPACE2";
 /// Bytes read at once when the file is looked through.
 const CHUNK: u64 = 4 << 20;
+/// How long a scrub of btrfs is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Options of activation.
 #[derive(Debug, Clone, Default)]
@@ -89,6 +94,15 @@ pub enum ActivateError {
         #[source]
         source: io::Error,
     },
+    /// btrfs reads the chunk that the file lies in, now and all the time that this was tried.
+    #[error("{call} failed: a scrub of the file system is under way")]
+    Scrub {
+        /// Which.
+        call: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: SwapError,
+    },
     /// swapon(2) or swapoff(2).
     #[error("{call} failed")]
     Kernel {
@@ -121,6 +135,9 @@ impl ActivateError {
             }
             Self::BadPages { .. } => vec![format!("swapon {file}   # as it is")],
             Self::InUse => vec![format!("fuser -v {file}   # who has it open?")],
+            Self::Scrub { .. } => vec![format!(
+                "btrfs scrub cancel \"$(stat -c %m {file})\"   # ends the scrub; or wait for its end"
+            )],
             Self::Kernel { call, source } => kernel_hints(call, source, &file),
             _ => Vec::new(),
         }
@@ -208,10 +225,30 @@ pub(crate) fn swap_on(path: &Path, checked: &Found) -> Result<(), ActivateError>
         let source = io::Error::other("its name leads to another file now");
         return Err(failed("activate the file")(source));
     }
-    swap::swap_on(path).map_err(|source| ActivateError::Kernel {
-        call: "swapon(2)",
-        source,
-    })
+    let begin = Instant::now();
+    loop {
+        let source = match swap::swap_on(path) {
+            Ok(()) => return Ok(()),
+            Err(source) => source,
+        };
+        // The chunk that a scrub reads takes no swap file, which is over soon.
+        let met_scrub = matches!(source, SwapError::Invalid) && is_scrubbed(checked);
+        if met_scrub && begin.elapsed() < PATIENCE {
+            std::thread::sleep(PAUSE);
+            continue;
+        }
+        let call = "swapon(2)";
+        return Err(match met_scrub {
+            true => ActivateError::Scrub { call, source },
+            false => ActivateError::Kernel { call, source },
+        });
+    }
+}
+
+/// Only where the kernel says so.
+fn is_scrubbed(file: &Found) -> bool {
+    let file = file.open(OFlags::RDONLY);
+    file.is_ok_and(|file| btrfs::is_scrubbed(&file).unwrap_or(false))
 }
 
 /// `swapoff(2)`.
@@ -391,83 +428,4 @@ fn describe(file: &SwapFile) -> ActiveSwap {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_header_is_what_the_kernel_reads() {
-        let header = make_header(1000, None, Some(*b"swap\0\0\0\0\0\0\0\0\0\0\0\0")).unwrap();
-        assert_eq!(header.len(), PAGE);
-        assert!(header[..1024].iter().all(|&byte| byte == 0));
-        assert_eq!(header[1024..1036], [1, 0, 0, 0, 0xe7, 3, 0, 0, 0, 0, 0, 0]);
-        assert!(header[UUID].iter().any(|&byte| byte != 0));
-        assert_eq!(&header[LABEL][..5], b"swap\0");
-        assert!(header[1068..PAGE - 10].iter().all(|&byte| byte == 0));
-        assert_eq!(&header[PAGE - 10..], b"SWAPSPACE2");
-        assert!(has_signature(&header) && is_current(&header, 1000));
-        assert!(!is_current(&header, 1001));
-    }
-
-    #[test]
-    fn a_file_that_grew_keeps_its_name() {
-        let old = make_header(1000, None, Some([b'x'; 16])).unwrap();
-        let new = make_header(2000, Some(&old), None).unwrap();
-        assert_eq!(new[UUID.start..LABEL.end], old[UUID.start..LABEL.end]);
-        assert!(is_current(&new, 2000));
-    }
-
-    #[test]
-    fn what_lies_behind_a_smaller_swap_area_is_data() {
-        let file = tempfile::tempfile().unwrap();
-        let pages = 256;
-        let small = make_header(2, None, None).unwrap();
-        file.write_all_at(&vec![0; pages * PAGE], 0).unwrap();
-        file.write_all_at(&small, 0).unwrap();
-        file.sync_all().unwrap();
-        let look = |old: &[u8]| {
-            let status = file::status(&file).unwrap();
-            refuse_loss(&file, &status, Some(old), &mut |_, _| {})
-        };
-        match look(&small) {
-            Err(ActivateError::Map(err)) => return println!("not tried: {err}"),
-            other => other.unwrap(),
-        }
-        file.write_all_at(&[1], 5 * PAGE as u64).unwrap();
-        let found = look(&small);
-        assert!(matches!(found, Err(ActivateError::Data { at }) if at == 5 * PAGE as u64));
-        let mut bad = small.clone();
-        bad[1032] = 3;
-        let found = look(&bad);
-        assert!(matches!(found, Err(ActivateError::BadPages { count: 3 })));
-        assert!(look(&make_header(pages as u64, None, None).unwrap()).is_ok());
-    }
-
-    #[test]
-    fn a_label_fits_or_is_refused() {
-        let options = |label: &str| Options {
-            label: Some(label.into()),
-            ..Options::default()
-        };
-        assert!(label_bytes(&options("0123456789abcdef")).is_ok());
-        let refused = label_bytes(&options("0123456789abcdefg"));
-        assert!(matches!(refused, Err(ActivateError::Label { len: 17 })));
-    }
-
-    #[test]
-    fn data_is_found_wherever_it_is() {
-        let file = tempfile::tempfile().unwrap();
-        file.write_all_at(&vec![0; 2 << 20], 0).unwrap();
-        file.sync_all().unwrap();
-        let look = || {
-            let status = file::status(&file).unwrap();
-            refuse_data(&file, &status, 0..status.size, &mut |_, _| {})
-        };
-        match look() {
-            Err(ActivateError::Map(err)) => return println!("not tried: {err}"),
-            other => other.unwrap(),
-        }
-        file.write_all_at(&[1], (1 << 20) + 17).unwrap();
-        let found = look();
-        assert!(matches!(found, Err(ActivateError::Data { at }) if at == (1 << 20) + 17));
-    }
-}
+mod tests;

@@ -80,7 +80,7 @@ fn to_json(report: &Report) -> serde_json::Value {
             "first": reason.first,
             "meaning": reason.name.meaning(),
             "detail": reason.detail,
-            "hint": reason.name.hint(&report.path, report.family),
+            "hint": reason.hint(&report.path, report.family),
         })
     };
     let verdict = match report.verdict() {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use longpin::activation::Facts;
+use longpin::activation::{self, Facts, quote};
 use longpin::extents::{BlockMap, Device, Extent, MapError, Place, settle};
 use longpin_linux::file::{self, Found, Kind};
 use rustix::fs::OFlags;
@@ -40,7 +40,27 @@ pub(crate) fn run(options: &Extents) -> anyhow::Result<ExitCode> {
     if now.version != status.version || map.digest(&range)? != digest {
         return Err(MapError::Changed).with_context(refused);
     }
+    warn_unheld(&file, path);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The map of a file that nobody holds is what it was a moment ago.
+fn warn_unheld(file: &File, path: &Path) {
+    let writable = Found::at(path).and_then(|found| found.open(OFlags::RDWR));
+    let kept = writable.and_then(|writable| file::is_kept(&writable));
+    if kept.is_ok_and(|kept| kept) {
+        return;
+    }
+    let moves = activation::moving_blocks(file);
+    let also = moves.map_or_else(String::new, |what| format!("; and writes move it: {what}"));
+    let shown = visible(&path.display().to_string());
+    anstream::eprintln!(
+        "longpin: {shown}: nobody is known to hold it at level swapfile: who may write to it may move it{also}"
+    );
+    anstream::eprintln!(
+        "hint: longpin hold {} -- CMD   # finds the map in $LONGPIN_EXTENTS",
+        quote(path)
+    );
 }
 
 /// The map of an open file as one JSON object, for somebody who holds it: without what the hold gives up at the head.

@@ -13,12 +13,13 @@ use longpin::Enforcement;
 use longpin::activation::Wanted;
 use longpin::guard::Host;
 use longpin::hold::{Hold, Refusal, Wait};
+use longpin::preparation::Request;
 
 use longpin_linux::relay;
 
-use super::{extents, swap_header};
+use super::{extents, prepare, swap_header};
 use crate::cli;
-use crate::output::{Reasons, SYSTEM, USAGE, report};
+use crate::output::{REFUSED, Reasons, Refusal as Refused, SYSTEM, USAGE, report, visible};
 
 /// Names the file with the extents.
 pub(super) const EXTENTS: &str = "LONGPIN_EXTENTS";
@@ -27,6 +28,9 @@ const NOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
 pub(crate) fn run(options: &cli::Hold) -> anyhow::Result<ExitCode> {
+    if options.prepare {
+        prepare(options)?;
+    }
     if options.backend == cli::Backend::SwapHeader {
         return swap_header::run(options);
     }
@@ -41,6 +45,10 @@ pub(crate) fn run(options: &cli::Hold) -> anyhow::Result<ExitCode> {
     if let Enforcement::Partial { missing } = held.enforcement() {
         anstream::eprintln!("longpin: this kernel does not enforce {missing:?}");
     }
+    if let Some(moves) = held.moving_blocks() {
+        let path = visible(&options.file.display().to_string());
+        anstream::eprintln!("longpin: {path}: held are its pages; writes move its blocks: {moves}");
+    }
     let mut child = command_of(options);
     if let (true, Some(command)) = (held.has_blocks(), &mut child) {
         write_extents(held.token(), held.file(), options)?;
@@ -52,6 +60,22 @@ pub(crate) fn run(options: &cli::Hold) -> anyhow::Result<ExitCode> {
     };
     held.release()?;
     code
+}
+
+/// Standard output is CMD's.
+fn prepare(options: &cli::Hold) -> Result<(), Refused> {
+    let done = prepare::prepare(&options.file, &Request::default());
+    let done = done.map_err(|refused| Refused {
+        status: match refused.status {
+            REFUSED => options.conflict_exit_code,
+            other => other,
+        },
+        ..refused
+    })?;
+    for line in prepare::lines(&options.file, &done, false) {
+        anstream::eprintln!("longpin: {line}");
+    }
+    Ok(())
 }
 
 /// CMD, if there is one.
@@ -114,7 +138,7 @@ fn explain(refusal: Refusal, options: &cli::Hold) -> ExitCode {
     };
     report(&err, false);
     for hint in hints {
-        anstream::eprintln!("hint: {}", crate::output::visible(&hint));
+        anstream::eprintln!("hint: {}", visible(&hint));
     }
     ExitCode::from(code)
 }

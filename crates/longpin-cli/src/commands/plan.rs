@@ -202,7 +202,11 @@ impl Seen {
         let planned = &self.planned;
         let mut lines = Vec::new();
         if let Some(rule) = planned.plan.refusal() {
-            lines.push(format!("{}: {}", rule.as_str(), rule.meaning()));
+            let lack = planned.question.lack.filter(|lack| lack.rule == rule);
+            let numbers = lack.map_or_else(String::new, |lack| {
+                format!(" ({} bytes needed, {} there)", lack.needed, lack.there)
+            });
+            lines.push(format!("{}: {}{numbers}", rule.as_str(), rule.meaning()));
             if !rule.errno_names().is_empty() {
                 let errnos = rule.errno_names().join(" or ");
                 lines.push(format!("the registration would answer {errnos}"));
@@ -234,11 +238,14 @@ impl Seen {
         let cures = question.unfit.iter().filter_map(|reason| {
             let family = longpin::filesystem::Family::Unknown;
             let is_here = !matches!(reason.name, Name::NotOnPages);
-            reason.name.hint(&options.file, family).filter(|_| is_here)
+            reason.hint(&options.file, family).filter(|_| is_here)
         });
         let path = longpin::activation::quote(&options.file);
         let others = self.planned.alternatives.iter();
-        cures.chain(others.map(|other| other.hint(&path))).collect()
+        let device = question.device.name();
+        cures
+            .chain(others.map(|other| other.hint(&path, device)))
+            .collect()
     }
 
     fn to_json(&self, options: &Check) -> serde_json::Value {
@@ -251,7 +258,7 @@ impl Seen {
         };
         let rule = planned.plan.refusal();
         let path = longpin::activation::quote(&options.file);
-        let other = |other: &Alternative| serde_json::json!({ "name": other.as_str(), "hint": other.hint(&path) });
+        let other = |other: &Alternative| serde_json::json!({ "name": other.as_str(), "hint": other.hint(&path, question.device.name()) });
         serde_json::json!({
             "version": 1,
             "path": options.file.display().to_string(),
@@ -270,8 +277,10 @@ impl Seen {
             "meaning": rule.map(Rule::meaning),
             "errno": rule.map(Rule::errno_names),
             "alternatives": planned.alternatives.iter().map(other).collect::<Vec<_>>(),
+            "needed": question.lack.map(|lack| lack.needed),
+            "there": question.lack.map(|lack| lack.there),
             "memlock": question.memlock,
-            "obstacles": self.obstacles.map(obstacles_json),
+            "obstacles": self.obstacles.as_ref().map(obstacles_json),
             "tried": self.tried.as_ref().map(|tried| match tried {
                 Ok(()) => "registered",
                 Err(said) => said,
@@ -305,6 +314,11 @@ fn describe_obstacles(found: &Obstacles) -> Option<String> {
     if found.are_impossible() {
         return None;
     }
+    if let Some(why) = &found.unknown {
+        return Some(format!(
+            "not known: whether pages would be moved before they are pinned ({why})"
+        ));
+    }
     let movable = match found.movable {
         Some(pages) => format!("{pages} of {} pages in memory", found.resident),
         None => "unknown pages (CAP_SYS_ADMIN may see)".into(),
@@ -337,8 +351,9 @@ fn device_json(device: &Device) -> serde_json::Value {
     }
 }
 
-fn obstacles_json(found: Obstacles) -> serde_json::Value {
+fn obstacles_json(found: &Obstacles) -> serde_json::Value {
     serde_json::json!({
+        "unknown": found.unknown,
         "resident-pages": found.resident,
         "movable-pages": found.movable,
         "zone-movable": found.zone_movable,

@@ -44,12 +44,12 @@ pub(super) fn prepare(path: &Path, request: &Request) -> Result<Done, Refusal> {
 }
 
 fn refusal(path: &Path, err: PrepareError) -> Refusal {
-    use PrepareError::{InUse, Map, Missing, NotRegular, Opened, Refused, Shrink};
+    use PrepareError::{Held, InUse, Map, Missing, NotRegular, Opened, Refused, Shrink, SizeLimit};
     let hints = err.hints(path);
     let status = match &err {
         Refused(report) if report.verdict() == Verdict::CannotTell => CANNOT_TELL,
         Refused(_) | InUse | Opened { .. } | Shrink { .. } => REFUSED,
-        Missing { .. } | NotRegular { .. } => REFUSED,
+        Missing { .. } | NotRegular { .. } | Held { .. } | SizeLimit { .. } => REFUSED,
         Map(_) => CANNOT_TELL,
         _ => SYSTEM,
     };
@@ -67,26 +67,37 @@ fn refusal(path: &Path, err: PrepareError) -> Refusal {
 }
 
 pub(super) fn print(path: &Path, done: &Done, immutable: bool) {
+    for line in lines(path, done, immutable) {
+        anstream::println!("{line}");
+    }
+}
+
+/// What was done, for people.
+pub(super) fn lines(path: &Path, done: &Done, immutable: bool) -> Vec<String> {
     let path = visible(&path.display().to_string());
     let size = human(done.size);
     if !done.changed {
-        anstream::println!("{path}: {size}, fit as it was; nothing done");
-        return;
+        return vec![format!("{path}: {size}, fit as it was; nothing done")];
     }
+    let mut lines = Vec::new();
     if done.unshared > 0 {
-        anstream::println!("{path}: {} unshared", human(done.unshared));
+        let unshared = human(done.unshared);
+        lines.push(format!(
+            "{path}: {unshared} put on blocks of its own (unshared)"
+        ));
     }
     if done.zeroed > 0 {
-        anstream::println!(
+        lines.push(format!(
             "{path}: {} of zeroes written {} in {:.1} s, {}",
             human(done.zeroed),
             done.method.as_str(),
             done.elapsed.as_secs_f64(),
             speed(done)
-        );
+        ));
     }
     let kept = if immutable { ", immutable" } else { "" };
-    anstream::println!("{path}: {size}, fit to be lent{kept}");
+    lines.push(format!("{path}: {size}, fit to be lent{kept}"));
+    lines
 }
 
 fn speed(done: &Done) -> String {

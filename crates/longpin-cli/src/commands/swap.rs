@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use longpin::activation::Verdict;
+use longpin::activation::{Verdict, quote};
 use longpin::hold::heads::{DIR, Heads, Record};
 use longpin::preparation::Request;
 use longpin::swapfile::{self, ActivateError, Activated, ActiveSwap, Options};
@@ -49,7 +49,7 @@ fn print(path: &Path, activated: &Activated) {
         anstream::eprintln!(
             "longpin: {shown}: mode {mode:04o}: others may read what is swapped out"
         );
-        anstream::eprintln!("hint: chmod 600 {shown}");
+        anstream::eprintln!("hint: chmod 600 {}", quote(path));
     }
 }
 
@@ -65,11 +65,11 @@ pub(crate) fn off(options: &FileArg) -> anyhow::Result<ExitCode> {
 }
 
 fn refusal(what: &str, path: &Path, err: ActivateError) -> Refusal {
-    use ActivateError::{Data, Kernel, Label, Map, Refused};
+    use ActivateError::{Data, Kernel, Label, Map, Refused, Scrub};
     let hints = err.hints(path);
     let status = match &err {
         Refused(report) if report.verdict() == Verdict::CannotTell => CANNOT_TELL,
-        Refused(_) | Data { .. } | Label { .. } | Kernel { .. } => REFUSED,
+        Refused(_) | Data { .. } | Label { .. } | Kernel { .. } | Scrub { .. } => REFUSED,
         Map(_) => CANNOT_TELL,
         _ => SYSTEM,
     };

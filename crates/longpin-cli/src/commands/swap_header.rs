@@ -55,8 +55,8 @@ fn unfit(options: &cli::Hold) -> Option<&'static str> {
     options.range.is_some().then_some(why)
 }
 
-fn tell(held: &Hold, path: &Path) -> anyhow::Result<()> {
-    let path = visible(&path.display().to_string());
+fn tell(held: &Hold, file: &Path) -> anyhow::Result<()> {
+    let path = visible(&file.display().to_string());
     anstream::eprintln!(
         "longpin: {path}: hold {} by backend swap-header: the kernel swaps to it; its first 8 KiB are given up until the end",
         held.id()
@@ -65,7 +65,7 @@ fn tell(held: &Hold, path: &Path) -> anyhow::Result<()> {
         anstream::eprintln!(
             "longpin: {path}: mode {mode:04o}: others may read the page of memory that may come to lie there"
         );
-        anstream::eprintln!("hint: chmod go-r {path}");
+        anstream::eprintln!("hint: chmod go-r {}", quote(file));
     }
     Ok(())
 }

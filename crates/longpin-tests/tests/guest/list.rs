@@ -1,7 +1,7 @@
 //! Which tests there are, in which order they run, and when.
 
 use crate::{
-    Test, acquire, admin, backend, bad_input, c_api, claims, config, consumers, extents, hard, hints, hold,
+    Test, acquire, admin, answers, backend, bad_input, c_api, claims, config, consumers, extents, hard, hints, hold,
     hold_moving, hosts, oracle, parity, plan, prepare, race, rules, shutdown, swap_oracle, swapon,
     third_party, walk, watch,
 };
@@ -139,6 +139,7 @@ fn listed() -> Vec<Entry> {
 const DAILY: &[&[Test]] = &[
     plan::WITHOUT_GUARD,
     plan::RDMA_WITHOUT_GUARD,
+    answers::WITHOUT_GUARD,
     hosts::WITHOUT_GUARD,
     claims::TESTS,
     plan::TESTS,
@@ -158,6 +159,7 @@ const DAILY: &[&[Test]] = &[
     swapon::TESTS,
     hold::TESTS,
     acquire::TESTS,
+    answers::TESTS,
     backend::TESTS,
     c_api::TESTS,
     bad_input::TESTS,
@@ -175,6 +177,7 @@ const LONG: &[&[Test]] = &[
     prepare::LONG_TESTS,
     hold::LONG_TESTS,
     acquire::LONG_TESTS,
+    answers::LONG_TESTS,
     race::TESTS,
     hold_moving::TESTS,
     backend::LONG_TESTS,

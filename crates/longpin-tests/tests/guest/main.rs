@@ -5,6 +5,7 @@
 
 mod acquire;
 mod admin;
+mod answers;
 mod backend;
 mod bad_input;
 mod blocks;

@@ -341,17 +341,6 @@ fn refuses_on_btrfs() -> Result<()> {
         "hint: longpin prepare NEW --size",
     ];
     refuse(&file, &[], &words)?;
-    let shared = btrfs.dir().join("shared");
-    let copy = "cp --reflink=always $F $F.2; sync";
-    sh(
-        &format!("touch $F $F.2; chattr +C $F $F.2; {write}; {copy}"),
-        &shared,
-    )?;
-    refuse(
-        &shared,
-        &[],
-        &["shared", "hint: longpin prepare NEW --size"],
-    )?;
     btrfs.close()
 }
 

@@ -9,11 +9,21 @@ use std::path::Path;
 
 use longpin_linux::f2fs::Layout;
 use longpin_linux::file::{self, Status};
-use longpin_linux::{attribute, btrfs, f2fs, identity, mounts, swap};
+use longpin_linux::mounts::{self, Mount};
+use longpin_linux::{attribute, btrfs, ext4, f2fs, identity, pseudo, swap, xfs};
 use rustix::fs::IFlags;
 
 use crate::extents::{Device, layout_of};
 use crate::filesystem::{Family, FileSystem};
+
+/// A question about a file that was not answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Swap needs the answer, too.
+    pub swap: bool,
+    /// Which, and why there is none.
+    pub what: String,
+}
 
 /// Facts of one file, for the judgement.
 #[derive(Debug, Clone)]
@@ -38,6 +48,14 @@ pub struct Facts {
     pub log_structured: bool,
     /// Data goes through the journal (ext4).
     pub journalled: bool,
+    /// The block device of a file system that is mounted read-only takes no writes either.
+    pub device_read_only: bool,
+    /// A scrub reads the file system now (btrfs).
+    pub scrubbed: bool,
+    /// Every write of the file goes to a new place, whatever its flags say (xfs on zoned devices).
+    pub zoned: bool,
+    /// What could not be found out; a yes would be a guess.
+    pub gaps: Vec<Gap>,
     /// What a killed prepare did not get to zero (f2fs).
     pub zeroing: Option<Range<u64>>,
 }
@@ -52,37 +70,127 @@ impl Facts {
         let status = file::status(file)?;
         let fs = FileSystem::of_magic(status.magic);
         let flags = file::flags(file)?;
-        let options = super_options(file, &status)?;
-        let has = |option: &str| options.iter().flatten().any(|have| have == option);
-        let by_file = flags.is_some_and(|flags| flags.contains(IFlags::JOURNALING));
-        Ok(Self {
+        let mount = super_block(file, &status)?;
+        let has = |option: &str| mount.as_ref().is_some_and(|mount| mount.has(option));
+        let mut facts = Self {
             memfd: fs.family == Family::Memory && is_memfd(file),
             active_swap: is_active_swap(file)?,
-            busy: busy(file, fs.family),
-            mover: match fs.family {
-                Family::Btrfs => mover(file, options.is_some(), has("autodefrag")),
-                _ => None,
-            },
-            sections: match fs.family {
-                Family::F2fs => sections(&status),
-                _ => None,
-            },
+            busy: None,
+            mover: None,
+            sections: None,
             log_structured: fs.family == Family::F2fs && has("mode=lfs"),
             zeroing: match fs.family {
                 Family::F2fs => attribute::zeroing(file)?,
                 _ => None,
             },
-            journalled: fs.family == Family::Ext && (by_file || has("data=journal")),
+            journalled: false,
+            device_read_only: status.read_only && is_read_only(status.device),
+            scrubbed: false,
+            zoned: false,
+            gaps: Vec::new(),
             flags,
             fs,
             status,
-        })
+        };
+        match fs.family {
+            Family::Btrfs => facts.ask_btrfs(file, mount.as_ref()),
+            Family::Ext => facts.ask_ext4(mount.as_ref()),
+            Family::F2fs => facts.ask_f2fs(mount.as_ref()),
+            Family::Xfs => facts.ask_xfs(file),
+            _ => {}
+        }
+        Ok(facts)
     }
 
-    /// btrfs writes each change of this file to a new place.
+    fn ask_btrfs(&mut self, file: &File, mount: Option<&Mount>) {
+        let busy = btrfs::exclusive_operation(file);
+        self.busy = self
+            .known(true, "whether btrfs moves chunks", busy)
+            .flatten();
+        if mount.is_some_and(|mount| mount.has("autodefrag")) {
+            self.mover = Some("mount option autodefrag".to_owned());
+        } else {
+            let mover = btrfs::background_mover(file);
+            self.mover = self
+                .known(false, "what moves btrfs's data", mover)
+                .flatten();
+        }
+        // Where it may not be asked, the trees may not be read either.
+        let scrubbed = btrfs::is_scrubbed(file);
+        let scrubbed = self.known(false, "whether a scrub is under way", scrubbed);
+        self.scrubbed = scrubbed.unwrap_or(false);
+        self.need_mount(mount);
+    }
+
+    /// ext2's own driver, and ext4 of a device that it does not know by a name, tell by the mount's type and options.
+    fn ask_ext4(&mut self, mount: Option<&Mount>) {
+        let of_all = ext4::journals_data(self.status.device);
+        let of_all = self.known(false, "whether ext4 journals data", of_all);
+        let by_mount = mount.filter(|mount| mount.has("data=journal") || mount.kind == "ext2");
+        let by_mount = by_mount.map(|mount| mount.kind != "ext2");
+        let by_file = self.has(IFlags::JOURNALING).then_some(true);
+        let told = by_file.or(of_all.flatten()).or(by_mount);
+        match told {
+            Some(journalled) => {
+                self.journalled = journalled;
+                self.gaps.clear();
+            }
+            None if self.gaps.is_empty() => self.gaps.push(Gap {
+                swap: false,
+                what: "whether ext4 journals data: /proc/fs/ext4 does not name its device".into(),
+            }),
+            None => {}
+        }
+    }
+
+    fn ask_f2fs(&mut self, mount: Option<&Mount>) {
+        let (major, minor) = self.status.device;
+        // Without it there is no map, which is said there.
+        self.sections = layout_of(Device(major, minor)).ok();
+        self.need_mount(mount);
+    }
+
+    fn ask_xfs(&mut self, file: &File) {
+        let geometry = xfs::geometry(file);
+        let geometry = self.known(false, "what kind of xfs it is", geometry);
+        let realtime = file::is_realtime(file);
+        let realtime = self.known(false, "whether it is a real-time file", realtime);
+        self.zoned = realtime.unwrap_or(false) && geometry.is_some_and(|found| found.zoned);
+    }
+
+    fn need_mount(&mut self, mount: Option<&Mount>) {
+        if mount.is_none() {
+            let what = "the mount options: the mount is not seen".into();
+            self.gaps.push(Gap { swap: false, what });
+        }
+    }
+
+    /// What was answered; an error is a gap.
+    fn known<T, E: std::error::Error>(
+        &mut self,
+        swap: bool,
+        what: &str,
+        answer: Result<T, E>,
+    ) -> Option<T> {
+        let answer = answer.map_err(|err| Gap {
+            swap,
+            what: format!("{what}: {}", super::with_causes(&err)),
+        });
+        answer.map_err(|gap| self.gaps.push(gap)).ok()
+    }
+
+    /// Each change of this file is written to a new place.
     #[must_use]
     pub fn copies_on_write(&self) -> bool {
-        self.fs.family == Family::Btrfs && !self.has(IFlags::NOCOW)
+        self.zoned || self.fs.family == Family::Btrfs && !self.has(IFlags::NOCOW)
+    }
+
+    /// What keeps a yes from being one, for swap or for blocks.
+    #[must_use]
+    pub fn gap(&self, swap: bool) -> Option<&str> {
+        let mut gaps = self.gaps.iter();
+        gaps.find(|gap| gap.swap || !swap)
+            .map(|gap| gap.what.as_str())
     }
 
     /// f2fs may move this file.
@@ -96,17 +204,16 @@ impl Facts {
     }
 }
 
-/// Options of the file's super block; `None`: its mount is not seen. On btrfs a file has the device number of its
+/// A mount of the file's super block; `None`: none is seen. On btrfs a file has the device number of its
 /// subvolume: there its mount is asked for.
-fn super_options(file: &File, status: &Status) -> io::Result<Option<Vec<String>>> {
+fn super_block(file: &File, status: &Status) -> io::Result<Option<Mount>> {
     let mounts = mounts::read_mounts()?;
     let own = mounts.iter().find(|mount| mount.device == status.device);
-    let own = own.cloned().or_else(|| {
+    Ok(own.cloned().or_else(|| {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let found = identity::identify(Path::new(&path), &mounts);
         found.ok().map(|found| found.mount)
-    });
-    Ok(own.map(|mount| mount.options.split(',').map(str::to_owned).collect()))
+    }))
 }
 
 /// Its only name is the one that the kernel made up.
@@ -129,27 +236,8 @@ fn is_active_swap(file: &File) -> io::Result<bool> {
     Ok(swap::is_swapped_to(file)?.unwrap_or(false))
 }
 
-/// Where btrfs does not say, activation will.
-fn busy(file: &File, family: Family) -> Option<String> {
-    match family {
-        Family::Btrfs => btrfs::exclusive_operation(file).ok().flatten(),
-        _ => None,
-    }
-}
-
-/// What is not known counts.
-fn mover(file: &File, has_mount: bool, defragments: bool) -> Option<String> {
-    if !has_mount {
-        return Some("cannot tell the mount options: the mount is not seen".to_owned());
-    }
-    if defragments {
-        return Some("mount option autodefrag".to_owned());
-    }
-    let asked = btrfs::exclusive_operation(file).and_then(|_| btrfs::background_mover(file));
-    asked.unwrap_or_else(|err| Some(format!("cannot tell: {err}")))
-}
-
-fn sections(status: &Status) -> Option<Layout> {
-    let (major, minor) = status.device;
-    layout_of(Device(major, minor)).ok()
+/// `ro` in sysfs, which only chooses a hint.
+fn is_read_only((major, minor): (u32, u32)) -> bool {
+    let text = pseudo::read_text(format!("/sys/dev/block/{major}:{minor}/ro"));
+    text.ok().flatten().is_some_and(|text| text.trim() == "1")
 }

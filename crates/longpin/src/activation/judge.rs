@@ -3,11 +3,17 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use rustix::fs::IFlags;
+
 use super::reason::{Name, Reason};
 use super::{Facts, Policy};
 use crate::extents::{Device, Extent, ExtentFlags, MapError, Place, Unlocated};
 use crate::filesystem::Family;
 
+/// ext4 journals the data of all files.
+pub(super) const JOURNALS_ALL: &str = "by a mount option or the super block: all files";
+/// What reads all of a btrfs, and keeps the chunk that it reads from being written in place.
+pub(super) const SCRUB: &str = "scrub";
 /// Bytes of a page.
 pub(super) const PAGE: u64 = 4096;
 /// Bytes of the smallest block that a device has.
@@ -26,7 +32,6 @@ pub(super) fn whole_file(policy: Policy, facts: &Facts) -> Vec<Reason> {
     };
     add(facts.status.links == 0 && !facts.memfd, Name::Deleted);
     add(facts.active_swap, Name::ActiveSwap);
-    add(lends && facts.status.read_only, Name::ReadOnly);
     add(swaps && attributes.immutable, Name::Immutable);
     add(swaps && attributes.append, Name::AppendOnly);
     add(swaps && attributes.dax, Name::Dax);
@@ -37,18 +42,56 @@ pub(super) fn whole_file(policy: Policy, facts: &Facts) -> Vec<Reason> {
     add(lends && facts.copies_on_write(), Name::CopyOnWrite);
     add(lends && !swaps && facts.is_unpinned(), Name::NotPinned);
     add(lends && facts.log_structured, Name::LogStructured);
-    add(lends && !swaps && facts.journalled, Name::Journalled);
     add(
         lends && !swaps && facts.zeroing.is_some(),
         Name::Interrupted,
     );
+    reasons.extend(more(policy, facts));
+    reasons
+}
+
+/// What has something more to say.
+fn more(policy: Policy, facts: &Facts) -> Vec<Reason> {
+    let lends = policy != Policy::Pages;
+    let swaps = policy == Policy::Swap;
+    let mut reasons = Vec::new();
+    if facts.journalled && lends && !swaps {
+        let own = facts
+            .flags
+            .is_some_and(|flags| flags.contains(IFlags::JOURNALING));
+        let by = if own { "chattr +j" } else { JOURNALS_ALL };
+        reasons.push(Reason::whole(Name::Journalled).with(by));
+    }
+    if facts.status.read_only && lends {
+        let device = facts
+            .device_read_only
+            .then(|| "its block device is read-only".to_owned());
+        let detail = device;
+        reasons.push(Reason {
+            detail,
+            ..Reason::whole(Name::ReadOnly)
+        });
+    }
+    if swaps && facts.status.block_size > PAGE && tells_block_size(facts.fs.family) {
+        let blocks = format!("blocks of {} bytes", facts.status.block_size);
+        reasons.push(Reason::whole(Name::LargeBlocks).with(blocks));
+    }
     if let Some(what) = facts.busy.as_ref().filter(|_| lends) {
         reasons.push(Reason::whole(Name::FileSystemBusy).with(what));
+    }
+    if facts.scrubbed && lends && !swaps {
+        reasons.push(Reason::whole(Name::FileSystemBusy).with(SCRUB));
     }
     if let Some(what) = facts.mover.as_ref().filter(|_| lends && !swaps) {
         reasons.push(Reason::whole(Name::MovesData).with(what));
     }
     reasons
+}
+
+/// What others tell is the size of their clusters.
+const fn tells_block_size(family: Family) -> bool {
+    use Family::{Btrfs, Ext, F2fs, Xfs};
+    matches!(family, Ext | Xfs | Btrfs | F2fs)
 }
 
 fn file_system(policy: Policy, facts: &Facts) -> Option<Reason> {

@@ -6,32 +6,40 @@
 //! | directories, devices, other people's and self-moving file systems, deleted files | no | no | no |
 //! | tmpfs, hugetlbfs | yes | no | no |
 //! | read-only | yes | no | no |
+//! | blocks larger than a page | yes | no | yes |
 //! | immutable, append-only | yes | no | yes |
 //! | holes, shared, inline, encoded extents, a second device | yes | no | no |
+//! | btrfs: extents not younger than a snapshot, also one that is gone | yes | yes | no |
 //! | unwritten extents | yes | yes | no |
-//! | btrfs: copy on write | yes | no | no |
-//! | btrfs: chunks move now / autodefrag, automatic reclaim | yes | no / yes | no |
+//! | btrfs: copy on write; xfs: a real-time file on zoned devices | yes | no | no |
+//! | ext4: data through the journal | yes | yes | no |
+//! | btrfs: chunks move now / scrub, autodefrag, automatic reclaim | yes | no / yes | no |
 //! | f2fs: not pinned / pinned in shared sections | yes | yes: activation pins it | no |
 //!
 //! For `pages`, a file of the page cache gets a yes; a DAX file has no page cache, and is judged by
 //! policy `dax`. The kernel's swapon(2) is the oracle of policy `swap`.
 
 mod facts;
+mod hint;
 mod judge;
 mod reason;
+mod stay;
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use longpin_linux::btrfs::BtrfsError;
+use longpin_linux::btrfs::{self, BtrfsError};
 use longpin_linux::fiemap::FiemapError;
 use longpin_linux::file::{self, Found, Kind};
 use rustix::fs::OFlags;
 
-pub use facts::Facts;
-pub use reason::{Name, Reason, quote};
+pub use facts::{Facts, Gap};
+pub use hint::quote;
+pub use reason::{Name, Reason};
+pub use stay::moving_blocks;
+pub(crate) use stay::{STAYS, clear_preallocated};
 
 use crate::extents::{BlockMap, MapError, settle};
 use crate::filesystem::Family;
@@ -118,11 +126,17 @@ impl Report {
         }
     }
 
+    /// There are no blocks to look at.
+    #[must_use]
+    pub fn fs_is_memory(&self) -> bool {
+        self.family == Family::Memory
+    }
+
     /// Commands that cure what speaks against it, each once.
     #[must_use]
     pub fn hints(&self) -> Vec<String> {
         let mut hints = Vec::new();
-        let hint = |reason: &Reason| reason.name.hint(&self.path, self.family);
+        let hint = |reason: &Reason| reason.hint(&self.path, self.family);
         for hint in self.reasons.iter().filter_map(hint) {
             if !hints.contains(&hint) {
                 hints.push(hint);
@@ -272,6 +286,9 @@ fn judge(
     if policy == Policy::Swap && facts.status.size < 2 * PAGE {
         report.reasons.push(Reason::whole(Name::TooSmall));
     }
+    if policy != Policy::Pages {
+        report.unknown = facts.gap(policy == Policy::Swap).map(str::to_owned);
+    }
     if facts.fs.family == Family::Unknown {
         report.unknown = Some(format!("{} is not known to longpin", facts.fs));
     } else if policy != Policy::Pages && has_blocks(facts.fs.family) && !report.range.is_empty() {
@@ -313,8 +330,12 @@ fn walk(file: &File, facts: &Facts, report: &mut Report) {
     let walked = BlockMap::open(file, &facts.status).and_then(|map| {
         let before = map.digest(&range)?;
         let extents = map.extents(&range);
-        let found = Walk::new(report.policy, facts, range.clone()).over(extents)?;
-        Ok((found, before != map.digest(&range)?))
+        let (mut reasons, extents) =
+            Walk::new(report.policy, facts, range.clone()).over(extents)?;
+        if report.policy != Policy::Swap && !facts.copies_on_write() {
+            reasons.extend(old(file, facts, &range)?);
+        }
+        Ok(((reasons, extents), before != map.digest(&range)?))
     });
     match walked {
         Ok(((reasons, extents), changed)) => {
@@ -328,6 +349,20 @@ fn walk(file: &File, facts: &Facts, report: &mut Report) {
     }
 }
 
+/// btrfs: blocks that a snapshot had are not written in place, although nobody shares them any more.
+fn old(file: &File, facts: &Facts, range: &Range<u64>) -> Result<Option<Reason>, MapError> {
+    if facts.fs.family != Family::Btrfs {
+        return Ok(None);
+    }
+    let old = btrfs::find_old(file, range, &mut |_| {})?;
+    Ok((old.count > 0).then(|| Reason {
+        count: old.count,
+        bytes: old.bytes,
+        first: Some(old.first),
+        ..Reason::whole(Name::Snapshotted)
+    }))
+}
+
 /// No map: refused for a reason of the file system's, or not known.
 fn explain(err: &MapError, report: &mut Report) {
     let refused = match err {
@@ -339,11 +374,11 @@ fn explain(err: &MapError, report: &mut Report) {
     let text = with_causes(err);
     match refused {
         Some(name) => report.reasons.push(Reason::whole(name).with(text)),
-        None => report.unknown = Some(text),
+        None => report.unknown = report.unknown.take().or(Some(text)),
     }
 }
 
-fn with_causes(err: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(err: &dyn std::error::Error) -> String {
     let mut text = err.to_string();
     let mut cause = err.source();
     while let Some(err) = cause {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::hint;
 use crate::filesystem::Family;
 
 /// A reason, by the name that the command line and JSON use.
@@ -31,6 +32,8 @@ pub enum Name {
     Empty,
     /// Too small for swap.
     TooSmall,
+    /// Blocks larger than a page, which swap cannot use.
+    LargeBlocks,
     /// Active swap already.
     ActiveSwap,
     /// Nobody may open it for writing (chattr +i).
@@ -65,6 +68,8 @@ pub enum Name {
     Delalloc,
     /// Blocks that other files use, too.
     Shared,
+    /// Blocks as old as a snapshot, also of one that is gone (btrfs).
+    Snapshotted,
     /// Data among metadata.
     Inline,
     /// Data that must be decoded.
@@ -98,6 +103,7 @@ impl Name {
             Self::NotOnPages => "not-on-pages",
             Self::Empty => "empty",
             Self::TooSmall => "too-small",
+            Self::LargeBlocks => "large-blocks",
             Self::ActiveSwap => "active-swap",
             Self::Immutable => "immutable",
             Self::AppendOnly => "append-only",
@@ -115,6 +121,7 @@ impl Name {
             Self::Unwritten => "unwritten",
             Self::Delalloc => "delalloc",
             Self::Shared => "shared",
+            Self::Snapshotted => "snapshotted",
             Self::Inline => "inline",
             Self::Encoded => "encoded",
             Self::Unaligned => "unaligned",
@@ -143,6 +150,7 @@ impl Name {
             Self::NotOnPages => "the range does not begin and end at page boundaries",
             Self::Empty => "there is nothing in the range",
             Self::TooSmall => "swap needs two whole pages at least, the first one for its header",
+            Self::LargeBlocks => "swap cannot use blocks that are larger than a page",
             Self::ActiveSwap => "the kernel swaps to this file",
             Self::Immutable => "nobody may open it for writing",
             Self::AppendOnly => "it can only be appended to",
@@ -167,6 +175,9 @@ impl Name {
             Self::Unwritten => "blocks never written: a device would read what was there before",
             Self::Delalloc => "data that has no blocks yet",
             Self::Shared => "blocks that other files use, too (reflink or snapshot)",
+            Self::Snapshotted => {
+                "blocks that a snapshot had, maybe one that is gone: btrfs writes them to a new place"
+            }
             Self::Inline => "data that lies among metadata",
             Self::Encoded => "data that is compressed or encrypted on the device",
             Self::Unaligned => "data that does not begin and end at block boundaries",
@@ -175,82 +186,6 @@ impl Name {
             Self::Profile => "data that lies there more than once, or in stripes (btrfs profile)",
             _ => "",
         }
-    }
-
-    /// The command that cures it on this family of file systems, if one does.
-    #[must_use]
-    pub fn hint(self, path: &Path, family: Family) -> Option<String> {
-        let file = quote(path);
-        match self {
-            // What prepare does not cure there.
-            Self::Shared if family == Family::Btrfs => Some(copy(&file)),
-            Self::Hole if family == Family::F2fs => Some(copy(&file)),
-            Self::Hole if family == Family::Memory => Some(format!(
-                "dd if={file} of={file} bs=1M conv=notrunc   # hugetlbfs: fallocate -l $(stat -c %s {file}) {file}"
-            )),
-            Self::Hole | Self::Unwritten | Self::Delalloc | Self::Shared | Self::Interrupted => {
-                Some(format!("longpin prepare {file}"))
-            }
-            Self::Empty | Self::TooSmall => Some(format!("longpin prepare {file} --size SIZE")),
-            Self::CopyOnWrite | Self::Compressed | Self::NotPinned => Some(copy(&file)),
-            Self::Encoded | Self::Inline | Self::Verity => Some(copy(&file)),
-            Self::MovesData if family == Family::Btrfs => Some(stay(&file)),
-            Self::Encrypted => Some("copy it to a directory that is not encrypted".into()),
-            _ => self.hint_of_system(&file),
-        }
-    }
-
-    /// What is not for longpin to do.
-    fn hint_of_system(self, file: &str) -> Option<String> {
-        let mount = format!("$(stat -c %m {file})");
-        let hint = match self {
-            Self::ActiveSwap => format!("longpin swapoff {file}"),
-            Self::Immutable => format!("chattr -i {file}"),
-            Self::AppendOnly => format!("chattr -a {file}"),
-            Self::Journalled => format!("chattr -j {file}   # and no mount option data=journal"),
-            Self::ReadOnly => format!("mount -o remount,rw {mount}"),
-            Self::Profile => format!("btrfs balance start -dconvert=single {mount}"),
-            Self::FileSystemBusy => format!(
-                "cat {}/exclusive_operation   # wait for none; a paused one: btrfs balance cancel {mount}",
-                sysfs(file)
-            ),
-            Self::BeyondEnd => format!("stat -c %s {file}   # its size"),
-            Self::NoBlocks => format!("longpin check {file}   # for pages: memory can be pinned"),
-            Self::Overlay => "use the path in the upper file system".into(),
-            Self::Changed => format!("fuser -v {file}   # who writes it?"),
-            _ => return None,
-        };
-        Some(hint)
-    }
-}
-
-/// A new file, made as it has to be, then the contents.
-fn copy(file: &str) -> String {
-    let make = format!("longpin prepare NEW --size $(stat -c %s {file})");
-    format!("{make} && dd if={file} of=NEW bs=1M conv=notrunc,fsync")
-}
-
-/// What moves data by itself is switched off, by mount option and in sysfs.
-fn stay(file: &str) -> String {
-    let defragment = format!("mount -o remount,noautodefrag $(stat -c %m {file})");
-    let setting = format!("{}/allocation/data/bg_reclaim_threshold", sysfs(file));
-    format!("{defragment}; echo 0 > {setting}   # or the setting that is named")
-}
-
-/// btrfs's directory in sysfs.
-fn sysfs(file: &str) -> String {
-    format!("/sys/fs/btrfs/$(findmnt -nfo UUID -T {file})")
-}
-
-/// The path as a shell takes it.
-#[must_use]
-pub fn quote(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
-    if text.chars().all(plain) && !text.starts_with('-') {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
 
@@ -289,6 +224,12 @@ impl Reason {
         self
     }
 
+    /// The command that cures it on this family of file systems, if one does.
+    #[must_use]
+    pub fn hint(&self, path: &Path, family: Family) -> Option<String> {
+        hint::of(self, path, family)
+    }
+
     /// One line for people.
     #[must_use]
     pub fn text(&self) -> String {
@@ -312,21 +253,6 @@ impl Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_hint_can_be_pasted() {
-        assert_eq!(quote(Path::new("/a/b-1.bin")), "/a/b-1.bin");
-        assert_eq!(quote(Path::new("/a b/it's")), r"'/a b/it'\''s'");
-        let hint = |name: Name, family| name.hint(Path::new("/a b"), family).unwrap();
-        assert_eq!(hint(Name::Shared, Family::Xfs), "longpin prepare '/a b'");
-        assert!(hint(Name::Shared, Family::Btrfs).contains("dd if='/a b' of=NEW"));
-        assert!(hint(Name::MovesData, Family::Btrfs).contains("UUID -T '/a b')/allocation"));
-        assert!(hint(Name::FileSystemBusy, Family::Btrfs).contains("/exclusive_operation"));
-        let moves = Name::MovesData.hint(Path::new("/a"), Family::Mover);
-        assert_eq!(moves, None);
-        let hint = hint(Name::Immutable, Family::Ext);
-        assert_eq!(hint, "chattr -i '/a b'");
-    }
 
     #[test]
     fn a_line_says_where_and_how_much() {

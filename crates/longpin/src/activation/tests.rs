@@ -27,6 +27,10 @@ fn facts(magic: u64) -> Facts {
         sections: None,
         log_structured: false,
         journalled: false,
+        device_read_only: false,
+        scrubbed: false,
+        zoned: false,
+        gaps: Vec::new(),
         zeroing: None,
     }
 }
@@ -314,4 +318,37 @@ proptest::proptest! {
         let holes: u64 = reasons.iter().map(|reason| reason.bytes).sum();
         proptest::prop_assert_eq!(holes + covered, 1 << 20);
     }
+}
+
+#[test]
+fn what_is_not_known_is_no_yes() {
+    let mut facts = facts(EXT4);
+    let gap = |swap| Gap {
+        swap,
+        what: "whether".into(),
+    };
+    facts.gaps = vec![gap(false)];
+    assert_eq!((facts.gap(false), facts.gap(true)), (Some("whether"), None));
+    facts.gaps = vec![gap(true)];
+    assert_eq!(facts.gap(true), Some("whether"));
+}
+
+#[test]
+fn a_scrub_speaks_against_lending_and_large_blocks_against_swap() {
+    let mut facts = facts(BTRFS);
+    facts.flags = Some(IFlags::NOCOW);
+    facts.scrubbed = true;
+    let names = |policy, facts: &Facts| {
+        let reasons = whole_file(policy, facts).into_iter();
+        reasons
+            .map(|reason| reason.name.as_str())
+            .collect::<Vec<_>>()
+    };
+    facts.status.block_size = 4096;
+    assert_eq!(names(Policy::Blocks, &facts), ["file-system-busy"]);
+    assert_eq!(names(Policy::Swap, &facts), [""; 0]);
+    facts.status.block_size = 16384;
+    assert_eq!(names(Policy::Swap, &facts), ["large-blocks"]);
+    facts.zoned = true;
+    assert!(names(Policy::Blocks, &facts).contains(&"copy-on-write"));
 }

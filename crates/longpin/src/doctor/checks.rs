@@ -154,6 +154,16 @@ fn tracing(facts: &HostFacts) -> Check {
 fn io_uring(facts: &HostFacts) -> Check {
     let name = "kernel.io_uring_disabled";
     let missing = "2: the guard cannot prove itself when it starts";
+    let is_open = matches!(facts.io_uring_disabled, Ok(None | Some(0)));
+    if is_open && facts.io_uring == Ok(false) {
+        let found = "it allows io_uring, and something else refuses it to this process";
+        return not(
+            State::Missing,
+            "io_uring",
+            found,
+            &[crate::guard::OUTSIDE_OF_FILTER],
+        );
+    }
     switch(name, &facts.io_uring_disabled, |value| value < 2, missing)
 }
 

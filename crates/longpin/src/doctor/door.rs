@@ -1,12 +1,12 @@
 //! The one door: everything that the judgement knows of a host is read here.
 
 use std::fs;
-use std::io::{BufRead, ErrorKind};
+use std::io::BufRead;
 use std::path::Path;
 
 use longpin_bpf::facts::PIN_FUNCTIONS;
 use longpin_bpf::offers::Offers;
-use longpin_linux::{kallsyms, probe, swap};
+use longpin_linux::{fixed_buffer, kallsyms, probe, pseudo, swap};
 
 use super::{BtfFacts, Fact, GuardFact, HostFacts, SymbolFacts, claims};
 use crate::guard::{GuardError, Host, Running};
@@ -31,11 +31,8 @@ pub fn read_host(host: &Host) -> HostFacts {
         symbols: read_symbols(),
         ftrace_enabled: read_switch("ftrace_enabled"),
         io_uring_disabled: read_switch("io_uring_disabled"),
-        swap_areas: match swap::count_areas() {
-            Ok(count) => Ok(Some(count)),
-            Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
-            Err(err) => Err(said(Path::new("/proc/swaps"), &err)),
-        },
+        io_uring: fixed_buffer::is_enabled().map_err(|err| format!("io_uring_setup(2): {err}")),
+        swap_areas: swap::count_areas().map_err(|err| said(Path::new("/proc/swaps"), &err)),
         may_make_immutable: probe::may_make_immutable().unwrap_or(false),
         guard: read_guard(host),
     }
@@ -56,12 +53,10 @@ fn lsm_option(line: &str) -> Option<String> {
 /// module.
 fn read_lockdown(security_modules: &Path) -> Fact<Option<String>> {
     let path = security_modules.with_file_name("lockdown");
-    match fs::read_to_string(&path) {
-        Ok(text) => Ok(Some(lockdown_level(&text))),
-        Err(err) if err.kind() == ErrorKind::NotFound && security_modules.exists() => Ok(None),
-        Err(err) if err.kind() == ErrorKind::NotFound => {
-            Err("securityfs is not mounted".to_owned())
-        }
+    match pseudo::read_text(&path) {
+        Ok(Some(text)) => Ok(Some(lockdown_level(&text))),
+        Ok(None) if security_modules.exists() => Ok(None),
+        Ok(None) => Err("securityfs is not mounted".to_owned()),
         Err(err) => Err(said(&path, &err)),
     }
 }
@@ -74,8 +69,11 @@ fn lockdown_level(text: &str) -> String {
 }
 
 fn read_btf(path: &Path) -> Fact<Option<BtfFacts>> {
-    if !path.exists() {
-        return Ok(None);
+    let there = path.try_exists().map_err(|err| said(path, &err))?;
+    if !there {
+        return pseudo::is_absent(path)
+            .map(|()| None)
+            .map_err(|err| said(path, &err));
     }
     let offers = Offers::read(path).map_err(|_| format!("{} cannot be read", path.display()))?;
     let functions = claims::functions().into_iter();
@@ -124,14 +122,11 @@ fn note_symbol(found: &mut SymbolFacts, line: &str) -> bool {
 /// A number below `/proc/sys/kernel`.
 fn read_switch(name: &str) -> Fact<Option<u32>> {
     let path = Path::new("/proc/sys/kernel").join(name);
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            let number = text.trim().parse().map(Some);
-            number.map_err(|_| format!("{}: {}", path.display(), text.trim()))
-        }
-        Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
-        Err(err) => Err(said(&path, &err)),
-    }
+    let Some(text) = pseudo::read_text(&path).map_err(|err| said(&path, &err))? else {
+        return Ok(None);
+    };
+    let number = text.trim().parse().map(Some);
+    number.map_err(|_| format!("{}: {}", path.display(), text.trim()))
 }
 
 fn read_guard(host: &Host) -> GuardFact {

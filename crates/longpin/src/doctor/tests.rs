@@ -29,6 +29,7 @@ fn good() -> HostFacts {
         }),
         ftrace_enabled: Ok(Some(1)),
         io_uring_disabled: Ok(None),
+        io_uring: Ok(true),
         swap_areas: Ok(Some(1)),
         may_make_immutable: true,
         guard: GuardFact::NotRunning,
@@ -283,4 +284,20 @@ fn without_bpf_the_kernel_itself_is_left() {
     assert_eq!(backends(&report), all(yes, Verdict::Partial));
     let report = with(|f| f.may_make_immutable = false);
     assert_eq!(backends(&report)[2], ("immutable", no));
+}
+
+#[test]
+fn a_filter_is_not_the_switch() {
+    let refused = with(|facts| {
+        facts.io_uring_disabled = Ok(Some(0));
+        facts.io_uring = Ok(false);
+    });
+    let check = refused.checks.iter().find(|check| check.name == "io_uring");
+    let check = check.unwrap();
+    assert_eq!(check.state, State::Missing);
+    assert!(check.remedy.iter().all(|line| !line.contains("sysctl")));
+    let unread = with(|facts| facts.io_uring_disabled = Err("not shown".into()));
+    let is_it = |check: &&Check| check.name == "kernel.io_uring_disabled";
+    let check = unread.checks.iter().find(is_it).unwrap();
+    assert_eq!(check.state, State::Unknown);
 }

@@ -5,7 +5,7 @@
 //! | ext4 | FIEMAP's, as they are | the super block's |
 //! | xfs | FIEMAP's | the super block's, or the real-time device of a real-time file |
 //! | f2fs | FIEMAP's, with one device | the super block's |
-//! | btrfs | FIEMAP's through the chunk tree, profile single only | by `BTRFS_IOC_DEV_INFO` |
+//! | btrfs | FIEMAP's through the chunk tree, profile single only | sysfs's, by their own numbers |
 //! | vfat, exfat | FIEMAP's, where the kernel gives it | the super block's |
 //!
 //! What has no such place is named ([`Unlocated`]), never guessed. The map is streamed: memory does not
@@ -24,7 +24,7 @@ use longpin_linux::btrfs::{self, BtrfsError, Chunks};
 pub use longpin_linux::fiemap::ExtentFlags;
 use longpin_linux::fiemap::{Fiemap, FiemapError};
 use longpin_linux::file::{self, Status};
-use longpin_linux::{f2fs, mounts};
+use longpin_linux::{f2fs, mounts, xfs};
 
 use crate::filesystem::{Family, FileSystem};
 use stream::{Joined, PieceIter, Pieces, cut};
@@ -204,7 +204,7 @@ impl<'file> BlockMap<'file> {
         let own = Device(status.device.0, status.device.1);
         let scheme = match fs.family {
             Family::Ext | Family::Fat => Scheme::Linear(own),
-            Family::Xfs if is_realtime(file)? => Scheme::Linear(realtime_device(status)?),
+            Family::Xfs if is_realtime(file)? => Scheme::Linear(realtime_device(file, status)?),
             Family::Xfs => Scheme::Linear(own),
             Family::F2fs if layout_of(own)?.many_devices => return Err(MapError::ManyDevices),
             Family::F2fs => Scheme::Linear(own),
@@ -276,7 +276,7 @@ fn is_realtime(file: &File) -> Result<bool, MapError> {
 }
 
 /// xfs's mount option `rtdev=` of the file's super block.
-fn realtime_device(status: &Status) -> Result<Device, MapError> {
+fn realtime_device(file: &File, status: &Status) -> Result<Device, MapError> {
     let mounts = mounts::read_mounts().map_err(ask("the mounts"))?;
     let options = mounts
         .iter()
@@ -285,7 +285,18 @@ fn realtime_device(status: &Status) -> Result<Device, MapError> {
     let path = options.filter_map(|option| option.strip_prefix("rtdev="));
     let path = path.map(PathBuf::from).next();
     let path = path.ok_or(MapError::NoRealtimeDevice)?;
-    device_of(&path)
+    let found = device_of(&path)?;
+    let what = || {
+        ask(format!(
+            "which device the real-time device {} was",
+            path.display()
+        ))
+    };
+    let other = || io::Error::other(format!("{found} is another one"));
+    match xfs::lies_on(file, (found.0, found.1)).map_err(what())? {
+        true => Ok(found),
+        false => Err(what()(other())),
+    }
 }
 
 fn device_of(path: &std::path::Path) -> Result<Device, MapError> {
@@ -310,10 +321,9 @@ pub(crate) fn layout_of(device: Device) -> Result<f2fs::Layout, MapError> {
 
 fn open_btrfs(file: &File) -> Result<Scheme, MapError> {
     let chunks = Chunks::read(file)?;
-    let mut devices = HashMap::new();
-    for number in chunks.device_numbers() {
-        devices.insert(number, device_of(&btrfs::device_path(file, number)?)?);
-    }
+    let devices = btrfs::devices(file)?.into_iter();
+    let devices = devices.map(|(number, (major, minor))| (number, Device(major, minor)));
+    let devices = devices.collect();
     Ok(Scheme::Btrfs { chunks, devices })
 }
 

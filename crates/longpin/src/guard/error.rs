@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use longpin_bpf::BpfError;
+use longpin_linux::pseudo;
 
 use super::proof::ProofError;
 use crate::Claim;
@@ -164,6 +165,20 @@ fn list(claims: &[Claim]) -> String {
     names.join(", ")
 }
 
+/// What lets this process use io_uring; the switch only where it is what refuses.
+#[must_use]
+pub fn open_io_uring() -> &'static str {
+    let switch = pseudo::read_text("/proc/sys/kernel/io_uring_disabled");
+    match switch.ok().flatten().as_deref().map(str::trim) {
+        Some("1" | "2") => "sysctl kernel.io_uring_disabled=0",
+        _ => OUTSIDE_OF_FILTER,
+    }
+}
+
+/// Where the switch is open, or there is none.
+pub const OUTSIDE_OF_FILTER: &str = "run it where no filter refuses io_uring: outside of the container, or allow io_uring_setup, io_uring_enter \
+     and io_uring_register in its seccomp profile (SystemCallFilter= of a service)";
+
 impl GuardError {
     /// What to do about it: lines to paste or to think about.
     #[must_use]
@@ -208,8 +223,9 @@ impl GuardError {
                 "longpin ls".into(),
                 "longpin guard stop --force   # the files lose their protection".into(),
             ],
-            Self::Unproved(ProofError::NoPin(_)) => {
-                line("the proof pins with io_uring: sysctl kernel.io_uring_disabled=0")
+            Self::Unproved(ProofError::NoPin(_)) => line(open_io_uring()),
+            Self::Bpf(BpfError::NoAddress { .. } | BpfError::NoStatistics) => {
+                line("sysctl kernel.kptr_restrict=1   # if it is 2: then no address is shown")
             }
             Self::Bpf(BpfError::Load(_)) => {
                 line("`longpin -v guard start` shows the verifier's log")

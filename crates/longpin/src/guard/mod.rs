@@ -59,7 +59,7 @@ use rustix::io::Errno;
 
 use crate::{Enforcement, config};
 
-pub use error::GuardError;
+pub use error::{GuardError, OUTSIDE_OF_FILTER, open_io_uring};
 pub(crate) use levels::{settle, settle_holds};
 pub use proof::ProofError;
 pub use rules::{Reloaded, reload};

@@ -17,6 +17,7 @@ pub mod heads;
 mod others;
 mod refusal;
 pub mod swap_header;
+mod wait;
 
 use std::fs::File;
 use std::io;
@@ -38,6 +39,7 @@ use rustix::io::Errno;
 pub use longpin_bpf::shared::Level;
 use others::Tried;
 pub use refusal::Refusal;
+pub use wait::Wait;
 
 use crate::Enforcement;
 use crate::activation::{self, Facts, Policy, Report, Verdict, Wanted};
@@ -47,31 +49,8 @@ use crate::guard::{self, GuardError, Host, Running};
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;
-/// How long operations that began before the hold are waited for, at least.
-const LANDING: Duration = Duration::from_secs(10);
 /// Between two tries while another hold excludes this one.
 const PATIENCE: Duration = Duration::from_millis(50);
-
-/// How long to wait for another hold to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
-    /// Not at all.
-    No,
-    /// So long.
-    For(Duration),
-    /// As long as it takes.
-    Forever,
-}
-
-impl Wait {
-    /// For operations that began before: they end by themselves, and soon, as a rule.
-    fn landing(self) -> Duration {
-        match self {
-            Self::For(time) => time.max(LANDING),
-            Self::No | Self::Forever => LANDING,
-        }
-    }
-}
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -128,6 +107,16 @@ impl Hold {
     #[must_use]
     pub const fn token(&self) -> &File {
         &self.token
+    }
+
+    /// At level layout: why the next write of somebody moves blocks of the file, of which then the pages are held and
+    /// nothing else; `None`: it stays where it is.
+    #[must_use]
+    pub fn moving_blocks(&self) -> Option<String> {
+        let looks = self.report.policy == Policy::Pages && !self.report.fs_is_memory();
+        looks
+            .then(|| activation::moving_blocks(&self.file))
+            .flatten()
     }
 
     /// Whether the blocks of the file were judged: then they have extents.
@@ -420,6 +409,10 @@ impl Candidate {
             return Err(Refusal::Moved {
                 path: request.path.clone(),
             });
+        }
+        if request.level == Level::Swapfile {
+            // Last of all: nothing else refuses any more.
+            activation::clear_preallocated(file).map_err(ask(activation::STAYS))?;
         }
         Ok(report)
     }

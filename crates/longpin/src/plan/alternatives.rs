@@ -1,6 +1,10 @@
 //! What would work instead: found by asking again with one thing changed, so that no advice is given that is refused, too.
 
-use super::{Access, Capabilities, Device, Level, Medium, Question, TransportCaps, Wish, decide};
+use longpin_linux::ring_limits;
+
+use super::{
+    Access, Capabilities, Device, Lack, Level, Medium, Question, Rule, TransportCaps, Wish, decide,
+};
 
 /// Something else that would not be refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +25,14 @@ pub enum Alternative {
     Rdma,
     /// Raise the limit of locked memory.
     RaiseMemlock,
+    /// Several buffers, each a piece of it.
+    Pieces,
     /// Lend the blocks.
     LendBlocks,
 }
 
 impl Alternative {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::LevelLayout,
         Self::ReadOnly,
         Self::Pin,
@@ -35,6 +41,7 @@ impl Alternative {
         Self::MemoryFile,
         Self::Rdma,
         Self::RaiseMemlock,
+        Self::Pieces,
         Self::LendBlocks,
     ];
 
@@ -69,16 +76,26 @@ impl Alternative {
                 changed.medium = Medium::DaxDevice;
                 changed.level = Level::Layout;
             }
-            Self::MemoryFile => changed.medium = Medium::Memory,
+            // There it lies, or there is no room for it.
+            Self::MemoryFile if question.medium == Medium::Memory => return None,
+            Self::MemoryFile => {
+                changed.medium = Medium::Memory;
+                changed.lack = question.lack.filter(|lack| lack.rule == Rule::BufferLimit);
+            }
             Self::Rdma if question.device == Device::IoUring => {
                 let caps = Capabilities {
                     on_demand: false,
                     ..faulting(question)
                 };
                 changed.device = Device::Rdma(caps);
+                changed.lack = without(question, Rule::BufferLimit);
                 changed.access = Access::READ;
             }
             Self::RaiseMemlock => changed.memlock = None,
+            Self::Pieces => {
+                changed.bytes = piece(question)?;
+                changed.lack = None;
+            }
             Self::DaxDevice | Self::Rdma | Self::LendBlocks => return None,
         }
         Some(changed).filter(|changed| changed != question)
@@ -96,32 +113,53 @@ impl Alternative {
             Self::MemoryFile => "memory-file",
             Self::Rdma => "rdma",
             Self::RaiseMemlock => "raise-memlock",
+            Self::Pieces => "pieces",
             Self::LendBlocks => "lend-blocks",
         }
     }
 
-    /// What to do, in words or as a command; the path is quoted for a shell.
+    /// What to do, as a command; the path is quoted for a shell.
     #[must_use]
-    pub fn hint(self, path: &str) -> String {
+    pub fn hint(self, path: &str, device: &str) -> String {
+        let again = format!("longpin check {path} --device");
         match self {
             Self::LevelLayout => {
-                "--level layout   # pages and blocks stay, contents may change".into()
+                format!("{again} {device} --level layout   # pages stay, contents may change")
             }
-            Self::ReadOnly => "let the device only read: --access read".into(),
-            Self::Pin => "take a pin instead: --registration pin".into(),
+            Self::ReadOnly => format!("{again} {device} --access read   # it only reads"),
+            Self::Pin => format!("{again} {device} --registration pin   # a pin instead"),
             Self::FaultingDevice => {
-                "use a device with on-demand paging (ibv_devinfo -v: general_odp_caps)".into()
+                "ibv_devinfo -v | grep -A1 -e hca_id -e general_odp_caps   # has one on-demand paging?".into()
             }
             Self::DaxDevice => {
-                "give it a DAX device: ndctl create-namespace -m devdax   # without a file system"
+                "ndctl create-namespace -m devdax   # a DAX device of free persistent memory, without a file system"
                     .into()
             }
-            Self::MemoryFile => format!("keep it in memory: cp {path} /dev/shm/"),
-            Self::Rdma => "an RDMA device may read it: --device NAME --access read".into(),
+            Self::MemoryFile => format!("cp {path} /dev/shm/   # keep it in memory"),
+            Self::Rdma => format!("{again} NAME --access read   # an RDMA device may read it"),
             Self::RaiseMemlock => "ulimit -l unlimited   # or LimitMEMLOCK= of the service".into(),
+            Self::Pieces => format!(
+                "{again} {device} --range 0+{}   # in pieces of 1 GiB, each a buffer: {} at most",
+                ring_limits::LEAST,
+                ring_limits::BUFFERS
+            ),
             Self::LendBlocks => format!("longpin check {path} --for blocks   # lend its blocks"),
         }
     }
+}
+
+/// Bytes of one of several buffers, if a ring takes so many.
+fn piece(question: &Question) -> Option<u64> {
+    let lack = question
+        .lack
+        .filter(|lack| lack.rule == Rule::BufferLimit)?;
+    let pieces = question.bytes.div_ceil(lack.there.max(1));
+    (pieces <= ring_limits::BUFFERS).then_some(lack.there)
+}
+
+/// What else is lacking.
+fn without(question: &Question, rule: Rule) -> Option<Lack> {
+    question.lack.filter(|lack| lack.rule != rule)
 }
 
 /// A device that can do everything.

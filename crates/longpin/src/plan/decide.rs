@@ -72,8 +72,14 @@ fn refuse_always(question: &Question) -> Option<Rule> {
         (switched_off, Rule::IoUringDisabled),
         (needs_file && !question.may_write, Rule::NotWritable),
         (too_large, Rule::DeviceLimit),
+        (lacks(question, Rule::NoHugePages), Rule::NoHugePages),
     ];
     rules.iter().find(|(applies, _)| *applies).map(|(_, r)| *r)
+}
+
+/// Huge pages are set aside when the file is mapped, for whomever.
+fn lacks(question: &Question, rule: Rule) -> bool {
+    question.lack.is_some_and(|lack| lack.rule == rule)
 }
 
 fn on_demand(question: &Question) -> Result<(), Rule> {
@@ -110,6 +116,7 @@ fn refuse_pin(question: &Question) -> Option<Rule> {
     let kernel = &question.kernel;
     let tracked = shared && question.medium == Medium::PageCache && pins_for_writing(question);
     let mapped_so = !shared || question.may_write;
+    let lack = question.lack.as_ref().map(|lack| lack.rule);
     let rules = [
         (question.medium == Medium::Dax, Rule::DaxLongterm),
         (
@@ -126,5 +133,6 @@ fn refuse_pin(question: &Question) -> Option<Rule> {
             Rule::Memlock,
         ),
     ];
-    rules.iter().find(|(applies, _)| *applies).map(|(_, r)| *r)
+    let refused = rules.iter().find(|(applies, _)| *applies).map(|(_, r)| *r);
+    refused.or(lack)
 }

@@ -24,6 +24,7 @@
 mod alternatives;
 mod decide;
 mod device;
+mod lack;
 mod obstacles;
 mod read;
 mod rule;
@@ -161,10 +162,23 @@ pub struct Question {
     pub bytes: u64,
     /// Bytes that may still be pinned; `None`: as many as there are.
     pub memlock: Option<u64>,
+    /// What the kernel or the file system has less of than would be needed.
+    pub lack: Option<Lack>,
     /// What of the file itself speaks against it.
     pub unfit: Vec<Reason>,
     /// Whether its blocks could be lent; `None`: nobody has looked.
     pub blocks: Option<bool>,
+}
+
+/// Less than is needed, found by asking beforehand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lack {
+    /// The rule that refuses for it.
+    pub rule: Rule,
+    /// Bytes that would be needed.
+    pub needed: u64,
+    /// Bytes that there are.
+    pub there: u64,
 }
 
 /// A long-term pin.

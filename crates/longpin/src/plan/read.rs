@@ -10,6 +10,7 @@ use longpin_linux::{devdax, fixed_buffer, kallsyms};
 use rustix::fs::OFlags;
 
 use super::device::plan_device;
+use super::lack;
 use super::{
     Access, Alternative, Device, KernelRules, Level, Medium, Plan, Question, Wish, decide,
 };
@@ -145,6 +146,7 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
         fit_for_layout,
         ..Question::of(request, unfit, bytes)
     };
+    question.lack = lack::find(file, &fit.range, &question).map_err(failed)?;
     let mut plan = decide(&question);
     let is_page_rule = plan.refusal().is_some_and(|rule| !rule.errnos().is_empty());
     if request.look_at_blocks && is_page_rule {
@@ -194,6 +196,7 @@ impl Question {
             may_write: request.may_write,
             bytes,
             memlock: request.memlock,
+            lack: None,
             unfit,
             blocks: None,
         }

@@ -29,11 +29,17 @@ pub enum Rule {
     Memlock,
     /// The device's largest region.
     DeviceLimit,
+    /// io_uring's largest buffer.
+    BufferLimit,
+    /// The file's memory is not all there, and its file system has no room for the rest.
+    NoRoom,
+    /// The file's huge pages are not all there, and there are no free ones.
+    NoHugePages,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::FileUnfit,
         Self::SecretMemory,
         Self::NotWritable,
@@ -46,6 +52,9 @@ impl Rule {
         Self::RdmaWrites,
         Self::Memlock,
         Self::DeviceLimit,
+        Self::BufferLimit,
+        Self::NoRoom,
+        Self::NoHugePages,
     ];
 
     /// The name.
@@ -64,6 +73,9 @@ impl Rule {
             Self::RdmaWrites => "rdma-writes",
             Self::Memlock => "memlock",
             Self::DeviceLimit => "device-limit",
+            Self::BufferLimit => "buffer-limit",
+            Self::NoRoom => "no-room",
+            Self::NoHugePages => "no-huge-pages",
         }
     }
 
@@ -99,6 +111,9 @@ impl Rule {
             }
             Self::Memlock => "more than the limit of locked memory allows (RLIMIT_MEMLOCK)",
             Self::DeviceLimit => "larger than the device's largest region",
+            Self::BufferLimit => "larger than io_uring's largest buffer",
+            Self::NoRoom => "the file is larger than the memory that its file system has left",
+            Self::NoHugePages => "the file needs more huge pages than are free",
         }
     }
 
@@ -107,11 +122,12 @@ impl Rule {
     pub const fn errnos(self) -> &'static [Errno] {
         match self {
             Self::SecretMemory | Self::DirtyTracking | Self::RdmaWrites => &[Errno::FAULT],
+            Self::BufferLimit | Self::NoRoom => &[Errno::FAULT],
             Self::NotWritable => &[Errno::ACCESS],
             Self::IoUringDisabled => &[Errno::PERM, Errno::NOSYS],
             Self::DeviceCannotFault => &[Errno::INVAL, Errno::OPNOTSUPP],
             Self::DaxLongterm | Self::IoUringMemoryOnly => &[Errno::OPNOTSUPP],
-            Self::Memlock => &[Errno::NOMEM],
+            Self::Memlock | Self::NoHugePages => &[Errno::NOMEM],
             Self::FileUnfit | Self::AccessNotOnDemand | Self::DeviceLimit => &[],
         }
     }

@@ -40,6 +40,7 @@ fn question(medium: Medium, access: Access, device: Device, kernel: KernelRules)
         may_write: true,
         bytes: 4096,
         memlock: None,
+        lack: None,
         unfit: Vec::new(),
         blocks: None,
     }
@@ -250,6 +251,31 @@ fn media_are_told_by_magic_and_dax() {
     assert_eq!(of(0xef53, Family::Ext), Medium::PageCache);
     assert_eq!(Medium::of(0xef53, Family::Ext, true), Medium::Dax);
     assert_eq!(of(1, Family::Unknown), Medium::Unknown);
+}
+
+#[test]
+fn what_is_lacking_is_named_and_can_be_cured() {
+    let mut asked = question(Medium::Memory, Access::READ, Device::IoUring, NEW);
+    asked.bytes = 3 << 30;
+    asked.lack = Some(Lack {
+        rule: Rule::BufferLimit,
+        needed: 3 << 30,
+        there: 1 << 30,
+    });
+    assert_eq!(decide(&asked), Plan::Refused(Rule::BufferLimit));
+    assert!(Alternative::to(&asked).contains(&Alternative::Pieces));
+    // More buffers than a table has.
+    asked.bytes = (1 << 44) + 1;
+    assert!(!Alternative::to(&asked).contains(&Alternative::Pieces));
+    asked.lack = Some(Lack {
+        rule: Rule::NoRoom,
+        needed: 4096,
+        there: 0,
+    });
+    assert_eq!(decide(&asked), Plan::Refused(Rule::NoRoom));
+    // What is faulted in is not all needed at once.
+    asked.device = device(true);
+    assert_eq!(decide(&asked), Plan::OnDemand);
 }
 
 #[test]

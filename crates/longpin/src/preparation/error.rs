@@ -50,6 +50,25 @@ pub enum PrepareError {
     /// Somebody has the file open, and might write to it.
     #[error("somebody has the file open: zeroes could overwrite what is written meanwhile")]
     InUse,
+    /// A device or somebody's hold keeps the file as it is.
+    #[error(
+        "the file is held{}: what prepare writes would be refused half way",
+        list(by)
+    )]
+    Held {
+        /// By whom, as far as that can be seen.
+        by: Vec<String>,
+    },
+    /// `RLIMIT_FSIZE`.
+    #[error(
+        "the file would have {target} bytes, and this process may write up to {limit} (RLIMIT_FSIZE)"
+    )]
+    SizeLimit {
+        /// Bytes.
+        limit: u64,
+        /// Bytes.
+        target: u64,
+    },
     /// Somebody opened the file while it was being prepared.
     #[error("somebody opens the file; prepare stopped at offset {at}")]
     Opened {
@@ -100,12 +119,21 @@ impl PrepareError {
                     "longpin prepare {file}   # again, when it is closed; it goes on where it stopped"
                 ),
             ],
+            Self::Held { .. } => vec![format!("longpin why {file}   # who must let go first")],
+            Self::SizeLimit { .. } => vec!["ulimit -f unlimited".into()],
             Self::ChangedSince { .. } => vec![format!(
                 "setfattr -x trusted.longpin.zeroing {file}   # if all of it was written since"
             )],
             Self::Missing { .. } => vec![format!("longpin prepare {file} --size SIZE")],
             _ => Vec::new(),
         }
+    }
+}
+
+fn list(by: &[String]) -> String {
+    match by {
+        [] => String::new(),
+        names => format!(" by {}", names.join(", ")),
     }
 }
 

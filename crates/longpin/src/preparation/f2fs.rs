@@ -10,7 +10,6 @@ use std::ops::Range;
 
 use longpin_linux::attribute;
 use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
 
 use super::zeroes::Zeroer;
 use super::{PrepareError, step};
@@ -81,14 +80,4 @@ fn move_end(file: &File, part: Range<u64>) -> io::Result<()> {
         attribute::end_zeroing(file)?;
     }
     Ok(moved?)
-}
-
-/// A file that has grown cannot be made smaller again, so that it fits is asked before.
-pub(super) fn check_room(file: &File, growth: Range<u64>) -> Result<(), PrepareError> {
-    let room = rustix::fs::fstatvfs(file).map_err(io::Error::from);
-    let room = room.map_err(step("ask for free blocks", growth.clone()))?;
-    if room.f_bavail.saturating_mul(room.f_frsize) < growth.end - growth.start {
-        return Err(step("allocate blocks", growth)(Errno::NOSPC.into()));
-    }
-    Ok(())
 }

@@ -7,16 +7,19 @@
 //! | empty, f2fs | pinned |
 //! | smaller than the size | blocks behind the end, then zeroes, and the end moves with them |
 //! | holes | blocks; f2fs: refused |
-//! | shared blocks | unshared (xfs); elsewhere refused |
+//! | shared blocks | unshared (xfs), written again (btrfs); elsewhere refused |
+//! | btrfs: blocks as old as a snapshot, also one that is gone | written again |
 //! | unwritten blocks | zeroes |
 //!
-//! Existing data is never written: zeroes go only where the block map says that nothing was. A lease
-//! keeps others from opening the file meanwhile, and a file that somebody has open is refused. Each step
+//! Existing data is never changed: zeroes go only where the block map says that nothing was, and what is written again
+//! are the same bytes. A lease keeps others from opening the file meanwhile, and a file that somebody has open is refused. Each step
 //! leaves a file whose bytes are what they were, so a prepare that was killed is simply run again.
 
 mod error;
 mod f2fs;
+mod held;
 mod immutable;
+mod renew;
 mod zeroes;
 
 use std::fs::File;
@@ -25,6 +28,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use longpin_linux::attribute;
 use longpin_linux::f2fs::pin;
 use longpin_linux::file::{self, Found, Kind, Lease};
 use rustix::fs::{FallocateFlags, IFlags, Mode, OFlags};
@@ -55,7 +59,7 @@ pub struct Done {
     pub size: u64,
     /// Bytes of zeroes that were written.
     pub zeroed: u64,
-    /// Bytes that were unshared.
+    /// Bytes that were unshared, or put on blocks of their own that no snapshot had.
     pub unshared: u64,
     /// How the zeroes were written.
     pub method: Method,
@@ -81,31 +85,52 @@ pub fn prepare(
     let (file, created) = open(path, request)?;
     let lease = Lease::take(&file).map_err(step("take a lease on the file", 0..0))?;
     let lease = lease.ok_or(PrepareError::InUse)?;
-    let before = file::flags(&file).map_err(step("read the flags", 0..0))?;
+    let before = Before::read(&file, created)?;
     let done = prepare_leased(&file, &lease, path, request, progress);
-    if done.is_err() && is_ours_and_empty(&file, &lease) {
-        // A refusal leaves nothing behind; the refusal is what there is to tell.
-        if created && leads_to(path, &file) {
-            let _ = std::fs::remove_file(path);
-        } else {
-            restore_flags(&file, before);
-        }
+    if done.is_err() && lease.is_whole().is_ok_and(|whole| whole) {
+        before.restore(&file, path);
     }
     done
 }
 
-/// If that fails, too, the first failure is the one to tell.
-fn restore_flags(file: &File, before: Option<IFlags>) {
-    let now = file::flags(file).ok().flatten();
-    if let Some(flags) = before.filter(|_| now != before) {
-        let _ = file::set_flags(file, flags);
-    }
+/// What a refusal leaves as it was.
+struct Before {
+    created: bool,
+    size: u64,
+    flags: Option<IFlags>,
 }
 
-/// Nobody waits to open it, and there is nothing in it.
-fn is_ours_and_empty(file: &File, lease: &Lease<'_>) -> bool {
-    let empty = file.metadata().is_ok_and(|data| data.len() == 0);
-    empty && lease.is_whole().is_ok_and(|whole| whole)
+impl Before {
+    fn read(file: &File, created: bool) -> Result<Self, PrepareError> {
+        let size = file
+            .metadata()
+            .map_err(step("look at the file", 0..0))?
+            .len();
+        let flags = file::flags(file).map_err(step("read the flags", 0..0))?;
+        Ok(Self {
+            created,
+            size,
+            flags,
+        })
+    }
+
+    /// Nobody else has the file. If that fails, too, the first failure is the one to tell.
+    fn restore(&self, file: &File, path: &Path) {
+        if self.created && leads_to(path, file) {
+            let _ = std::fs::remove_file(path);
+            return;
+        }
+        let grown = file.metadata().is_ok_and(|data| data.len() > self.size);
+        if grown && file.set_len(self.size).is_ok() {
+            let _ = attribute::end_zeroing(file);
+        }
+        if self.size == 0 {
+            let now = file::flags(file).ok().flatten();
+            if let Some(flags) = self.flags.filter(|_| now != self.flags) {
+                let _ = file::set_flags(file, flags);
+            }
+        }
+    }
 }
 
 fn leads_to(path: &Path, file: &File) -> bool {
@@ -124,6 +149,12 @@ fn prepare_leased(
     request: &Request,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Done, PrepareError> {
+    let size = file
+        .metadata()
+        .map_err(step("look at the file", 0..0))?
+        .len();
+    held::refuse_over_limit(request.size.unwrap_or(size))?;
+    held::refuse_held(file, path)?;
     let facts = settle(file, path, request)?;
     let target = request.size.unwrap_or(facts.status.size);
     let mut done = fill(file, lease, &facts, target, progress).map_err(|err| match err {
@@ -307,44 +338,56 @@ fn fill(
     if let Some(name) = is_incurable(family, &work) {
         return Err(Failed::Incurable(name));
     }
-    match family {
-        Family::F2fs => f2fs::check_room(file, size..target)?,
-        _ => allocate(file, lease, size, target, work.holes > 0)?,
-    }
-    if work.shared > 0 {
-        unshare(file, &map, size)?;
+    let old = renew::count_old(file, family, size)?;
+    let need = work.holes + work.shared.max(old) + (target - size);
+    held::refuse_full(file, need, size..target)?;
+    if family != Family::F2fs {
+        allocate(file, lease, size, target, work.holes > 0)?;
     }
     let begin = Instant::now();
+    renew::all(file, lease, &map, family, size, (work.shared, old))?;
     let all = work.holes + work.unwritten + (target - size);
     let mut zeroer = Zeroer::new(file, lease, all, progress);
+    zero(file, &map, facts, target, &mut zeroer)?;
+    let (zeroed, method) = zeroer.finish();
+    file.sync_data().map_err(step("sync", 0..target))?;
+    Ok(Done {
+        size: target,
+        zeroed,
+        unshared: work.shared.max(old),
+        method,
+        elapsed: begin.elapsed(),
+        changed: zeroed > 0 || work.holes + work.shared + old > 0,
+    })
+}
+
+/// What nobody has written, and what is behind the end.
+fn zero(
+    file: &File,
+    map: &BlockMap<'_>,
+    facts: &Facts,
+    target: u64,
+    zeroer: &mut Zeroer<'_>,
+) -> Result<(), PrepareError> {
+    let size = facts.status.size;
     for extent in map.extents(&(0..size)) {
         let extent = extent?;
         if is_unwritten(extent.flags) {
             zeroer.fill(extent.logical..extent.logical + extent.length)?;
         }
     }
-    match family {
-        Family::F2fs => f2fs::grow(file, &mut zeroer, facts, size..target)?,
-        _ => zeroer.fill(size..target)?,
+    match facts.fs.family {
+        Family::F2fs => f2fs::grow(file, zeroer, facts, size..target),
+        _ => zeroer.fill(size..target),
     }
-    let (zeroed, method) = zeroer.finish();
-    file.sync_data().map_err(step("sync", 0..target))?;
-    Ok(Done {
-        size: target,
-        zeroed,
-        unshared: work.shared,
-        method,
-        elapsed: begin.elapsed(),
-        changed: zeroed > 0 || work.holes > 0 || work.shared > 0,
-    })
 }
 
-/// f2fs gives a pinned file blocks with whatever they hold: a hole would turn into that. And only xfs has
-/// the call that unshares.
+/// f2fs gives a pinned file blocks with whatever they hold: a hole would turn into that. And only xfs and btrfs write
+/// what is shared to a new place.
 const fn is_incurable(family: Family, work: &Work) -> Option<Name> {
     match family {
         Family::F2fs if work.holes > 0 => Some(Name::Hole),
-        Family::Xfs => None,
+        Family::Xfs | Family::Btrfs => None,
         _ if work.shared > 0 => Some(Name::Shared),
         _ => None,
     }
@@ -375,20 +418,6 @@ fn allocate(
             }
             step("allocate blocks", size..target)(errno.into())
         })?;
-    }
-    Ok(())
-}
-
-/// `FALLOC_FL_UNSHARE_RANGE`: the file system copies what is shared, under its own locks.
-fn unshare(file: &File, map: &BlockMap<'_>, size: u64) -> Result<(), PrepareError> {
-    for extent in map.extents(&(0..size)) {
-        let extent = extent?;
-        if extent.flags.any(ExtentFlags::SHARED) {
-            let (at, len) = (extent.logical, extent.length);
-            let flags = FallocateFlags::UNSHARE_RANGE;
-            let unshared = rustix::fs::fallocate(file, flags, at, len);
-            unshared.map_err(|errno| step("unshare blocks", at..at + len)(errno.into()))?;
-        }
     }
     Ok(())
 }

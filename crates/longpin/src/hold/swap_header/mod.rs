@@ -386,7 +386,7 @@ impl Request {
                 ..
             } => Refusal::NoRoom {
                 path: self.path.clone(),
-                active: swap::count_areas().unwrap_or(0),
+                active: swap::count_areas().ok().flatten().unwrap_or(0),
             },
             other => other.into(),
         }
