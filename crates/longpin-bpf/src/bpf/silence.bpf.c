@@ -12,7 +12,7 @@
 SEC("?cgroup/sysctl")
 int ftrace_switched(struct bpf_sysctl *ctx)
 {
-	static const char wanted[] = SWITCH_NAME;
+	const char wanted[] = SWITCH_NAME;
 	char name[32] = {};
 	u32 i;
 
