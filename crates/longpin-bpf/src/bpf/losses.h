@@ -29,8 +29,9 @@ struct {
 	__type(value, struct loss);
 } losses SEC(".maps");
 
+/* With all its room from the beginning: entries come while interrupts are off. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH); /* with all its room: entries come while interrupts are off */
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_STRAYS);
 	__type(key, u64); /* folio */
 	__type(value, struct stray);

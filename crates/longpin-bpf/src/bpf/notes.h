@@ -86,7 +86,8 @@ enum call {
 	CALL_COPY_FILE_RANGE = 326,
 };
 
-#define X32_CALL 0x40000000 /* a program with pointers of 32 bits in 64-bit mode; from 512 on it has numbers of its own */
+/* A 64-bit program with pointers of 32 bits; from 512 on calls have numbers of its own. */
+#define X32_CALL 0x40000000
 #define X32_OWN 512
 #define X32_IOCTL 514
 

@@ -60,7 +60,9 @@ const PAGES: usize = 128;
 /// The file ends so many bytes before its last page does.
 const SHORT: usize = 100;
 /// By how much a file grows inside of its last page.
-const LITTLE: u64 = 10;
+const LITTLE: u64 = MORE.len() as u64;
+/// What is written there.
+const MORE: [u8; 10] = [b'm'; 10];
 /// Pages at the end of the file that are pinned.
 const PINNED: usize = 4;
 
@@ -110,7 +112,7 @@ const ACTS: &[Act] = &[
         copy_range(&donor.file, v.file()?, to, PAGE as u64)
     }),
     ("write of a little more", "C06", |v| {
-        Ok(rustix::io::pwrite(v.file()?, &[b'm'; LITTLE as usize], size(v)?).map(drop))
+        Ok(rustix::io::pwrite(v.file()?, &MORE, size(v)?).map(drop))
     }),
     ("write behind the end", "C06", |v| {
         Ok(rustix::io::pwrite(v.file()?, &[b'b'; PAGE], behind(v)?).map(drop))
