@@ -375,7 +375,7 @@ pub fn is_write_refused(file: &File) -> io::Result<bool> {
 ///
 /// What the kernel says besides.
 pub fn is_kept(file: &File) -> io::Result<bool> {
-    let last = i64::MAX.cast_unsigned();
+    let last = u64::MAX >> 1;
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), last, 4096) {
         Err(Errno::TXTBSY) => Ok(true),
         Ok(()) | Err(Errno::FBIG | Errno::OPNOTSUPP | Errno::PERM) => Ok(false),
