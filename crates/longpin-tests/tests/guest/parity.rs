@@ -93,12 +93,8 @@ fn parity(home: Home, last: Kind) -> Result<()> {
     if let Err(err) = ground.close() {
         complaints.push(format!("{err:#}"));
     }
-    ensure!(
-        complaints.is_empty(),
-        "{home}: {} complaints:\n{}",
-        complaints.len(),
-        complaints.join("\n")
-    );
+    let (count, words) = (complaints.len(), complaints.join("\n"));
+    ensure!(count == 0, "{home}: {count} complaints:\n{words}");
     Ok(())
 }
 
