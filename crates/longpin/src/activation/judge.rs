@@ -32,6 +32,7 @@ pub(super) fn whole_file(policy: Policy, facts: &Facts) -> Vec<Reason> {
     };
     add(facts.status.links == 0 && !facts.memfd, Name::Deleted);
     add(facts.active_swap, Name::ActiveSwap);
+    add(lends && facts.status.read_only, Name::ReadOnly);
     add(swaps && attributes.immutable, Name::Immutable);
     add(swaps && attributes.append, Name::AppendOnly);
     add(swaps && attributes.dax, Name::Dax);
@@ -46,6 +47,10 @@ pub(super) fn whole_file(policy: Policy, facts: &Facts) -> Vec<Reason> {
         lends && !swaps && facts.zeroing.is_some(),
         Name::Interrupted,
     );
+    if facts.device_read_only {
+        let read_only = reasons.iter_mut().filter(|r| r.name == Name::ReadOnly);
+        read_only.for_each(|r| r.detail = Some("its block device is read-only".to_owned()));
+    }
     reasons.extend(more(policy, facts));
     reasons
 }
@@ -61,16 +66,6 @@ fn more(policy: Policy, facts: &Facts) -> Vec<Reason> {
             .is_some_and(|flags| flags.contains(IFlags::JOURNALING));
         let by = if own { "chattr +j" } else { JOURNALS_ALL };
         reasons.push(Reason::whole(Name::Journalled).with(by));
-    }
-    if facts.status.read_only && lends {
-        let device = facts
-            .device_read_only
-            .then(|| "its block device is read-only".to_owned());
-        let detail = device;
-        reasons.push(Reason {
-            detail,
-            ..Reason::whole(Name::ReadOnly)
-        });
     }
     if swaps && facts.status.block_size > PAGE && tells_block_size(facts.fs.family) {
         let blocks = format!("blocks of {} bytes", facts.status.block_size);

@@ -274,6 +274,7 @@ fn what_is_lacking_is_named_and_can_be_cured() {
     });
     assert_eq!(decide(&asked), Plan::Refused(Rule::NoRoom));
     // What is faulted in is not all needed at once.
+    asked.bytes = 4096;
     asked.device = device(true);
     assert_eq!(decide(&asked), Plan::OnDemand);
 }

@@ -82,9 +82,9 @@ pub(super) fn of_a_held_file() -> Result<()> {
     )?;
     let opened = File::options().read(true).write(true).open(&path)?;
     let pinned = pin::register_file(&opened, 0, 1 << 20, false)?;
-    // An open descriptor would be the first reason.
     drop(opened);
-    refuse(&path, "longpin prepare $F", "the file is held by guest")?;
+    // Its mapping is the first reason.
+    refuse(&path, "longpin prepare $F", "somebody has the file open")?;
     drop(pinned);
     let file = path.to_string_lossy();
     guard::must(&["hold", "--persist", "--level", "layout", &file])?;
