@@ -1,9 +1,9 @@
 //! Which tests there are, in which order they run, and when.
 
 use crate::{
-    Test, acquire, admin, answers, backend, bad_input, c_api, claims, config, consumers, extents, hard, hints, hold,
-    hold_moving, hosts, oracle, parity, plan, prepare, race, rules, shutdown, swap_oracle, swapon,
-    third_party, walk, watch,
+    Test, acquire, admin, answers, backend, bad_input, c_api, claims, config, consumers, extents,
+    hard, hints, hold, hold_moving, hosts, oracle, parity, plan, prepare, race, rules, shutdown,
+    swap_oracle, swapon, third_party, walk, watch,
 };
 
 /// When a test runs.
