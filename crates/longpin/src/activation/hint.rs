@@ -22,7 +22,6 @@ pub(super) fn of(reason: &Reason, path: &Path, family: Family) -> Option<String>
         Name::CopyOnWrite | Name::Compressed | Name::NotPinned => copy(&file),
         Name::Encoded | Name::Inline | Name::Verity => copy(&file),
         Name::Encrypted => copy(&file) + "   # NEW outside of the encrypted directory",
-        Name::LargeBlocks => copy(&file) + "   # NEW on a file system with smaller blocks",
         Name::ActiveSwap => format!("longpin swapoff {file}"),
         Name::Immutable => format!("chattr -i {file}"),
         Name::AppendOnly => format!("chattr -a {file}"),

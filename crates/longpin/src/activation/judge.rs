@@ -67,10 +67,6 @@ fn more(policy: Policy, facts: &Facts) -> Vec<Reason> {
         let by = if own { "chattr +j" } else { JOURNALS_ALL };
         reasons.push(Reason::whole(Name::Journalled).with(by));
     }
-    if swaps && facts.status.block_size > PAGE && tells_block_size(facts.fs.family) {
-        let blocks = format!("blocks of {} bytes", facts.status.block_size);
-        reasons.push(Reason::whole(Name::LargeBlocks).with(blocks));
-    }
     if let Some(what) = facts.busy.as_ref().filter(|_| lends) {
         reasons.push(Reason::whole(Name::FileSystemBusy).with(what));
     }
@@ -81,6 +77,14 @@ fn more(policy: Policy, facts: &Facts) -> Vec<Reason> {
         reasons.push(Reason::whole(Name::MovesData).with(what));
     }
     reasons
+}
+
+/// Swap files on blocks larger than a page: kernels whose page cache has a least folio size there refuse them, others
+/// do not, and nothing but swapon(2) itself tells.
+pub(super) fn large_blocks(facts: &Facts) -> Option<String> {
+    let size = facts.status.block_size;
+    let is_large = size > PAGE && tells_block_size(facts.fs.family);
+    is_large.then(|| format!("whether the kernel swaps to blocks of {size} bytes, more than a page"))
 }
 
 /// What others tell is the size of their clusters.

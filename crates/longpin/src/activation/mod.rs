@@ -289,6 +289,9 @@ fn judge(
     if policy != Policy::Pages {
         report.unknown = facts.gap(policy == Policy::Swap).map(str::to_owned);
     }
+    if policy == Policy::Swap && report.unknown.is_none() {
+        report.unknown = judge::large_blocks(facts);
+    }
     if facts.fs.family == Family::Unknown {
         report.unknown = Some(format!("{} is not known to longpin", facts.fs));
     } else if policy != Policy::Pages && has_blocks(facts.fs.family) && !report.range.is_empty() {

@@ -32,8 +32,6 @@ pub enum Name {
     Empty,
     /// Too small for swap.
     TooSmall,
-    /// Blocks larger than a page, which swap cannot use.
-    LargeBlocks,
     /// Active swap already.
     ActiveSwap,
     /// Nobody may open it for writing (chattr +i).
@@ -103,7 +101,6 @@ impl Name {
             Self::NotOnPages => "not-on-pages",
             Self::Empty => "empty",
             Self::TooSmall => "too-small",
-            Self::LargeBlocks => "large-blocks",
             Self::ActiveSwap => "active-swap",
             Self::Immutable => "immutable",
             Self::AppendOnly => "append-only",
@@ -150,7 +147,6 @@ impl Name {
             Self::NotOnPages => "the range does not begin and end at page boundaries",
             Self::Empty => "there is nothing in the range",
             Self::TooSmall => "swap needs two whole pages at least, the first one for its header",
-            Self::LargeBlocks => "swap cannot use blocks that are larger than a page",
             Self::ActiveSwap => "the kernel swaps to this file",
             Self::Immutable => "nobody may open it for writing",
             Self::AppendOnly => "it can only be appended to",

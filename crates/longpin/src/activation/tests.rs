@@ -1,5 +1,6 @@
 //! The judgement on made-up extents, and on files of this host.
 
+use super::judge::large_blocks;
 use super::*;
 use crate::extents::{Device, Extent, ExtentFlags, Place, Unlocated};
 use crate::filesystem::FileSystem;
@@ -334,7 +335,7 @@ fn what_is_not_known_is_no_yes() {
 }
 
 #[test]
-fn a_scrub_speaks_against_lending_and_large_blocks_against_swap() {
+fn a_scrub_speaks_against_lending_and_of_large_blocks_swap_cannot_tell() {
     let mut facts = facts(BTRFS);
     facts.flags = Some(IFlags::NOCOW);
     facts.scrubbed = true;
@@ -345,10 +346,11 @@ fn a_scrub_speaks_against_lending_and_large_blocks_against_swap() {
             .collect::<Vec<_>>()
     };
     facts.status.block_size = 4096;
+    assert_eq!(large_blocks(&facts), None);
     assert_eq!(names(Policy::Blocks, &facts), ["file-system-busy"]);
     assert_eq!(names(Policy::Swap, &facts), [""; 0]);
     facts.status.block_size = 16384;
-    assert_eq!(names(Policy::Swap, &facts), ["large-blocks"]);
+    assert!(large_blocks(&facts).unwrap().contains("16384 bytes"));
     facts.zoned = true;
     assert!(names(Policy::Blocks, &facts).contains(&"copy-on-write"));
 }

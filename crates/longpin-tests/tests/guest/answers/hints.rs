@@ -57,7 +57,7 @@ const ON_XFS: &[Case] = &[case(
 const ON_F2FS: &[Case] = &[
     case("WRITE", "blocks", "not-pinned"),
     case(
-        "longpin prepare --size 4M $F; fallocate -p -o 2M -l 2M $F",
+        "longpin prepare --size 4M $F; truncate -s 8M $F",
         "blocks",
         "hole",
     ),
