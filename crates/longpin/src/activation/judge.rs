@@ -84,7 +84,8 @@ fn more(policy: Policy, facts: &Facts) -> Vec<Reason> {
 pub(super) fn large_blocks(facts: &Facts) -> Option<String> {
     let size = facts.status.block_size;
     let is_large = size > PAGE && tells_block_size(facts.fs.family);
-    is_large.then(|| format!("whether the kernel swaps to blocks of {size} bytes, more than a page"))
+    is_large
+        .then(|| format!("whether the kernel swaps to blocks of {size} bytes, more than a page"))
 }
 
 /// What others tell is the size of their clusters.

@@ -259,14 +259,25 @@ fn punch_behind_write<'scope>(
         let _ = tell.send(rustix::thread::gettid());
         punch(&file, 0, 2 * PAGE)
     });
-    let stack = format!("/proc/self/task/{}/stack", told.recv()?);
+    let task = format!("/proc/self/task/{}", told.recv()?);
     let begin = Instant::now();
-    while !std::fs::read_to_string(&stack)?.contains("rwsem_down_write") {
+    while !waits_in_fallocate(&task)? {
         ensure!(!punching.is_finished(), "the punch did not wait");
         ensure!(begin.elapsed() < PATIENCE, "the punch waits for no lock");
         sleep(Duration::from_millis(20));
     }
     Ok((writing, punching))
+}
+
+/// Asleep inside a fallocate, and not to be woken by a signal: for the inode's lock. A stack shows no functions of the
+/// scheduler and its locks on most kernels.
+fn waits_in_fallocate(task: &str) -> Result<bool> {
+    let stat = std::fs::read_to_string(format!("{task}/stat"))?;
+    let sleeps = stat
+        .rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('D'));
+    let stack = std::fs::read_to_string(format!("{task}/stack"))?;
+    Ok(sleeps && stack.contains("vfs_fallocate"))
 }
 
 /// One page at the end of the file, from memory that may not be there yet: sleeps with the inode's lock.
