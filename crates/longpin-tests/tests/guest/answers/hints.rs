@@ -56,11 +56,7 @@ const ON_XFS: &[Case] = &[case(
 
 const ON_F2FS: &[Case] = &[
     case("WRITE", "blocks", "not-pinned"),
-    case(
-        "longpin prepare --size 4M $F; truncate -s 8M $F",
-        "blocks",
-        "hole",
-    ),
+    case("WRITE; truncate -s 8M $F", "blocks", "hole"),
 ];
 
 const ON_BTRFS: &[Case] = &[
