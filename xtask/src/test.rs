@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use summary::{Summary, Tier};
 
 /// A daily test takes seconds; it hangs if it takes longer than this, also on a busy machine.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(1200);
 /// The same for a long one.
 const LONG_LIMIT: Duration = Duration::from_secs(3600);
 
@@ -40,7 +40,7 @@ pub(crate) struct TestArgs {
     /// With --long: one of several parts that take as long as each other, as 2/4
     #[arg(long, value_name = "K/N", requires = "long")]
     part: Option<Part>,
-    /// A test that takes longer hangs, and ends its guest [default: 600; with --long, or a long test named: 3600]
+    /// A test that takes longer hangs, and ends its guest [default: 1200; with --long, or a long test named: 3600]
     #[arg(long, value_name = "SECS")]
     limit: Option<u64>,
     /// Print the guest tests with their tiers, and run none
