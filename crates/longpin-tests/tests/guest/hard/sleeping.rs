@@ -195,7 +195,7 @@ pub(super) fn c13_race() -> Result<()> {
             false => println!("a late punch {how} the pin call: held, or skipped"),
         }
     }
-    let times = rounds(60, 2_000);
+    let times = rounds(20, 2_000);
     let mut lost = 0;
     for round in 0..times {
         lost += u32::from(race().with_context(|| format!("round {round}"))?);
