@@ -61,6 +61,7 @@ const DELIBERATE: &[Refusal] = &[
     must("ftruncate to a little less"),
     must("FIDEDUPERANGE into"),
     may("copy_file_range beside"),
+    may("copy_file_range behind"),
     // The hook has no range, and whether a direct write goes past the page cache is the file system's secret.
     must("direct write").on_disk(),
     must("io_uring direct write").on_disk(),
