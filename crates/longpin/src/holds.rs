@@ -294,9 +294,10 @@ impl Reader {
     /// Nothing of it is the file's any more, and the device uses it on.
     fn describe_broken(&self, pinned: &Pinned, row: &Row, pages: u64) -> Result<Hold, GuardError> {
         let known = self.suspects.get(&row.file.inode);
-        let is_other = known.is_some_and(|suspect| row.id <= suspect.born);
+        // A suspect ends with its inode, so without one, or with a younger one, another file is there now.
+        let is_there = known.is_some_and(|suspect| row.id > suspect.born);
         let sight = pinned.inspect(&row.file, row.first, row.last)?;
-        let sight = sight.filter(|_| !is_other);
+        let sight = sight.filter(|_| is_there);
         let has_gone = sight.is_none();
         let sight = sight.unwrap_or_else(|| Sight::unseen(Vec::new()));
         let hold = self.describe(&row.file, &sight);

@@ -121,6 +121,14 @@ static __always_inline bool same_file(const struct file_identity *a, const struc
 	return a->ino == b->ino && a->dev == b->dev;
 }
 
+/* What was an inode, until its memory is used again: it has left the list of its file system. */
+static __always_inline bool is_evicted(u64 inode)
+{
+	u64 link = ADDRESS_OF(inode, struct inode, i_sb_list);
+
+	return load64(link) == link;
+}
+
 /*
  * How far a page index must be shifted down to index this file's page cache: nothing, except that
  * hugetlbfs before 6.7 counts in huge pages.

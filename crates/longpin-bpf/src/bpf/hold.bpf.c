@@ -122,10 +122,8 @@ int take_back(u64 *ctx)
 		.tgid = ctx[2],
 		.level = ctx[3],
 	};
-	u64 token = key.caller;
 
-	if (!bpf_map_delete_elem(&tokens, &token))
-		__sync_fetch_and_add(&state.tokens, -1);
+	drop_token(&key);
 	return end_hold(&key, ctx[4]) ? 0 : -ENOENT;
 }
 

@@ -3,6 +3,7 @@
  * Looking, on behalf of the user side (BPF_PROG_TEST_RUN): what of a range is pinned now, and which
  * files have pinned pages at all. Attached to nothing.
  */
+#include "losses.h"
 #include "names.h"
 #include "rows.h"
 #include "rules.h"
@@ -30,14 +31,6 @@ static __noinline int read_names(u64 inode, struct sight *sight)
 	}
 	sight->depth = depth;
 	return 0;
-}
-
-/* What was an inode, until its memory is used again: it has left the list of its file system. */
-static __always_inline bool is_evicted(u64 inode)
-{
-	u64 link = ADDRESS_OF(inode, struct inode, i_sb_list);
-
-	return load64(link) == link;
 }
 
 /*
@@ -126,6 +119,27 @@ static __always_inline bool has_pinned(u64 inode)
 	return walk.pages || !walk.finished;
 }
 
+struct stray_search {
+	u64 inode;
+	u32 found;
+};
+
+static long is_stray_of(void *map, u64 *folio, struct stray *stray, struct stray_search *search)
+{
+	search->found = stray->inode == search->inode;
+	return search->found;
+}
+
+/* A device still has pages that were this file's. */
+static __always_inline bool has_strays(const struct suspect *known, u64 inode)
+{
+	struct stray_search search = { .inode = inode };
+
+	if (known->broken)
+		bpf_for_each_map_elem(&strays, is_stray_of, &search, 0);
+	return search.found;
+}
+
 /*
  * forget(inode, only_flags): a suspect without a pinned page leaves the table (1), or, with `only_flags`, its
  * pins are no longer holds. A pin that comes meanwhile undoes that, or makes every file a suspect.
@@ -148,7 +162,8 @@ int forget(u64 *ctx)
 		__sync_fetch_and_and(&known->epoch, ~(u64)FORGETTING);
 		return 1;
 	}
-	if (!has_pinned(inode) && known->epoch == (epoch | FORGETTING))
+	/* While a broken row is listed the suspect tells whether its file is still there. */
+	if (!has_strays(known, inode) && !has_pinned(inode) && known->epoch == (epoch | FORGETTING))
 		return drop_suspect(inode);
 	__sync_fetch_and_and(&known->epoch, ~(u64)FORGETTING);
 	return 0;

@@ -204,6 +204,18 @@ static __noinline bool forget_token(const struct row_key *key)
 	return true;
 }
 
+/* Of a hold that goes on without its token, another hold's token may be at that address now. */
+static __always_inline void drop_token(const struct row_key *key)
+{
+	u64 token = key->caller;
+	struct row_key *found = bpf_map_lookup_elem(&tokens, &token);
+
+	if (!found || found->inode != key->inode || found->tgid != key->tgid)
+		return;
+	if (!bpf_map_delete_elem(&tokens, &token))
+		__sync_fetch_and_add(&state.tokens, -1);
+}
+
 /* The last descriptor of a token is closed. */
 static __noinline int end_token(u64 inode)
 {
@@ -219,6 +231,48 @@ static __noinline int end_token(u64 inode)
 	if (key.level & LEVEL_PERSISTS && forget_token(&key))
 		return 0;
 	return end_hold(&key, EVENT_ENDED);
+}
+
+static __always_inline bool same_lent(const struct file_identity *a, const struct file_identity *b)
+{
+	return same_file(a, b) && a->generation == b->generation;
+}
+
+struct ending {
+	u64 inode;
+	struct file_identity file;
+};
+
+/* On some file systems the number is free a moment before the inode is: this may be the next file's hold. */
+static __always_inline bool is_anothers(u64 inode, const struct ending *ending)
+{
+	struct file_identity now;
+
+	if (inode == ending->inode)
+		return false;
+	now = lent_key(inode);
+	return same_lent(&now, &ending->file) && !is_evicted(inode);
+}
+
+static long end_if_held(void *map, struct row_key *key, struct row *row, struct ending *ending)
+{
+	struct row_key copy = *key;
+
+	if (!copy.level || !same_lent(&row->file, &ending->file) || is_anothers(copy.inode, ending))
+		return 0;
+	drop_token(&copy);
+	end_hold(&copy, EVENT_ENDED);
+	return 0;
+}
+
+/* A file without a name leaves memory: that is its end, and its number may be another file's soon. */
+static __noinline int end_holds_of(u64 inode)
+{
+	struct ending ending = { .inode = inode, .file = lent_key(inode) };
+
+	if (find_lent(inode))
+		bpf_for_each_map_elem(&rows, end_if_held, &ending, 0);
+	return 0;
 }
 
 #define NO_ROW (~0ULL)

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -32,6 +32,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("hold_excludes", excludes),
     ("hold_layout", layout),
     ("hold_kernel_writers", kernel_writers),
+    ("c12_number_again", number_again),
 ];
 
 pub(crate) const LONG_TESTS: &[Test] = &[
@@ -338,6 +339,40 @@ fn persists() -> Result<()> {
     must_allow("a write afterwards", open_truncate(&path))?;
     must_allow("remount afterwards", read_only())?;
     scratch.close().context("umount afterwards")
+}
+
+/// A new file with this inode number.
+fn with_number(kind: FsKind, number: u64) -> Result<TestFile> {
+    let mut others = Vec::new();
+    for _ in 0..64 {
+        let file = TestFile::new(kind, LEN)?;
+        if file.file.metadata()?.ino() == number {
+            return Ok(file);
+        }
+        others.push(file);
+    }
+    bail!("number {number} did not come again")
+}
+
+/// A file that is held persistently at level layout is unlinked and goes: the next file with its inode number is
+/// nobody's.
+///
+/// Fails when a hold outlives its file (`end_holds_of` is not called).
+fn number_again() -> Result<()> {
+    guard::on()?;
+    let old = TestFile::new(FsKind::Ext4, LEN)?;
+    let path = old.path.to_string_lossy().into_owned();
+    let number = old.file.metadata()?.ino();
+    guard::must(&["hold", "-l", "layout", "--persist", &path, "--", "true"])?;
+    expect("truncate", ftruncate(&old.file, 4096), Errno::TXTBSY)?;
+    fs::remove_file(&old.path)?;
+    expect("still open", ftruncate(&old.file, 4096), Errno::TXTBSY)?;
+    drop(old);
+    let fresh = with_number(FsKind::Ext4, number)?;
+    must_allow("truncate of a new file", ftruncate(&fresh.file, 4096))?;
+    let all = guard::all_holds()?;
+    ensure!(all.iter().all(|row| row["kind"] != "explicit"), "{all:?}");
+    Ok(())
 }
 
 /// C16, C12: who writes to a file from inside the kernel, asking nobody: swapping, and the loop driver.

@@ -183,9 +183,7 @@ impl GuardError {
     /// What to do about it: lines to paste or to think about.
     #[must_use]
     pub fn hints(&self) -> Vec<String> {
-        let line = |text: &str| vec![text.to_owned()];
         match self {
-            Self::NoPrivilege => line("run it as root, for example with sudo"),
             Self::NoBpfLsm { modules } => vec![
                 format!(
                     "put `lsm={},bpf` on the kernel command line and reboot",
@@ -193,47 +191,50 @@ impl GuardError {
                 ),
                 "on Debian: in GRUB_CMDLINE_LINUX of /etc/default/grub, then `update-grub`".into(),
             ],
-            Self::NoBtf { .. } => {
-                line("use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as Debian's are")
-            }
             Self::NoBpfFs { path } => vec![format!("mount -t bpf bpf {}", path.display())],
-            Self::AlreadyRunning => line("longpin guard status"),
-            Self::OtherVersion { .. } => vec![
-                "stop it with the longpin that started it,".into(),
-                "or end it and all its holds with `longpin guard stop --force`".into(),
-            ],
-            Self::NotRunning => line("longpin guard start"),
-            Self::Partial { .. } => vec![
-                "longpin doctor".into(),
-                "longpin guard start --partial   # the other claims only".into(),
-            ],
-            Self::Config(_) => line("longpin guard check-config"),
-            Self::NoSuchHold { .. } => line("longpin ls"),
-            Self::Alive { id, .. } => vec![format!(
+            Self::Alive { id, .. } | Self::Asked { id, .. } => vec![format!(
                 "longpin release {id} --force   # the file loses its protection"
             )],
-            Self::Asked { id, .. } => vec![format!(
-                "longpin release {id} --force   # the file loses its protection"
-            )],
-            Self::OnlyHolds { .. } => vec![
-                "longpin ls   # wait for these, or release them".into(),
-                "start the guard before holds are asked for".into(),
+            Self::Unproved(ProofError::NoPin(_)) => vec![open_io_uring().into()],
+            _ => self.fixed_hints().iter().map(|&line| line.into()).collect(),
+        }
+    }
+
+    /// Those that are the same whatever it is about.
+    const fn fixed_hints(&self) -> &'static [&'static str] {
+        match self {
+            Self::NoPrivilege => &["run it as root, for example with sudo"],
+            Self::NoBtf { .. } => {
+                &["use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as Debian's are"]
+            }
+            Self::AlreadyRunning => &["longpin guard status"],
+            Self::OtherVersion { .. } => &[
+                "stop it with the longpin that started it,",
+                "or end it and all its holds with `longpin guard stop --force`",
             ],
-            Self::Held { .. } => vec![
-                "longpin ls".into(),
-                "longpin guard stop --force   # the files lose their protection".into(),
+            Self::NotRunning => &["longpin guard start"],
+            Self::Partial { .. } => &[
+                "longpin doctor",
+                "longpin guard start --partial   # the other claims only",
             ],
-            Self::Unproved(ProofError::NoPin(_)) => line(open_io_uring()),
+            Self::Config(_) => &["longpin guard check-config"],
+            Self::NoSuchHold { .. } => &["longpin ls"],
+            Self::OnlyHolds { .. } => &[
+                "longpin ls   # wait for these, or release them",
+                "start the guard before holds are asked for",
+            ],
+            Self::Held { .. } => &[
+                "longpin ls",
+                "longpin guard stop --force   # the files lose their protection",
+            ],
             Self::Bpf(BpfError::NoAddress { .. } | BpfError::NoStatistics) => {
-                line("sysctl kernel.kptr_restrict=1   # if it is 2: then no address is shown")
+                &["sysctl kernel.kptr_restrict=1   # if it is 2: then no address is shown"]
             }
-            Self::Bpf(BpfError::Load(_)) => {
-                line("`longpin -v guard start` shows the verifier's log")
-            }
+            Self::Bpf(BpfError::Load(_)) => &["`longpin -v guard start` shows the verifier's log"],
             Self::Bpf(BpfError::MissingFunction { .. }) => {
-                line("docs/kernel-support.md lists the kernels that are known to do")
+                &["docs/kernel-support.md lists the kernels that are known to do"]
             }
-            _ => Vec::new(),
+            _ => &[],
         }
     }
 }

@@ -12,7 +12,6 @@
 //! | level layout | shares | is refused, or waits |
 //! | level swapfile | is refused, or waits | is refused, or waits |
 
-mod attempt;
 pub mod heads;
 mod others;
 mod refusal;
@@ -32,9 +31,9 @@ use longpin_bpf::pinned::Pinned;
 use longpin_bpf::shared::FileId;
 use longpin_bpf::{Mode, STRICT_HOLDS};
 use longpin_linux::file::Found;
+use longpin_linux::swap::{self, Probed};
 use longpin_linux::{btrfs, probe};
 use rustix::fs::{MemfdFlags, OFlags, memfd_create};
-use rustix::io::Errno;
 
 pub use longpin_bpf::shared::Level;
 use others::Tried;
@@ -417,15 +416,11 @@ impl Candidate {
         Ok(report)
     }
 
-    /// Attached is not enforced: try it.
     fn prove(&self) -> Result<(), Refusal> {
-        match attempt::allocate(&self.file) {
-            Err(Errno::TXTBSY) => Ok(()),
-            other => Err(Refusal::Unproved {
-                path: self.request.path.clone(),
-                answer: other.map_or_else(|err| format!("{err:?}"), |()| "success".into()),
-            }),
-        }
+        try_it(&self.file).map_err(|answer| Refusal::Unproved {
+            path: self.request.path.clone(),
+            answer,
+        })
     }
 
     /// Of the block map, where there is one.
@@ -460,6 +455,15 @@ impl Candidate {
             }
         }
         Ok(())
+    }
+}
+
+/// Attached is not enforced: try it. What a file answers that is not held, after all.
+fn try_it(file: &File) -> Result<(), String> {
+    match swap::probe(file) {
+        Probed::Refused => Ok(()),
+        Probed::Free => Err("EFBIG, as for a free file".into()),
+        Probed::Unknown => Err("neither ETXTBSY nor EFBIG".into()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! True answers: faults that were met in the field, each with the answer that is right, on the case that showed it.
 
 mod hints;
+mod hints_of_commands;
 mod in_place;
 mod limits;
 mod names;
@@ -30,6 +31,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("c12_in_place_f2fs", in_place::f2fs),
     ("answers_layout_says_what_it_holds", in_place::layout),
     ("answers_prepare_of_a_held_file", refusals::of_a_held_file),
+    ("answers_hints_of_commands", hints_of_commands::cure),
 ];
 
 /// Slow: most of the hints of btrfs, and a scrub that goes on meanwhile.

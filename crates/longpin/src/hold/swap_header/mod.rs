@@ -354,13 +354,11 @@ impl Request {
         reasons.retain(|reason| reason.name != Name::ActiveSwap);
         let report = fit(report)?;
         self.refuse_slot_elsewhere(file)?;
-        match super::attempt::allocate(file) {
-            Err(Errno::TXTBSY) => Ok(report),
-            other => Err(Refusal::Unproved {
-                path: self.path.clone(),
-                answer: other.map_or_else(|err| format!("{err:?}"), |()| "success".into()),
-            }),
-        }
+        super::try_it(file).map_err(|answer| Refusal::Unproved {
+            path: self.path.clone(),
+            answer,
+        })?;
+        Ok(report)
     }
 
     /// Undo what was done. The refusal is what there is to tell; what could not be undone, `longpin ls` lists.
