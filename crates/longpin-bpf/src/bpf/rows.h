@@ -238,27 +238,27 @@ static __always_inline bool same_lent(const struct file_identity *a, const struc
 	return same_file(a, b) && a->generation == b->generation;
 }
 
-struct ending {
+struct dying {
 	u64 inode;
 	struct file_identity file;
 };
 
 /* On some file systems the number is free a moment before the inode is: this may be the next file's hold. */
-static __always_inline bool is_anothers(u64 inode, const struct ending *ending)
+static __always_inline bool is_anothers(u64 inode, const struct dying *dying)
 {
 	struct file_identity now;
 
-	if (inode == ending->inode)
+	if (inode == dying->inode)
 		return false;
 	now = lent_key(inode);
-	return same_lent(&now, &ending->file) && !is_evicted(inode);
+	return same_lent(&now, &dying->file) && !is_evicted(inode);
 }
 
-static long end_if_held(void *map, struct row_key *key, struct row *row, struct ending *ending)
+static long end_if_held(void *map, struct row_key *key, struct row *row, struct dying *dying)
 {
 	struct row_key copy = *key;
 
-	if (!copy.level || !same_lent(&row->file, &ending->file) || is_anothers(copy.inode, ending))
+	if (!copy.level || !same_lent(&row->file, &dying->file) || is_anothers(copy.inode, dying))
 		return 0;
 	drop_token(&copy);
 	end_hold(&copy, EVENT_ENDED);
@@ -268,10 +268,10 @@ static long end_if_held(void *map, struct row_key *key, struct row *row, struct 
 /* A file without a name leaves memory: that is its end, and its number may be another file's soon. */
 static __noinline int end_holds_of(u64 inode)
 {
-	struct ending ending = { .inode = inode, .file = lent_key(inode) };
+	struct dying dying = { .inode = inode, .file = lent_key(inode) };
 
 	if (find_lent(inode))
-		bpf_for_each_map_elem(&rows, end_if_held, &ending, 0);
+		bpf_for_each_map_elem(&rows, end_if_held, &dying, 0);
 	return 0;
 }
 

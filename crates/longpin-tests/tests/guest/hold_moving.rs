@@ -112,6 +112,8 @@ fn movers(scratch: &Scratch, file: &Path) -> Result<()> {
     } else {
         println!("the balance was over before it could be paused");
     }
+    // To relocate metadata btrfs takes snapshots of its own: what is older is written to a new place.
+    sh("longpin check --for blocks $F || longpin prepare $F", file)?;
     must_hold(file)
 }
 

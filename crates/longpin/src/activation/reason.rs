@@ -172,7 +172,7 @@ impl Name {
             Self::Delalloc => "data that has no blocks yet",
             Self::Shared => "blocks that other files use, too (reflink or snapshot)",
             Self::Snapshotted => {
-                "blocks that a snapshot had, maybe one that is gone: btrfs writes them to a new place"
+                "blocks older than a snapshot, maybe one that is gone, or than a balance: btrfs writes them to a new place"
             }
             Self::Inline => "data that lies among metadata",
             Self::Encoded => "data that is compressed or encrypted on the device",
