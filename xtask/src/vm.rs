@@ -310,6 +310,8 @@ impl Guest {
             // With a thread for each CPU, QEMU loses the race against a kernel that patches its own code (static
             // branches, BPF trampolines): "Oops: int3" out of nowhere.
             options.push("-accel tcg,thread=single".to_owned());
+            // Emulation goes byte by byte through what a real processor moves in one go.
+            options.push("-cpu max,-erms".to_owned());
         }
         options.join(" ")
     }
