@@ -72,10 +72,11 @@ impl Pinned {
         learn(&self.state().subvolumes, subvolumes::find);
     }
 
-    /// Let the programs know where ext4 and xfs keep the flags of an inode.
+    /// Let the programs know where ext4 and xfs keep the flags of an inode, and overlayfs its layers.
     pub fn learn_flags(&self) {
         learn(&self.state().ext4_flags, subvolumes::find_ext4_flags);
         learn(&self.state().xfs_flags, subvolumes::find_xfs_flags);
+        learn(&self.state().overlay, subvolumes::find_overlay);
     }
 
     /// Enter an explicit hold: from then on the file is held.

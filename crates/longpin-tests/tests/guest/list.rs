@@ -2,8 +2,8 @@
 
 use crate::{
     Test, acquire, admin, answers, backend, bad_input, c_api, claims, config, consumers, extents,
-    hard, hints, hold, hold_moving, hosts, oracle, parity, plan, prepare, race, rules, shutdown,
-    swap_oracle, swapon, third_party, walk, watch,
+    hard, hints, hold, hold_moving, hosts, mount_ends, oracle, parity, plan, prepare, race, rules,
+    shutdown, swap_oracle, swapon, third_party, walk, watch,
 };
 
 /// When a test runs.
@@ -142,6 +142,7 @@ const DAILY: &[&[Test]] = &[
     answers::WITHOUT_GUARD,
     hosts::WITHOUT_GUARD,
     claims::TESTS,
+    mount_ends::TESTS,
     plan::TESTS,
     plan::RDMA_TESTS,
     hosts::TESTS,

@@ -30,6 +30,7 @@ mod hosts {
     pub(crate) const LONG_TESTS: &[crate::Test] = &[];
 }
 mod list;
+mod mount_ends;
 #[cfg(feature = "rdma")]
 mod on_demand;
 mod oracle;
