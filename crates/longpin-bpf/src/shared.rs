@@ -59,6 +59,14 @@ impl FileId {
     pub const fn device(&self) -> (u32, u32) {
         (self.dev >> 20, self.dev & 0xf_ffff)
     }
+
+    /// Of the same numbers, as explicit holds know their files: device, inode, and on btrfs the subvolume, which stands in
+    /// the place of the generation, or is 0 where it is not known.
+    #[must_use]
+    pub const fn has_numbers_of(&self, other: &Self) -> bool {
+        let (one, two) = (self.generation, other.generation);
+        self.ino == other.ino && self.dev == other.dev && (one == two || one == 0 || two == 0)
+    }
 }
 
 /// What is refused while a file is held.

@@ -30,6 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("c12_in_place_f2fs", in_place::f2fs),
     ("answers_layout_says_what_it_holds", in_place::layout),
     ("answers_prepare_of_a_held_file", refusals::of_a_held_file),
+    ("c12_names", names::of_held_files),
 ];
 
 /// Slow: most of the hints of btrfs, and a scrub that goes on meanwhile.
