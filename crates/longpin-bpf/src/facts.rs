@@ -40,7 +40,7 @@ const REQUIRED: [(&str, &str); 5] = [
 ];
 
 /// Functions that some claims need, and without which the others can still be enforced.
-const OPTIONAL: [&str; 18] = [
+const OPTIONAL: [&str; 20] = [
     "vfs_clone_file_range",
     "vfs_copy_file_range",
     "vfs_dedupe_file_range_one",
@@ -52,6 +52,8 @@ const OPTIONAL: [&str; 18] = [
     "bpf_lsm_file_mprotect",
     "bpf_lsm_inode_unlink",
     "bpf_lsm_inode_rmdir",
+    "bpf_lsm_quota_on",
+    "bpf_lsm_quotactl",
     "bpf_lsm_inode_rename",
     "bpf_lsm_bprm_check_security",
     "bpf_lsm_file_open",
@@ -186,6 +188,8 @@ impl Facts {
             "mountpoint_rename" => self.knows_mountpoints() && !lacks("bpf_lsm_inode_rename"),
             // Without the note each remount would count as one to read-only.
             "sb_remount" => !lacks("bpf_lsm_sb_remount") && !lacks("reconfigure_super"),
+            "quota_on" => !lacks("bpf_lsm_quota_on"),
+            "quotactl" => !lacks("bpf_lsm_quotactl"),
             "page_removed" => !lacks(REMOVAL),
             "strict_mmap" => !lacks("bpf_lsm_mmap_file"),
             "strict_mprotect" => !lacks("bpf_lsm_file_mprotect"),

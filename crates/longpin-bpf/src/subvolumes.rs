@@ -39,8 +39,10 @@ impl Types {
     /// Bytes that this structure takes.
     fn size(&self, structure: &CStr) -> Option<u32> {
         let found = self.structure(structure)?;
-        // SAFETY: a type that lives as long as the BTF; a structure has a size in this place.
-        Some(unsafe { (*found).__bindgen_anon_1.size })
+        // SAFETY: a type that lives as long as the BTF.
+        let found = unsafe { found.as_ref()? };
+        // SAFETY: a structure has a size in this place.
+        Some(unsafe { found.__bindgen_anon_1.size })
     }
 
     /// Bytes from the beginning of this structure to its member.

@@ -71,12 +71,17 @@ struct hlist_head {
 
 struct user_namespace;
 
+struct quota_info {
+	struct inode *files[3];
+} KERNEL_TYPE;
+
 struct super_block {
 	u32 s_dev;
 	unsigned long s_flags;
 	unsigned long s_magic;
 	void *s_fs_info;
 	struct list_head s_mounts;
+	struct quota_info s_dquot;
 	struct list_head s_inodes;
 } KERNEL_TYPE;
 

@@ -3,7 +3,7 @@
 use crate::{
     Test, acquire, admin, answers, backend, bad_input, c_api, claims, config, consumers, extents,
     hard, hints, hold, hold_moving, hosts, mount_ends, oracle, parity, plan, prepare, race, rules,
-    shutdown, swap_oracle, swapon, third_party, walk, watch,
+    shutdown, swap_oracle, swapon, third_party, walk, watch, ways_round,
 };
 
 /// When a test runs.
@@ -156,6 +156,7 @@ const DAILY: &[&[Test]] = &[
     consumers::TESTS,
     config::TESTS,
     hard::TESTS,
+    ways_round::TESTS,
     extents::TESTS,
     prepare::TESTS,
     swapon::TESTS,
@@ -173,6 +174,7 @@ const LONG: &[&[Test]] = &[
     plan::RDMA_LONG_TESTS,
     hosts::LONG_TESTS,
     shutdown::TESTS,
+    ways_round::LONG_TESTS,
     oracle::LONG_TESTS,
     swap_oracle::TESTS,
     extents::LONG_TESTS,

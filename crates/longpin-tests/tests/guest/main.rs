@@ -16,6 +16,7 @@ mod config;
 mod consumers;
 mod extents;
 mod files;
+mod fuse;
 mod guard;
 mod hard;
 mod hints;
@@ -47,6 +48,7 @@ mod swapon;
 mod third_party;
 mod walk;
 mod watch;
+mod ways_round;
 
 use libtest_mimic::{Arguments, Trial};
 

@@ -20,7 +20,7 @@ const LEN: usize = 1 << 20;
 pub(super) fn of_devices() -> Result<()> {
     let scratch = Scratch::new(FsKind::Tmpfs, 1 << 30)?;
     let mount = scratch.dir().join("mnt");
-    std::fs::create_dir(&mount)?;
+    fs::create_dir(&mount)?;
     let file = mount.join("file");
     let make =
         "truncate -s 256M $D/../one; cp $D/../one $D/../two; mkfs.btrfs -q -f $D/../one >/dev/null
