@@ -61,10 +61,9 @@ mod tests {
 
     fn sight(names: &[&str], links: u32) -> Sight {
         let names = names.iter().map(|&name| name.to_owned()).collect();
-        Sight {
-            links,
-            ..Sight::unseen(names)
-        }
+        let mut sight = Sight::unseen(names);
+        sight.links = links;
+        sight
     }
 
     #[test]

@@ -12,7 +12,7 @@
 #include "kread.h"
 #include "maps.h"
 
-#define MAX_ENDINGS 1024
+#define MAX_ENDINGS 16384
 #define MAX_MOUNTS (1 << 16)
 #define MAX_PARENTS 16
 
