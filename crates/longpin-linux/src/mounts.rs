@@ -84,7 +84,7 @@ pub fn paths_on<'a>(
     mounts: &'a [Mount],
     device: (u32, u32),
     names: &[String],
-) -> impl Iterator<Item = (&'a Mount, String)> {
+) -> impl Iterator<Item = (&'a Mount, String)> + use<'a> {
     let inside = format!("/{}", names.join("/"));
     let own = mounts.iter().filter(move |mount| mount.device == device);
     own.filter_map(move |mount| {
