@@ -40,7 +40,7 @@ const REQUIRED: [(&str, &str); 5] = [
 ];
 
 /// Functions that some claims need, and without which the others can still be enforced.
-const OPTIONAL: [&str; 17] = [
+const OPTIONAL: [&str; 20] = [
     "vfs_clone_file_range",
     "vfs_copy_file_range",
     "vfs_dedupe_file_range_one",
@@ -51,6 +51,9 @@ const OPTIONAL: [&str; 17] = [
     "bpf_lsm_mmap_file",
     "bpf_lsm_file_mprotect",
     "bpf_lsm_inode_unlink",
+    "bpf_lsm_inode_rmdir",
+    "bpf_lsm_quota_on",
+    "bpf_lsm_quotactl",
     "bpf_lsm_inode_rename",
     "bpf_lsm_bprm_check_security",
     "bpf_lsm_file_open",
@@ -84,6 +87,8 @@ const OPERATIONS: [&str; 5] = [
 
 /// Variables that the programs begin at; the order is that of `Facts::variables`.
 const VARIABLES: [&str; 2] = ["vmemmap_base", "__per_cpu_offset"];
+/// The table of mount points; the order is that of `Facts::mountpoints`.
+const MOUNTPOINTS: [&str; 3] = ["mountpoint_hashtable", "mp_hash_mask", "mp_hash_shift"];
 
 /// The facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +105,8 @@ pub struct Facts {
     pub operations: [Range<u64>; 5],
     /// Where `VARIABLES` lie.
     pub variables: [u64; 2],
+    /// Where `MOUNTPOINTS` lie; 0 where one of them is not known.
+    pub mountpoints: [u64; 3],
     /// Pin functions that a tracing program can be attached to.
     pub watched: Vec<&'static str>,
     /// `pin_user_pages_remote` has too many arguments for that: it is probed instead.
@@ -152,6 +159,7 @@ impl Facts {
             writable_file_pins: arguments("vma_needs_dirty_tracking").is_none(),
             operations: symbols.operations()?,
             variables: symbols.variables()?,
+            mountpoints: symbols.mountpoints(),
             watched,
             remote_is_probed,
             unwatched,
@@ -163,6 +171,10 @@ impl Facts {
         Ok(facts)
     }
 
+    fn knows_mountpoints(&self) -> bool {
+        self.mountpoints[0] != 0
+    }
+
     /// Has this kernel what a program of this name is attached to?
     pub(crate) fn allow(&self, program: &str) -> bool {
         let lacks = |name: &str| self.missing.contains(&name);
@@ -172,8 +184,12 @@ impl Facts {
             "file_ioctl_compat" => self.has_compat_ioctl,
             "file_ioctl" => !lacks("bpf_lsm_file_ioctl"),
             "sb_umount" => !lacks("bpf_lsm_sb_umount"),
+            "mountpoint_rmdir" => self.knows_mountpoints() && !lacks("bpf_lsm_inode_rmdir"),
+            "mountpoint_rename" => self.knows_mountpoints() && !lacks("bpf_lsm_inode_rename"),
             // Without the note each remount would count as one to read-only.
             "sb_remount" => !lacks("bpf_lsm_sb_remount") && !lacks("reconfigure_super"),
+            "quota_on" => !lacks("bpf_lsm_quota_on"),
+            "quotactl" => !lacks("bpf_lsm_quotactl"),
             "page_removed" => !lacks(REMOVAL),
             "strict_mmap" => !lacks("bpf_lsm_mmap_file"),
             "strict_mprotect" => !lacks("bpf_lsm_file_mprotect"),
@@ -237,7 +253,7 @@ fn find_foll_longterm(btf: &Btf<'_>) -> u32 {
         .unwrap_or(FOLL_LONGTERM_MACRO)
 }
 
-/// The addresses of the kernel's own symbols, in order, and which of `OPERATIONS` and `VARIABLES` they are.
+/// The addresses of the kernel's own symbols, in order, and which of the wanted ones they are.
 struct Symbols(Vec<(u64, Option<&'static str>)>);
 
 impl Symbols {
@@ -289,6 +305,15 @@ impl Symbols {
     }
 }
 
+impl Symbols {
+    /// All of them, or none.
+    fn mountpoints(&self) -> [u64; 3] {
+        let found = MOUNTPOINTS.map(|name| self.address(name));
+        let all: Option<Vec<u64>> = found.into_iter().collect();
+        all.and_then(|all| all.try_into().ok()).unwrap_or_default()
+    }
+}
+
 /// One line of kallsyms: its address, and its name if that is wanted. Modules' symbols are left out.
 fn parse_symbol(line: &[u8]) -> Option<(u64, Option<&'static str>)> {
     let mut words = line.trim_ascii_end().splitn(3, |&byte| byte == b' ');
@@ -298,7 +323,11 @@ fn parse_symbol(line: &[u8]) -> Option<(u64, Option<&'static str>)> {
     if name.contains(&b'\t') {
         return None;
     }
-    let mut wanted = OPERATIONS.iter().chain(&VARIABLES).copied();
+    let mut wanted = OPERATIONS
+        .iter()
+        .chain(&VARIABLES)
+        .chain(&MOUNTPOINTS)
+        .copied();
     Some((address, wanted.find(|it| it.as_bytes() == name)))
 }
 
@@ -331,6 +360,7 @@ mod tests {
             writable_file_pins: false,
             operations: Default::default(),
             variables: [1, 1],
+            mountpoints: [1, 1, 1],
             watched: vec!["pin_user_pages_fast"],
             remote_is_probed: true,
             unwatched: vec![],

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use libbpf_rs::libbpf_sys;
+use libbpf_rs::{MapCore, MapFlags, libbpf_sys};
 
 use crate::BpfError;
 use crate::load::STRICT;
@@ -72,10 +72,11 @@ impl Pinned {
         learn(&self.state().subvolumes, subvolumes::find);
     }
 
-    /// Let the programs know where ext4 and xfs keep the flags of an inode.
+    /// Let the programs know where ext4 and xfs keep the flags of an inode, and overlayfs its layers.
     pub fn learn_flags(&self) {
         learn(&self.state().ext4_flags, subvolumes::find_ext4_flags);
         learn(&self.state().xfs_flags, subvolumes::find_xfs_flags);
+        learn(&self.state().overlay, subvolumes::find_overlay);
     }
 
     /// Enter an explicit hold: from then on the file is held.
@@ -119,6 +120,20 @@ impl Pinned {
             EVENT_RELEASED,
         ];
         Ok(run(&self.take_back, "take_back", &arguments)? == 0)
+    }
+
+    /// Where the inode of a file that is held explicitly was met last; `None`: it is not held any more.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::Table`].
+    pub fn lent_at(&self, file: &FileId) -> Result<Option<u64>, BpfError> {
+        let mut key = shared::identity_key(file);
+        key[12..16].copy_from_slice(&file.generation.to_ne_bytes());
+        let value = self.lent.lookup(&key, MapFlags::ANY);
+        let table = "lent";
+        let value = value.map_err(|source| BpfError::Table { table, source })?;
+        Ok(value.map(|value| shared::u64_at(&value, 0)))
     }
 
     /// Files without a hold are no longer looked up; how many files are left.

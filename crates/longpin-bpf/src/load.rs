@@ -140,6 +140,7 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
         rodata.hugetlb_by_huge_page = facts.hugetlb_by_huge_page.into();
         rodata.writable_file_pins = facts.writable_file_pins.into();
         [rodata.vmemmap_base, rodata.per_cpu_offset] = facts.variables;
+        rodata.mountpoint_table = facts.mountpoints;
         rodata.remote_probed = facts.remote_is_probed.into();
         for (slot, code) in rodata.operations.iter_mut().zip(&facts.operations) {
             slot.start = code.start;
@@ -155,6 +156,7 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
         data.state.subvolumes = subvolumes::find().unwrap_or(0);
         data.state.ext4_flags = subvolumes::find_ext4_flags().unwrap_or(0);
         data.state.xfs_flags = subvolumes::find_xfs_flags().unwrap_or(0);
+        data.state.overlay = subvolumes::find_overlay().unwrap_or(0);
     }
 }
 

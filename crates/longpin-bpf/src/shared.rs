@@ -1,7 +1,7 @@
 //! The Rust twins of `bpf/shared.h`: plain bytes in the kernel's tables, typed values here.
 
 /// Layout version of everything pinned; raised with each change of `shared.h`.
-pub const ABI: u32 = 7;
+pub const ABI: u32 = 8;
 /// Most suspect files, unless a start says otherwise.
 pub const MAX_FILES: u32 = 65_536;
 /// How many programs watch the entries of pin functions, at most.
@@ -58,6 +58,14 @@ impl FileId {
     #[must_use]
     pub const fn device(&self) -> (u32, u32) {
         (self.dev >> 20, self.dev & 0xf_ffff)
+    }
+
+    /// Of the same numbers, as explicit holds know their files: device, inode, and on btrfs the subvolume, which stands in
+    /// the place of the generation, or is 0 where it is not known.
+    #[must_use]
+    pub const fn has_numbers_of(&self, other: &Self) -> bool {
+        let (one, two) = (self.generation, other.generation);
+        self.ino == other.ino && self.dev == other.dev && (one == two || one == 0 || two == 0)
     }
 }
 

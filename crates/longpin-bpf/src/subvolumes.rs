@@ -1,5 +1,6 @@
 //! What file systems keep beside an inode, from the BTF of the kernel or of their modules: btrfs the number of a file's
-//! subvolume (each numbers its files anew), ext4 and xfs the flags that they journal its data, or want it in DAX.
+//! subvolume (each numbers its files anew), ext4 and xfs the flags that they journal its data, or want it in DAX; and
+//! where overlayfs keeps the file systems of its layers.
 //!
 //! The programs cannot be told when they load: the module may come later.
 #![allow(
@@ -26,13 +27,28 @@ impl Drop for Types {
 }
 
 impl Types {
+    fn structure(&self, name: &CStr) -> Option<*const btf_type> {
+        let all = self.0.as_ptr();
+        // SAFETY: BTF that is alive, and a name that ends.
+        let id = unsafe { btf__find_by_name_kind(all, name.as_ptr(), BTF_KIND_STRUCT) };
+        // SAFETY: as above; for a number that it has not it gives a null pointer.
+        let found = unsafe { btf__type_by_id(all, u32::try_from(id).ok()?) };
+        (!found.is_null()).then_some(found)
+    }
+
+    /// Bytes that this structure takes.
+    fn size(&self, structure: &CStr) -> Option<u32> {
+        let found = self.structure(structure)?;
+        // SAFETY: a type that lives as long as the BTF.
+        let found = unsafe { found.as_ref()? };
+        // SAFETY: a structure has a size in this place.
+        Some(unsafe { found.__bindgen_anon_1.size })
+    }
+
     /// Bytes from the beginning of this structure to its member.
     fn offset(&self, structure: &CStr, member: &CStr) -> Option<u32> {
         let all = self.0.as_ptr();
-        // SAFETY: BTF that is alive, and a name that ends.
-        let id = unsafe { btf__find_by_name_kind(all, structure.as_ptr(), BTF_KIND_STRUCT) };
-        // SAFETY: as above; for a number that it has not it gives a null pointer.
-        let found = unsafe { btf__type_by_id(all, u32::try_from(id).ok()?) };
+        let found = self.structure(structure)?;
         // SAFETY: null, or a type that lives as long as the BTF.
         let info = unsafe { found.as_ref()? }.info;
         let first = found.wrapping_add(1).cast::<btf_member>();
@@ -93,6 +109,18 @@ pub(crate) fn find_xfs_flags() -> Option<u32> {
     })
 }
 
+/// `guard_state.overlay`; `None` where there is no overlayfs, or no BTF of it.
+pub(crate) fn find_overlay() -> Option<u32> {
+    look(c"overlay", |types| {
+        let layers = types.offset(c"ovl_fs", c"fs")?;
+        let count = types.offset(c"ovl_fs", c"numfs")?;
+        let size = types.size(c"ovl_sb")?;
+        let is_first = types.offset(c"ovl_sb", c"sb")? == 0;
+        let fits = is_first && layers < 1 << 12 && count < 1 << 12 && size < 1 << 8;
+        fits.then_some(size << 24 | count << 12 | layers)
+    })
+}
+
 /// Two offsets of 16 bits.
 fn pack(back: u32, number: u32) -> Option<u32> {
     let fits = |offset: u32| u16::try_from(offset).is_ok() && offset != 0;
@@ -112,6 +140,7 @@ mod tests {
         let kernel = Types(kernel);
         assert_eq!(kernel.offset(c"list_head", c"next"), Some(0));
         assert_eq!(kernel.offset(c"list_head", c"prev"), Some(8));
+        assert_eq!(kernel.size(c"list_head"), Some(16));
         assert_eq!(kernel.offset(c"list_head", c"none"), None);
         assert_eq!(kernel.offset(c"no_such_structure", c"next"), None);
     }

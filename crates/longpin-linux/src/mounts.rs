@@ -78,23 +78,25 @@ fn unescape(word: &str) -> String {
     out
 }
 
-/// The path of a file, from its names below the root of its file system; `None` when no mount that
-/// shows it can be seen from here.
-#[must_use]
-pub fn path_on(mounts: &[Mount], device: (u32, u32), names: &[String]) -> Option<String> {
+/// The paths of a file, from its names below the root of its file system, each with the mount that shows it: none when no
+/// such mount can be seen from here. What is mounted over a part of a path is not looked for: it may lead elsewhere.
+pub fn paths_on<'a>(
+    mounts: &'a [Mount],
+    device: (u32, u32),
+    names: &[String],
+) -> impl Iterator<Item = (&'a Mount, String)> + use<'a> {
     let inside = format!("/{}", names.join("/"));
-    mounts
-        .iter()
-        .filter(|mount| mount.device == device)
-        .find_map(|mount| {
-            let below = if mount.root == "/" {
-                Some(inside.as_str())
-            } else {
-                inside.strip_prefix(&mount.root)
-            };
-            let below = below.filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
-            Some(format!("{}{below}", mount.point.trim_end_matches('/')))
-        })
+    let own = mounts.iter().filter(move |mount| mount.device == device);
+    own.filter_map(move |mount| {
+        let below = if mount.root == "/" {
+            Some(inside.as_str())
+        } else {
+            inside.strip_prefix(&mount.root)
+        };
+        let below = below.filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+        let path = format!("{}{below}", mount.point.trim_end_matches('/'));
+        Some((mount, path))
+    })
 }
 
 #[cfg(test)]
@@ -112,7 +114,10 @@ mod tests {
             mount("32 1 8:1 /srv/data /mnt/my\\040data rw - ext4 /dev/sda1 rw"),
         ];
         let names = |text: &str| text.split('/').map(str::to_owned).collect::<Vec<_>>();
-        let path = |device, text| path_on(&mounts, device, &names(text));
+        let path = |device, text| {
+            let mut paths = paths_on(&mounts, device, &names(text));
+            paths.next().map(|(_, path)| path)
+        };
         assert_eq!(path((0, 27), "ring"), Some("/dev/shm/ring".into()));
         assert_eq!(
             path((8, 1), "srv/data/weights.bin"),

@@ -3,7 +3,7 @@
 //! Each is one system call, and answers with the errno of that call.
 #![allow(
     unsafe_code,
-    reason = "truncate(2) by path, sync_file_range(2), swapon(2) and process_vm_readv(2), which rustix does not have"
+    reason = "truncate(2) by path, sync_file_range(2), swapon(2), quotactl(2) and process_vm_readv(2), which rustix does not have"
 )]
 
 use std::ffi::{CStr, CString};
@@ -72,6 +72,20 @@ pub fn swap(path: &CStr, on: bool) -> Outcome {
         unsafe { libc::swapoff(path.as_ptr()) }
     };
     match answer {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
+/// `quotactl(2)`: users' quota of the file system on this device kept in a file of format v1 (Q_QUOTAON), or no more.
+pub fn quota(device: &CStr, file: Option<&CStr>) -> Outcome {
+    const QUOTAON: libc::c_int = 0x80_0002;
+    const QUOTAOFF: libc::c_int = 0x80_0003;
+    const VFS_V1: libc::c_int = 4;
+    let command = if file.is_some() { QUOTAON } else { QUOTAOFF };
+    let path = file.map_or(std::ptr::null(), CStr::as_ptr);
+    // SAFETY: both strings end, or are null, and live across the call, which only reads them.
+    match unsafe { libc::quotactl(command << 8, device.as_ptr(), VFS_V1, path.cast_mut()) } {
         0 => Ok(()),
         _ => Err(last_errno()),
     }

@@ -67,15 +67,16 @@ fn libc_flags() -> i32 {
 pub fn look_up(running: &Running, path: &Path) -> Result<Known, GuardError> {
     let file = identify(running, path)?;
     let mut holds = holds::read_holds(running)?;
-    holds.retain(|hold| hold.file == file);
+    holds.retain(|hold| hold.is_of(&file));
     let mut on_demand = on_demand::read(running)?.unwrap_or_default();
     on_demand.regions.retain(|region| region.file == file);
     let rules = running.pinned().file_rules()?;
+    let ids: Vec<u64> = holds.iter().map(|hold| hold.id).collect();
     let same = |known: &FileId| FileId { inode: 0, ..file } == *known;
     Ok(Known {
         holds,
         on_demand,
-        events: events::read_events_of(running, &file)?,
+        events: events::read_events_of(running, &file, &ids)?,
         rule: rules.iter().find(|(f, _)| same(f)).map(|(_, deny)| *deny),
     })
 }
@@ -95,7 +96,7 @@ pub fn set_rule(running: &Running, path: &Path, deny: bool) -> Result<usize, Gua
     };
     running.pinned().set_file_rule(&file, Some(action))?;
     let holds = holds::read_holds(running)?;
-    Ok(holds.iter().filter(|hold| hold.file == file).count())
+    Ok(holds.iter().filter(|hold| hold.is_of(&file)).count())
 }
 
 /// Release a hold: its pages stay pinned, and are protected no longer. The file stays held while another row

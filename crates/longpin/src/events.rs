@@ -13,7 +13,8 @@ use longpin_linux::mounts::{self, Mount};
 use longpin_linux::probe;
 
 use crate::guard::{GuardError, Running};
-use crate::holds::{end_rows, name_file};
+use crate::holds::end_rows;
+use crate::names::name_file;
 use crate::on_demand::{Cause, find_cause};
 
 /// An event, with what only the user side knows.
@@ -85,14 +86,20 @@ pub fn read_events(running: &Running, from: u64) -> Result<Batch, GuardError> {
     Ok(batch)
 }
 
-/// The kept events of one file.
+/// The kept events of one file, and of these of its holds: it may have been at another address then.
 ///
 /// # Errors
 ///
 /// [`GuardError`].
-pub fn read_events_of(running: &Running, file: &FileId) -> Result<Vec<Told>, GuardError> {
+pub(crate) fn read_events_of(
+    running: &Running,
+    file: &FileId,
+    holds: &[u64],
+) -> Result<Vec<Told>, GuardError> {
     let mut batch = read_events(running, oldest_number(running))?;
-    batch.events.retain(|told| told.event.file == *file);
+    batch.events.retain(|Told { event, .. }| {
+        event.file == *file || (event.row != 0 && holds.contains(&event.row))
+    });
     Ok(batch.events)
 }
 

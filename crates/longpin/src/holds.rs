@@ -13,6 +13,7 @@ use longpin_linux::probe;
 
 use crate::consumer::name_consumer;
 use crate::guard::{GuardError, Running};
+use crate::names::{leads_to_lent, name_file};
 
 /// Bytes of a page.
 pub(crate) const PAGE: u64 = 4096;
@@ -52,6 +53,11 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// Is this its file? One that is held explicitly may have left memory, and come back at another address.
+    pub(crate) fn is_of(&self, file: &FileId) -> bool {
+        self.file == *file || (self.explicit && self.file.has_numbers_of(file))
+    }
+
     /// Operations are refused because of it.
     #[must_use]
     pub const fn is_enforced(&self) -> bool {
@@ -189,6 +195,16 @@ fn look(pinned: &Pinned, suspects: &Suspects, row: &Row) -> Result<Option<Sight>
     Ok(sight.filter(|sight| sight.pages > 0))
 }
 
+/// The file of an explicit hold, which may have left memory, and come back at another address.
+fn inspect_lent(pinned: &Pinned, row: &Row) -> Result<Option<Sight>, GuardError> {
+    let seen = pinned.inspect(&row.file, row.first, row.last)?;
+    let Some(inode) = pinned.lent_at(&row.file)?.filter(|_| seen.is_none()) else {
+        return Ok(seen);
+    };
+    let file = FileId { inode, ..row.file };
+    Ok(pinned.inspect(&file, row.first, row.last)?)
+}
+
 /// Pages of this row that left their file while they were pinned, and are pinned still.
 fn stray_pages(strays: &[Stray], row: &Row) -> u64 {
     let own = strays.iter().filter(|stray| {
@@ -269,12 +285,19 @@ impl Reader {
         row: &Row,
         level: Level,
     ) -> Result<Hold, GuardError> {
-        // A file that nobody has open may have left memory: it is held all the same.
-        let sight = pinned.inspect(&row.file, row.first, row.last)?;
-        let sight = sight.unwrap_or_else(|| Sight::unseen(vec![row.name.clone()]));
+        // A file that nobody has open may have left memory, or its names: it is held all the same.
+        let sight = inspect_lent(pinned, row)?;
+        let mut sight = sight.unwrap_or_else(|| Sight::unseen(Vec::new()));
+        // The name that it had is a guess.
+        let names = vec![row.name.clone()];
+        if sight.names.is_empty() && leads_to_lent(&row.file, &names, &self.mounts) {
+            sight.names = names;
+        }
+        let is_named = !sight.names.is_empty();
         Ok(Hold {
             id: row.id,
             verdict: row.verdict,
+            was: (!is_named && sight.links > 0).then(|| row.name.clone()),
             level,
             explicit: true,
             start: row.first.saturating_mul(PAGE),
@@ -387,16 +410,6 @@ fn gaps(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     }
     gaps.extend(next.map(|from| (from, u64::MAX)));
     gaps
-}
-
-pub(crate) fn name_file(file: &FileId, sight: &Sight, mounts: &[Mount]) -> String {
-    let (major, minor) = file.device();
-    mounts::path_on(mounts, file.device(), &sight.names).unwrap_or_else(|| {
-        match sight.names.as_slice() {
-            [name] if name.starts_with("memfd:") => format!("/{name}"),
-            _ => format!("inode {} on {major}:{minor}", file.ino),
-        }
-    })
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod fixed_buffer;
 pub mod guard;
 pub mod hold;
 pub mod holds;
+mod names;
 pub mod on_demand;
 pub mod plan;
 pub mod preparation;

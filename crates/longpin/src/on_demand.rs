@@ -16,7 +16,8 @@ use longpin_linux::{cgroups, probe};
 
 use crate::consumer::name_driver;
 use crate::guard::{GuardError, Running};
-use crate::holds::{PAGE, name_file};
+use crate::holds::PAGE;
+use crate::names::name_file;
 
 /// A range of a file in an on-demand region.
 #[derive(Debug, Clone, PartialEq, Eq)]

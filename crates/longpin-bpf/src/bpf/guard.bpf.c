@@ -12,6 +12,7 @@
 #include "on_demand.bpf.c"
 #include "pins.bpf.c"
 #include "programs.bpf.c"
+#include "quota.bpf.c"
 #include "remote.bpf.c"
 #include "silence.bpf.c"
 #include "swapfile.bpf.c"

@@ -61,7 +61,19 @@ struct list_head {
 	struct list_head *next;
 } KERNEL_TYPE;
 
+struct hlist_node {
+	struct hlist_node *next;
+} KERNEL_TYPE;
+
+struct hlist_head {
+	struct hlist_node *first;
+} KERNEL_TYPE;
+
 struct user_namespace;
+
+struct quota_info {
+	struct inode *files[3];
+} KERNEL_TYPE;
 
 struct super_block {
 	u32 s_dev;
@@ -69,6 +81,7 @@ struct super_block {
 	unsigned long s_magic;
 	void *s_fs_info;
 	struct list_head s_mounts;
+	struct quota_info s_dquot;
 	struct list_head s_inodes;
 } KERNEL_TYPE;
 
@@ -79,7 +92,12 @@ struct vfsmount {
 /* Since 6.18 the mounts of a file system are a list of their own kind. */
 struct mount {
 	struct mount *mnt_next_for_sb;
+	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
+	struct mnt_namespace *mnt_ns;
+	struct list_head mnt_mounts;
+	struct list_head mnt_child;
+	struct hlist_node mnt_mp_list;
 	struct vfsmount mnt;
 } KERNEL_TYPE;
 
@@ -89,6 +107,22 @@ struct mount___list {
 
 struct super_block___mount {
 	struct mount *s_mounts;
+} KERNEL_TYPE;
+
+/* One that only a descriptor leads to has the number 0. */
+struct mnt_namespace {
+	u64 seq;
+} KERNEL_TYPE;
+
+/* Since 6.19 or so it says so. */
+struct mnt_namespace___anon {
+	bool is_anon;
+} KERNEL_TYPE;
+
+struct mountpoint {
+	struct hlist_node m_hash;
+	struct dentry *m_dentry;
+	struct hlist_head m_list;
 } KERNEL_TYPE;
 
 struct fs_context {
@@ -139,14 +173,6 @@ struct cred {
 	struct group_info *group_info;
 } KERNEL_TYPE;
 
-struct hlist_node {
-	struct hlist_node *next;
-} KERNEL_TYPE;
-
-struct hlist_head {
-	struct hlist_node *first;
-} KERNEL_TYPE;
-
 struct inode {
 	u16 i_mode;
 	kuid_t i_uid;
@@ -171,6 +197,7 @@ struct qstr {
 } KERNEL_TYPE;
 
 struct dentry {
+	unsigned int d_flags;
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;
@@ -429,6 +456,8 @@ struct timespec64 {
 #define BTRFS_MAGIC 0x9123683e
 #define XFS_MAGIC 0x58465342
 #define FUSE_MAGIC 0x65735546
+#define OVERLAYFS_MAGIC 0x794c7630
+#define RENAME_EXCHANGE 2
 #define PROT_WRITE 2
 #define MAP_SHARED 1 /* set in MAP_SHARED_VALIDATE, too */
 #define EPERM 1

@@ -35,11 +35,16 @@ static __always_inline struct file_identity lent_key(u64 inode)
 static __always_inline struct lent *find_lent(u64 inode)
 {
 	struct file_identity file;
+	struct lent *found;
 
 	if (!lent_filter[lent_slot(FIELD64(inode, struct inode, i_ino))])
 		return 0;
 	file = lent_key(inode);
-	return bpf_map_lookup_elem(&lent, &file);
+	found = bpf_map_lookup_elem(&lent, &file);
+	/* It has come back at another address: there it has names. */
+	if (found && found->inode != inode)
+		found->inode = inode;
+	return found;
 }
 
 /* Does an explicit hold cover pages of this range? One of level swapfile covers the whole file. */

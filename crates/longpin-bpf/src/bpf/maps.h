@@ -130,6 +130,8 @@ const volatile u32
 /* Where the kernel keeps the address of the first struct page, and the distance to each CPU's own data. */
 const volatile u64 vmemmap_base;
 const volatile u64 per_cpu_offset;
+/* The table of mount points: where it begins, which bits of a hash count, and by how much it is shifted. Or 0. */
+const volatile u64 mountpoint_table[3];
 /* Functions that ask file_permission for other reasons than a write: the addresses of their code. */
 struct code {
 	u64 start;

@@ -123,7 +123,8 @@ static __always_inline bool is_row_of(const struct row *row, u64 inode)
 	if (!same_file(&row->file, &file))
 		return false;
 	known = find_suspect(inode);
-	return !known || row->id > known->born;
+	/* A suspect ends with its inode, or when nothing of it is pinned. The table may have no room for it, too. */
+	return known ? row->id > known->born : state.suspect_all != 0;
 }
 
 static __noinline bool find_row(const struct claim *claim)

@@ -2,8 +2,8 @@
 
 use crate::{
     Test, acquire, admin, answers, backend, bad_input, c_api, claims, config, consumers, extents,
-    hard, hints, hold, hold_moving, hosts, oracle, parity, plan, prepare, race, rules, shutdown,
-    swap_oracle, swapon, third_party, walk, watch,
+    hard, hints, hold, hold_moving, hosts, mount_ends, oracle, parity, plan, prepare, race, rules,
+    shutdown, swap_oracle, swapon, third_party, walk, watch, ways_round,
 };
 
 /// When a test runs.
@@ -36,7 +36,8 @@ pub(crate) struct Entry {
 }
 
 /// These go on for longer when `LONGPIN_LONG` is set: more rounds, more pins.
-const LONGER: [&str; 7] = [
+const LONGER: [&str; 8] = [
+    "c08_two_umounts",
     "c09_busy",
     "c09_file_dies_first",
     "c09_foreign_flood",
@@ -142,6 +143,7 @@ const DAILY: &[&[Test]] = &[
     answers::WITHOUT_GUARD,
     hosts::WITHOUT_GUARD,
     claims::TESTS,
+    mount_ends::TESTS,
     plan::TESTS,
     plan::RDMA_TESTS,
     hosts::TESTS,
@@ -154,6 +156,7 @@ const DAILY: &[&[Test]] = &[
     consumers::TESTS,
     config::TESTS,
     hard::TESTS,
+    ways_round::TESTS,
     extents::TESTS,
     prepare::TESTS,
     swapon::TESTS,
@@ -171,6 +174,7 @@ const LONG: &[&[Test]] = &[
     plan::RDMA_LONG_TESTS,
     hosts::LONG_TESTS,
     shutdown::TESTS,
+    ways_round::LONG_TESTS,
     oracle::LONG_TESTS,
     swap_oracle::TESTS,
     extents::LONG_TESTS,

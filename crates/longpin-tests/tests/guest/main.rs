@@ -16,6 +16,7 @@ mod config;
 mod consumers;
 mod extents;
 mod files;
+mod fuse;
 mod guard;
 mod hard;
 mod hints;
@@ -30,6 +31,7 @@ mod hosts {
     pub(crate) const LONG_TESTS: &[crate::Test] = &[];
 }
 mod list;
+mod mount_ends;
 #[cfg(feature = "rdma")]
 mod on_demand;
 mod oracle;
@@ -46,6 +48,7 @@ mod swapon;
 mod third_party;
 mod walk;
 mod watch;
+mod ways_round;
 
 use libtest_mimic::{Arguments, Trial};
 

@@ -26,6 +26,8 @@
 //! | xfs SWAPEXT (C05) | `file_ioctl` | whole file system | yes | yes | yes |
 //! | direct write (C06) | `file_permission` | whole file | yes | yes | yes |
 //! | last umount (C08) | `sb_umount` | whole file system | yes | yes | yes |
+//! | rmdir of a mount point, rename over it (C08) | `inode_rmdir`, `inode_rename` | whole file system | yes | yes | yes |
+//! | quotaon, quotaoff (C05) | `quota_on`, `quotactl` | whole file | yes | yes | yes |
 //! | remount read-only (C08) | `sb_remount` | note, `reconfigure_super` | yes | yes | yes |
 //! | a page leaves all the same (C13) | `mm_filemap_delete_from_page_cache`, reports only | the page | yes | yes | yes |
 //! | pin (C09, C15) | exit of the pin functions | the pages | `pin_user_pages_remote` by probes | yes | yes |

@@ -32,6 +32,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("answers_layout_says_what_it_holds", in_place::layout),
     ("answers_prepare_of_a_held_file", refusals::of_a_held_file),
     ("answers_hints_of_commands", hints_of_commands::cure),
+    ("c12_names", names::of_held_files),
 ];
 
 /// Slow: most of the hints of btrfs, and a scrub that goes on meanwhile.

@@ -309,8 +309,6 @@ fn last_mount_stays() -> Result<()> {
 
 /// The lazy end of a parent mount takes the mounts below with it, and asks about the parent only: refused, or
 /// reported as broken, never silence.
-///
-/// Fails when `page_removed` is not attached.
 pub(super) fn c13_lazy_umount_of_parent() -> Result<()> {
     guard::on()?;
     let told = Told::mark()?;
@@ -325,6 +323,8 @@ pub(super) fn c13_lazy_umount_of_parent() -> Result<()> {
     }
     println!("the umount of the parent is refused");
     drop(pin);
+    let path = Path::new("/run/longpin-parent/child/file");
+    must_allow_soon("released", || longpin_tests::act::truncate(path, 0))?;
     must_run("umount", &["-R", parent])
 }
 
