@@ -1,4 +1,4 @@
-//! Compiles the BPF programs, once for each way to read kernel memory, and generates their skeleton.
+//! Compiles the BPF programs, once for each way to read kernel memory and each purpose, and generates their skeleton.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -7,6 +7,11 @@ use std::{env, fs};
 use libbpf_cargo::SkeletonBuilder;
 
 type Failure = Box<dyn std::error::Error>;
+
+/// For kernels with `bpf_rdonly_cast`.
+const CAST: &str = "-DWITH_RDONLY_CAST";
+/// For explicit holds alone.
+const HOLDS: &str = "-DONLY_HOLDS";
 
 fn main() {
     println!("cargo::rerun-if-changed=src/bpf");
@@ -17,11 +22,13 @@ fn main() {
     }
 }
 
-/// Both objects have the same maps and programs, so they share one skeleton; which one it opens `object` says.
+/// All objects have the same maps and programs, so they share one skeleton; which one it opens `object` says.
 fn build(out: &Path) -> Result<(), Failure> {
     let skeleton = out.join("guard.skel.rs");
-    builder(&out.join("guard.o"), &["-DWITH_RDONLY_CAST"]).build_and_generate(&skeleton)?;
+    builder(&out.join("guard.o"), &[CAST]).build_and_generate(&skeleton)?;
     builder(&out.join("plain.o"), &[]).build()?;
+    builder(&out.join("holds.o"), &[CAST, HOLDS]).build()?;
+    builder(&out.join("plain-holds.o"), &[HOLDS]).build()?;
     let text = fs::read_to_string(&skeleton)?;
     let (own, ours) = ("::new(&DATA)", "::new(crate::object::chosen())");
     if text.matches(own).count() != 1 {

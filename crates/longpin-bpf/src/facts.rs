@@ -66,6 +66,15 @@ const ON_DEMAND: [&str; 4] = [
     "mmu_interval_notifier_remove_exit",
     "__mmu_notifier_invalidate_range_start_exit",
 ];
+/// Programs that the user side runs about pins.
+const ABOUT_PINS: [&str; 6] = [
+    "end_row",
+    "end_strays",
+    "forget",
+    "begin_sweep",
+    "sweep_frames",
+    "find_statistics",
+];
 /// Programs that see when others are switched off.
 const WITNESSES: [&str; 2] = [WITNESS, "write_enabled_file_bool_entry"];
 /// The one that sees writes below `/proc/sys`: it is attached to the root of the cgroups.
@@ -83,7 +92,15 @@ const OPERATIONS: [&str; 5] = [
 ];
 
 /// Variables that the programs begin at; the order is that of `Facts::variables`.
-const VARIABLES: [&str; 2] = ["vmemmap_base", "__per_cpu_offset"];
+const VARIABLES: [&str; 5] = [
+    "vmemmap_base",
+    "__per_cpu_offset",
+    "init_task",
+    "ftrace_enabled",
+    DISARMED,
+];
+/// Not in kernels without probes.
+const DISARMED: &str = "kprobes_all_disarmed";
 
 /// The facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,8 +115,8 @@ pub struct Facts {
     pub writable_file_pins: bool,
     /// Where the code of the functions in `OPERATIONS` lies.
     pub operations: [Range<u64>; 5],
-    /// Where `VARIABLES` lie.
-    pub variables: [u64; 2],
+    /// Where `VARIABLES` lie; 0: there is none.
+    pub variables: [u64; 5],
     /// Pin functions that a tracing program can be attached to.
     pub watched: Vec<&'static str>,
     /// `pin_user_pages_remote` has too many arguments for that: it is probed instead.
@@ -197,7 +214,7 @@ impl Facts {
 /// Is a program of this name only for automatic holds: does it watch pins, or what became of them?
 pub(crate) fn is_for_pins(program: &str) -> bool {
     program == "page_removed"
-        || program == "find_statistics"
+        || ABOUT_PINS.contains(&program)
         || WITNESSES.contains(&program)
         || ON_DEMAND.contains(&program)
         || program.starts_with("remote_probe_")
@@ -237,8 +254,12 @@ fn find_foll_longterm(btf: &Btf<'_>) -> u32 {
         .unwrap_or(FOLL_LONGTERM_MACRO)
 }
 
-/// The addresses of the kernel's own symbols, in order, and which of `OPERATIONS` and `VARIABLES` they are.
-struct Symbols(Vec<(u64, Option<&'static str>)>);
+/// The addresses of the kernel's own symbols, and of those of `OPERATIONS` and `VARIABLES`.
+#[derive(Default)]
+struct Symbols {
+    all: Vec<u64>,
+    wanted: Vec<(&'static str, u64)>,
+}
 
 impl Symbols {
     /// From `/proc/kallsyms`.
@@ -248,26 +269,29 @@ impl Symbols {
     }
 
     fn parse(mut input: impl BufRead) -> std::io::Result<Self> {
-        let mut symbols = Vec::new();
+        let mut symbols = Self::default();
         let mut line = Vec::new();
         while input.read_until(b'\n', &mut line)? > 0 {
-            symbols.extend(parse_symbol(&line));
+            if let Some((address, wanted)) = parse_symbol(&line) {
+                symbols.all.push(address);
+                symbols.wanted.extend(wanted.map(|name| (name, address)));
+            }
             line.clear();
         }
-        symbols.sort_unstable();
-        Ok(Self(symbols))
+        Ok(symbols)
     }
 
     fn address(&self, name: &str) -> Option<u64> {
-        let found = self.0.iter().find(|(_, found)| *found == Some(name))?.0;
-        (found != 0).then_some(found)
+        let named = self.wanted.iter().filter(|(found, _)| *found == name);
+        let first = named.map(|(_, address)| *address).min()?;
+        (first != 0).then_some(first)
     }
 
     /// From a symbol up to the next one.
     fn code(&self, name: &str) -> Option<Range<u64>> {
         let start = self.address(name)?;
-        let after = self.0.partition_point(|(address, _)| *address <= start);
-        Some(start..self.0.get(after)?.0)
+        let after = self.all.iter().copied().filter(|&address| address > start);
+        Some(start..after.min()?)
     }
 
     /// Empty where there is none, but for the first.
@@ -280,10 +304,13 @@ impl Symbols {
         }
     }
 
-    fn variables(&self) -> Result<[u64; 2], BpfError> {
-        let mut found = [0; 2];
+    fn variables(&self) -> Result<[u64; 5], BpfError> {
+        let mut found = [0; 5];
         for (slot, symbol) in found.iter_mut().zip(VARIABLES) {
-            *slot = self.address(symbol).ok_or(BpfError::NoAddress { symbol })?;
+            *slot = match self.address(symbol) {
+                None if symbol != DISARMED => return Err(BpfError::NoAddress { symbol }),
+                address => address.unwrap_or(0),
+            };
         }
         Ok(found)
     }
@@ -330,7 +357,7 @@ mod tests {
             setattr_has_idmap: true,
             writable_file_pins: false,
             operations: Default::default(),
-            variables: [1, 1],
+            variables: [1; 5],
             watched: vec!["pin_user_pages_fast"],
             remote_is_probed: true,
             unwatched: vec![],

@@ -16,8 +16,10 @@ use std::time::{Duration, Instant};
 use libbpf_rs::libbpf_sys;
 
 use crate::BpfError;
-use crate::load::STRICT;
-use crate::pinned::{EVENT_RELEASED, Pinned, open_program, read_table, run};
+use crate::load::{LAYOUT, STRICT};
+use crate::measure;
+use crate::on_pins::EVENT_RELEASED;
+use crate::pinned::{Pinned, open_program, read_table, run};
 use crate::shared::{self, FileId, Level, Row};
 use crate::subvolumes;
 
@@ -163,8 +165,21 @@ pub fn is_strict(dir: &Path) -> bool {
 ///
 /// [`BpfError::Attach`] or [`BpfError::Pin`]; those attached by then stay so, and do no harm.
 pub fn attach_strict(dir: &Path) -> Result<(), BpfError> {
+    attach_each(dir, &STRICT)
+}
+
+/// Attach the programs of level layout, where only explicit holds are.
+///
+/// # Errors
+///
+/// As [`attach_strict`].
+pub fn attach_layout(dir: &Path) -> Result<(), BpfError> {
+    attach_each(dir, &LAYOUT)
+}
+
+fn attach_each(dir: &Path, programs: &[&str]) -> Result<(), BpfError> {
     // The first one last: it says that all are there.
-    for name in STRICT.iter().rev() {
+    for name in programs.iter().rev() {
         let path = dir.join(format!("link_{name}"));
         if path.exists() || !dir.join(format!("prog_{name}")).exists() {
             continue;
@@ -174,6 +189,7 @@ pub fn attach_strict(dir: &Path) -> Result<(), BpfError> {
             program: (*name).to_owned(),
             source: source.into(),
         })?;
+        measure::attached(name);
         pin(&link, &path)?;
     }
     Ok(())

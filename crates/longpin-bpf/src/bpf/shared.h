@@ -8,7 +8,7 @@
 
 #include "kernel.h"
 
-#define GUARD_ABI 7
+#define GUARD_ABI 8
 #define MAX_FILES 65536
 #define MAX_ROWS 65536
 #define MAX_EVENTS 1024

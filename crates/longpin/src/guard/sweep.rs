@@ -57,6 +57,13 @@ pub(super) fn sweep_with(
         let source = std::io::ErrorKind::InvalidData.into();
         return Err(failed("the page frames")(source));
     }
+    if !pinned.watches_pins() {
+        return Ok(Swept {
+            frames: 0,
+            folios: 0,
+            complete: pinned.hints_complete()?,
+        });
+    }
     let state = pinned.state();
     pinned.learn_flags();
     pinned.begin_sweep()?;

@@ -323,8 +323,10 @@ impl Candidate {
             if let Some(program) = missing {
                 return Err(Refusal::Kernel { program });
             }
+        } else {
+            guard::settle_layout(running.pinned(), running.dir())?;
         }
-        Ok(running.enforcement_of_holds()?)
+        Ok(running.enforcement_of_holds(self.request.level)?)
     }
 
     fn lend(&self, running: &Running) -> Result<Lent, Refusal> {
