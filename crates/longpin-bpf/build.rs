@@ -8,6 +8,8 @@ use libbpf_cargo::SkeletonBuilder;
 
 type Failure = Box<dyn std::error::Error>;
 
+const GUARD: &str = "src/bpf/guard.bpf.c";
+const SYMBOLS: &str = "src/bpf/symbols.bpf.c";
 /// For kernels with `bpf_rdonly_cast`.
 const CAST: &str = "-DWITH_RDONLY_CAST";
 /// For explicit holds alone.
@@ -25,10 +27,12 @@ fn main() {
 /// All objects have the same maps and programs, so they share one skeleton; which one it opens `object` says.
 fn build(out: &Path) -> Result<(), Failure> {
     let skeleton = out.join("guard.skel.rs");
-    builder(&out.join("guard.o"), &[CAST]).build_and_generate(&skeleton)?;
-    builder(&out.join("plain.o"), &[]).build()?;
-    builder(&out.join("holds.o"), &[CAST, HOLDS]).build()?;
-    builder(&out.join("plain-holds.o"), &[HOLDS]).build()?;
+    builder(GUARD, &out.join("guard.o"), &[CAST]).build_and_generate(&skeleton)?;
+    builder(GUARD, &out.join("plain.o"), &[]).build()?;
+    builder(GUARD, &out.join("holds.o"), &[CAST, HOLDS]).build()?;
+    builder(GUARD, &out.join("plain-holds.o"), &[HOLDS]).build()?;
+    builder(SYMBOLS, &out.join("symbols.o"), &[])
+        .build_and_generate(out.join("symbols.skel.rs"))?;
     let text = fs::read_to_string(&skeleton)?;
     let (own, ours) = ("::new(&DATA)", "::new(crate::object::chosen())");
     if text.matches(own).count() != 1 {
@@ -38,7 +42,7 @@ fn build(out: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn builder(object: &Path, more: &[&str]) -> SkeletonBuilder {
+fn builder(source: &str, object: &Path, more: &[&str]) -> SkeletonBuilder {
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let mut arguments = vec![
         "-mcpu=v3".to_owned(),
@@ -49,9 +53,6 @@ fn builder(object: &Path, more: &[&str]) -> SkeletonBuilder {
     ];
     arguments.extend(more.iter().map(|&word| word.to_owned()));
     let mut builder = SkeletonBuilder::new();
-    builder
-        .source("src/bpf/guard.bpf.c")
-        .obj(object)
-        .clang_args(arguments);
+    builder.source(source).obj(object).clang_args(arguments);
     builder
 }

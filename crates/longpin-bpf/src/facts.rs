@@ -1,17 +1,16 @@
 //! What the running kernel is like, as far as the programs differ by it: probed, not guessed from a
 //! version number.
 
-use std::io::BufRead;
 use std::ops::Range;
 
 use libbpf_rs::ReferencesType;
 use libbpf_rs::btf::types::{Enum, Func, FuncProto};
 use libbpf_rs::btf::{Btf, BtfType};
 
-use longpin_linux::kallsyms;
-
 use crate::BpfError;
 use crate::measure::reached;
+use crate::subvolumes::BesideInodes;
+use crate::symbols::Symbols;
 
 /// `FOLL_LONGTERM` where it is a macro, which leaves no trace in BTF (before 6.3).
 const FOLL_LONGTERM_MACRO: u32 = 0x1_0000;
@@ -130,15 +129,17 @@ pub struct Facts {
     pub has_rdonly_cast: bool,
     /// Programs for 32-bit ioctls have a hook of their own.
     pub has_compat_ioctl: bool,
+    /// What file systems keep beside an inode.
+    pub beside_inodes: BesideInodes,
 }
 
 impl Facts {
-    /// Probe the running kernel: its BTF and `/proc/kallsyms`.
+    /// Probe the running kernel: its BTF and its symbols.
     ///
     /// # Errors
     ///
-    /// [`BpfError::NoBtf`], [`BpfError::MissingFunction`], [`BpfError::Kallsyms`] or
-    /// [`BpfError::NoAddress`].
+    /// [`BpfError::NoBtf`], [`BpfError::MissingFunction`], [`BpfError::NoAddress`], or what keeps the symbols from
+    /// being found.
     pub fn probe() -> Result<Self, BpfError> {
         let btf = Btf::from_vmlinux().map_err(BpfError::NoBtf)?;
         let arguments = |name: &str| count_arguments(&btf, name);
@@ -160,23 +161,25 @@ impl Facts {
         if btf.type_by_name::<BtfType<'_>>(REMOVAL).is_none() {
             missing.push(REMOVAL);
         }
-        let symbols = Symbols::read()?;
-        reached("symbols read");
+        reached("types of the kernel read");
+        let symbols = Symbols::find(OPERATIONS.into_iter().chain(VARIABLES))?;
+        reached("symbols found");
         let facts = Self {
             foll_longterm: find_foll_longterm(&btf),
             hugetlb_by_huge_page: arguments("hugetlb_basepage_index").is_some(),
             setattr_has_idmap: arguments("bpf_lsm_inode_setattr") == Some(3),
             writable_file_pins: arguments("vma_needs_dirty_tracking").is_none(),
-            operations: symbols.operations()?,
-            variables: symbols.variables()?,
+            operations: find_operations(&symbols)?,
+            variables: find_variables(&symbols)?,
             watched,
             remote_is_probed,
             unwatched,
             missing,
             has_rdonly_cast: arguments("bpf_rdonly_cast").is_some(),
             has_compat_ioctl: arguments("bpf_lsm_file_ioctl_compat").is_some(),
+            beside_inodes: BesideInodes::find(&btf),
         };
-        reached("types of the kernel read");
+        reached("types asked");
         Ok(facts)
     }
 
@@ -254,101 +257,30 @@ fn find_foll_longterm(btf: &Btf<'_>) -> u32 {
         .unwrap_or(FOLL_LONGTERM_MACRO)
 }
 
-/// The addresses of the kernel's own symbols, and of those of `OPERATIONS` and `VARIABLES`.
-#[derive(Default)]
-struct Symbols {
-    all: Vec<u64>,
-    wanted: Vec<(&'static str, u64)>,
-}
-
-impl Symbols {
-    /// From `/proc/kallsyms`.
-    fn read() -> Result<Self, BpfError> {
-        let input = kallsyms::open().map_err(BpfError::Kallsyms)?;
-        Self::parse(input).map_err(BpfError::Kallsyms)
-    }
-
-    fn parse(mut input: impl BufRead) -> std::io::Result<Self> {
-        let mut symbols = Self::default();
-        let mut line = Vec::new();
-        while input.read_until(b'\n', &mut line)? > 0 {
-            if let Some((address, wanted)) = parse_symbol(&line) {
-                symbols.all.push(address);
-                symbols.wanted.extend(wanted.map(|name| (name, address)));
-            }
-            line.clear();
-        }
-        Ok(symbols)
-    }
-
-    fn address(&self, name: &str) -> Option<u64> {
-        let named = self.wanted.iter().filter(|(found, _)| *found == name);
-        let first = named.map(|(_, address)| *address).min()?;
-        (first != 0).then_some(first)
-    }
-
-    /// From a symbol up to the next one.
-    fn code(&self, name: &str) -> Option<Range<u64>> {
-        let start = self.address(name)?;
-        let after = self.all.iter().copied().filter(|&address| address > start);
-        Some(start..after.min()?)
-    }
-
-    /// Empty where there is none, but for the first.
-    fn operations(&self) -> Result<[Range<u64>; 5], BpfError> {
-        let code = OPERATIONS.map(|name| self.code(name));
-        let symbol = OPERATIONS[0];
-        match &code[0] {
-            None => Err(BpfError::NoAddress { symbol }),
-            Some(_) => Ok(code.map(Option::unwrap_or_default)),
-        }
-    }
-
-    fn variables(&self) -> Result<[u64; 5], BpfError> {
-        let mut found = [0; 5];
-        for (slot, symbol) in found.iter_mut().zip(VARIABLES) {
-            *slot = match self.address(symbol) {
-                None if symbol != DISARMED => return Err(BpfError::NoAddress { symbol }),
-                address => address.unwrap_or(0),
-            };
-        }
-        Ok(found)
+/// Empty where there is none, but for the first.
+fn find_operations(symbols: &Symbols) -> Result<[Range<u64>; 5], BpfError> {
+    let code = OPERATIONS.map(|name| symbols.code(name));
+    let symbol = OPERATIONS[0];
+    match &code[0] {
+        None => Err(BpfError::NoAddress { symbol }),
+        Some(_) => Ok(code.map(Option::unwrap_or_default)),
     }
 }
 
-/// One line of kallsyms: its address, and its name if that is wanted. Modules' symbols are left out.
-fn parse_symbol(line: &[u8]) -> Option<(u64, Option<&'static str>)> {
-    let mut words = line.trim_ascii_end().splitn(3, |&byte| byte == b' ');
-    let digits = std::str::from_utf8(words.next()?).ok()?;
-    let address = u64::from_str_radix(digits, 16).ok()?;
-    let name = words.nth(1)?;
-    if name.contains(&b'\t') {
-        return None;
+fn find_variables(symbols: &Symbols) -> Result<[u64; 5], BpfError> {
+    let mut found = [0; 5];
+    for (slot, symbol) in found.iter_mut().zip(VARIABLES) {
+        *slot = match symbols.address(symbol) {
+            None if symbol != DISARMED => return Err(BpfError::NoAddress { symbol }),
+            address => address.unwrap_or(0),
+        };
     }
-    let mut wanted = OPERATIONS.iter().chain(&VARIABLES).copied();
-    Some((address, wanted.find(|it| it.as_bytes() == name)))
+    Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn range_in(text: &str) -> Option<Range<u64>> {
-        let symbols = Symbols::parse(text.as_bytes()).unwrap();
-        symbols.code("vfs_fallocate")
-    }
-
-    #[test]
-    fn a_function_ends_where_the_next_begins() {
-        let text = "ff10 T before\nff80 t after\nff20 T vfs_fallocate\nff30 t inside\t[module]\n";
-        assert_eq!(range_in(text), Some(0xff20..0xff80));
-    }
-
-    #[test]
-    fn hidden_addresses_are_no_addresses() {
-        assert_eq!(range_in("0000 T a\n0000 T vfs_fallocate\n0000 T b\n"), None);
-        assert_eq!(range_in("ff10 T a\n"), None);
-    }
 
     fn facts(missing: Vec<&'static str>) -> Facts {
         Facts {
@@ -364,6 +296,7 @@ mod tests {
             missing,
             has_rdonly_cast: true,
             has_compat_ioctl: false,
+            beside_inodes: BesideInodes::default(),
         }
     }
 

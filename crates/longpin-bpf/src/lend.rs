@@ -5,7 +5,7 @@
     reason = "BPF_RAW_TRACEPOINT_OPEN of a pinned program and BPF_OBJ_PIN have no safe wrappers"
 )]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -21,7 +21,7 @@ use crate::measure;
 use crate::on_pins::EVENT_RELEASED;
 use crate::pinned::{Pinned, open_program, read_table, run};
 use crate::shared::{self, FileId, Level, Row};
-use crate::subvolumes;
+use crate::subvolumes::{self, BesideInodes};
 
 /// What keeps a hold from being entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,22 +62,33 @@ const PERSISTS: u64 = 0x100;
 /// `-EBUSY`, as a program returns it.
 const BUSY: u32 = 16_u32.wrapping_neg();
 
-fn learn(known: &AtomicU32, find: fn() -> Option<u32>) {
+/// What is not known yet: the module may have come since.
+fn learn(known: &AtomicU32, found: Option<u32>) {
     if known.load(Ordering::Acquire) == 0 {
-        known.store(find().unwrap_or(0), Ordering::Release);
+        known.store(found.unwrap_or(0), Ordering::Release);
     }
 }
 
 impl Pinned {
-    /// Let the programs know where btrfs keeps the subvolume of an inode. It may be a module that came after them.
-    pub fn learn_subvolumes(&self) {
-        learn(&self.state().subvolumes, subvolumes::find);
-    }
-
-    /// Let the programs know where ext4 and xfs keep the flags of an inode.
-    pub fn learn_flags(&self) {
-        learn(&self.state().ext4_flags, subvolumes::find_ext4_flags);
-        learn(&self.state().xfs_flags, subvolumes::find_xfs_flags);
+    /// Let the programs know what file systems keep beside an inode: btrfs the number of its subvolume, ext4 and xfs
+    /// its flags. They may be modules that came after the programs.
+    pub fn learn_beside_inodes(&self) {
+        let state = self.state();
+        let all = [
+            (&state.subvolumes, c"btrfs"),
+            (&state.ext4_flags, c"ext4"),
+            (&state.xfs_flags, c"xfs"),
+        ];
+        let is_new = |(known, name): (&AtomicU32, &CStr)| {
+            known.load(Ordering::Acquire) == 0 && subvolumes::is_known(name)
+        };
+        if !all.into_iter().any(is_new) {
+            return;
+        }
+        let found = BesideInodes::read();
+        learn(&state.subvolumes, found.subvolumes);
+        learn(&state.ext4_flags, found.ext4_flags);
+        learn(&state.xfs_flags, found.xfs_flags);
     }
 
     /// Enter an explicit hold: from then on the file is held.

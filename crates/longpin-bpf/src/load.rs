@@ -16,7 +16,7 @@ use crate::facts::{Facts, WITNESS, is_for_pins, watches_entry};
 use crate::measure::{self, reached};
 use crate::shared::{ABI, MAX_PIN_PROGRAMS};
 use crate::skel::{GuardSkel, GuardSkelBuilder, OpenGuardSkel};
-use crate::subvolumes;
+use crate::subvolumes::BesideInodes;
 use crate::{BpfError, SUSPECT_ALL, StateView, object};
 
 /// Files of one user other than root, unless the configuration says otherwise.
@@ -181,9 +181,14 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
         // Nothing has been looked at yet.
         data.state.suspect_all = SUSPECT_ALL;
         data.state.quota_files = DEFAULT_QUOTA;
-        data.state.subvolumes = subvolumes::find().unwrap_or(0);
-        data.state.ext4_flags = subvolumes::find_ext4_flags().unwrap_or(0);
-        data.state.xfs_flags = subvolumes::find_xfs_flags().unwrap_or(0);
+        let BesideInodes {
+            subvolumes,
+            ext4_flags,
+            xfs_flags,
+        } = facts.beside_inodes;
+        data.state.subvolumes = subvolumes.unwrap_or(0);
+        data.state.ext4_flags = ext4_flags.unwrap_or(0);
+        data.state.xfs_flags = xfs_flags.unwrap_or(0);
     }
 }
 

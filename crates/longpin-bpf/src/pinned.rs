@@ -379,15 +379,19 @@ pub(crate) fn read_table<T>(
     Ok(entries)
 }
 
-/// `BPF_PROG_TEST_RUN` of a raw tracepoint program with these arguments: what it returned.
+/// `BPF_PROG_TEST_RUN` of a raw tracepoint program with these arguments, or of a syscall program without: what it returned.
 pub(crate) fn run(
-    program: &OwnedFd,
+    program: &impl AsFd,
     name: &'static str,
     arguments: &[u64],
 ) -> Result<u32, BpfError> {
+    let ctx_in = match arguments {
+        [] => std::ptr::null(),
+        some => some.as_ptr().cast(),
+    };
     let mut opts = libbpf_sys::bpf_test_run_opts {
         sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
-        ctx_in: arguments.as_ptr().cast(),
+        ctx_in,
         ctx_size_in: u32::try_from(size_of_val(arguments)).unwrap_or(0),
         ..Default::default()
     };

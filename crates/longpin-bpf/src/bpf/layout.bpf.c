@@ -10,7 +10,7 @@
  */
 __noinline int is_end_refused(struct act *act, u64 size)
 {
-	u64 first, last, magic;
+	u64 first = 0, last = 0, magic;
 
 	if (!act)
 		return false;

@@ -65,7 +65,7 @@ pub(super) fn sweep_with(
         });
     }
     let state = pinned.state();
-    pinned.learn_flags();
+    pinned.learn_beside_inodes();
     pinned.begin_sweep()?;
     let lost_exits = count_lost_exits(state).map_err(failed("tasks inside pin calls"))?;
     if lost_exits != state.acked_balance.load(Ordering::Relaxed) {

@@ -366,7 +366,7 @@ impl Candidate {
         if family != Family::Btrfs {
             return identify(pinned, &self.file);
         }
-        pinned.learn_subvolumes();
+        pinned.learn_beside_inodes();
         let file = identify(pinned, &self.file)?;
         let number = btrfs::subvolume(&self.file).map_err(MapError::from)?;
         let is_known = u64::from(file.generation) == number;
