@@ -64,12 +64,15 @@ fn write_name(slot: &mut types::symbol, name: &str) {
     // The last byte stays 0.
     let room = slot.name.len() - 1;
     for (to, from) in slot.name.iter_mut().take(room).zip(name.bytes()) {
-        *to = from.cast_signed();
+        *to = i8::from_ne_bytes([from]);
     }
 }
 
 fn parse_place(symbol: &types::symbol) -> Option<Range<u64>> {
-    let text = symbol.place.iter().map(|&byte| byte.cast_unsigned());
+    let text = symbol
+        .place
+        .iter()
+        .map(|&byte| u8::from_ne_bytes(byte.to_ne_bytes()));
     let text: Vec<u8> = text.take_while(|&byte| byte != 0).collect();
     let start = (symbol.address != 0).then_some(symbol.address)?;
     let len = parse_length(&String::from_utf8_lossy(&text)).unwrap_or(0);

@@ -48,7 +48,8 @@ static __always_inline bool is_strictly_held(struct act *act)
 /* True: the operation is refused. */
 __noinline int is_strictly_refused(struct act *act)
 {
-	if (!act || !act->inode || is_surely_free(act->inode) || !is_armed() || !is_regular(act->inode))
+	if (!act || !act->inode || is_surely_free(act->inode) || !is_armed() ||
+	    !is_regular(act->inode))
 		return false;
 	return is_strictly_held(act) && decide(act);
 }

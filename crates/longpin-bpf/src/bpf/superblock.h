@@ -127,8 +127,7 @@ static __always_inline bool is_search_refused(struct search *search, u32 operati
 	return search->found && decide(&act);
 }
 
-__noinline int is_subvolume_refused(u64 sb, u32 subvolume, u32 operation, u64 detail,
-					    u32 strict)
+__noinline int is_subvolume_refused(u64 sb, u32 subvolume, u32 operation, u64 detail, u32 strict)
 {
 	struct search search = { .sb = sb, .subvolume = subvolume, .strict = strict };
 
