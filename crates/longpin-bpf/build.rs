@@ -1,4 +1,4 @@
-//! Compiles the BPF programs, once for each way to read kernel memory, and generates their skeleton.
+//! Compiles the BPF programs, once for each way to read kernel memory and each purpose, and generates their skeleton.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -7,6 +7,13 @@ use std::{env, fs};
 use libbpf_cargo::SkeletonBuilder;
 
 type Failure = Box<dyn std::error::Error>;
+
+const GUARD: &str = "src/bpf/guard.bpf.c";
+const SYMBOLS: &str = "src/bpf/symbols.bpf.c";
+/// For kernels with `bpf_rdonly_cast`.
+const CAST: &str = "-DWITH_RDONLY_CAST";
+/// For explicit holds alone.
+const HOLDS: &str = "-DONLY_HOLDS";
 
 fn main() {
     println!("cargo::rerun-if-changed=src/bpf");
@@ -17,11 +24,15 @@ fn main() {
     }
 }
 
-/// Both objects have the same maps and programs, so they share one skeleton; which one it opens `object` says.
+/// All objects have the same maps and programs, so they share one skeleton; which one it opens `object` says.
 fn build(out: &Path) -> Result<(), Failure> {
     let skeleton = out.join("guard.skel.rs");
-    builder(&out.join("guard.o"), &["-DWITH_RDONLY_CAST"]).build_and_generate(&skeleton)?;
-    builder(&out.join("plain.o"), &[]).build()?;
+    builder(GUARD, &out.join("guard.o"), &[CAST]).build_and_generate(&skeleton)?;
+    builder(GUARD, &out.join("plain.o"), &[]).build()?;
+    builder(GUARD, &out.join("holds.o"), &[CAST, HOLDS]).build()?;
+    builder(GUARD, &out.join("plain-holds.o"), &[HOLDS]).build()?;
+    builder(SYMBOLS, &out.join("symbols.o"), &[])
+        .build_and_generate(out.join("symbols.skel.rs"))?;
     let text = fs::read_to_string(&skeleton)?;
     let (own, ours) = ("::new(&DATA)", "::new(crate::object::chosen())");
     if text.matches(own).count() != 1 {
@@ -31,7 +42,7 @@ fn build(out: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn builder(object: &Path, more: &[&str]) -> SkeletonBuilder {
+fn builder(source: &str, object: &Path, more: &[&str]) -> SkeletonBuilder {
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let mut arguments = vec![
         "-mcpu=v3".to_owned(),
@@ -42,9 +53,6 @@ fn builder(object: &Path, more: &[&str]) -> SkeletonBuilder {
     ];
     arguments.extend(more.iter().map(|&word| word.to_owned()));
     let mut builder = SkeletonBuilder::new();
-    builder
-        .source("src/bpf/guard.bpf.c")
-        .obj(object)
-        .clang_args(arguments);
+    builder.source(source).obj(object).clang_args(arguments);
     builder
 }

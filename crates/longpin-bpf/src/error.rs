@@ -17,15 +17,12 @@ pub enum BpfError {
         /// What the guard needs it for.
         purpose: &'static str,
     },
-    /// `/proc/kallsyms` does not say where a kernel function is.
-    #[error("cannot find the address of {symbol} in /proc/kallsyms")]
+    /// The kernel does not say where one of its functions or variables is.
+    #[error("the kernel does not tell the address of {symbol}, or has none (/proc/kallsyms)")]
     NoAddress {
         /// The kernel function.
         symbol: &'static str,
     },
-    /// `/proc/kallsyms` cannot be read.
-    #[error("cannot read /proc/kallsyms")]
-    Kallsyms(#[source] std::io::Error),
     /// The programs could not be loaded; the source carries the verifier's last words.
     #[error("the kernel refused to load the BPF programs")]
     Load(#[source] libbpf_rs::Error),

@@ -1,17 +1,16 @@
 //! What the running kernel is like, as far as the programs differ by it: probed, not guessed from a
 //! version number.
 
-use std::io::BufRead;
 use std::ops::Range;
 
 use libbpf_rs::ReferencesType;
 use libbpf_rs::btf::types::{Enum, Func, FuncProto};
 use libbpf_rs::btf::{Btf, BtfType};
 
-use longpin_linux::kallsyms;
-
 use crate::BpfError;
 use crate::measure::reached;
+use crate::subvolumes::BesideInodes;
+use crate::symbols::Symbols;
 
 /// `FOLL_LONGTERM` where it is a macro, which leaves no trace in BTF (before 6.3).
 const FOLL_LONGTERM_MACRO: u32 = 0x1_0000;
@@ -69,6 +68,15 @@ const ON_DEMAND: [&str; 4] = [
     "mmu_interval_notifier_remove_exit",
     "__mmu_notifier_invalidate_range_start_exit",
 ];
+/// Programs that the user side runs about pins.
+const ABOUT_PINS: [&str; 6] = [
+    "end_row",
+    "end_strays",
+    "forget",
+    "begin_sweep",
+    "sweep_frames",
+    "find_statistics",
+];
 /// Programs that see when others are switched off.
 const WITNESSES: [&str; 2] = [WITNESS, "write_enabled_file_bool_entry"];
 /// The one that sees writes below `/proc/sys`: it is attached to the root of the cgroups.
@@ -86,7 +94,15 @@ const OPERATIONS: [&str; 5] = [
 ];
 
 /// Variables that the programs begin at; the order is that of `Facts::variables`.
-const VARIABLES: [&str; 2] = ["vmemmap_base", "__per_cpu_offset"];
+const VARIABLES: [&str; 5] = [
+    "vmemmap_base",
+    "__per_cpu_offset",
+    "init_task",
+    "ftrace_enabled",
+    DISARMED,
+];
+/// Not in kernels without probes.
+const DISARMED: &str = "kprobes_all_disarmed";
 /// The table of mount points; the order is that of `Facts::mountpoints`.
 const MOUNTPOINTS: [&str; 3] = ["mountpoint_hashtable", "mp_hash_mask", "mp_hash_shift"];
 
@@ -103,8 +119,8 @@ pub struct Facts {
     pub writable_file_pins: bool,
     /// Where the code of the functions in `OPERATIONS` lies.
     pub operations: [Range<u64>; 5],
-    /// Where `VARIABLES` lie.
-    pub variables: [u64; 2],
+    /// Where `VARIABLES` lie; 0: there is none.
+    pub variables: [u64; 5],
     /// Where `MOUNTPOINTS` lie; 0 where one of them is not known.
     pub mountpoints: [u64; 3],
     /// Pin functions that a tracing program can be attached to.
@@ -120,15 +136,17 @@ pub struct Facts {
     pub has_rdonly_cast: bool,
     /// Programs for 32-bit ioctls have a hook of their own.
     pub has_compat_ioctl: bool,
+    /// What file systems keep beside an inode.
+    pub beside_inodes: BesideInodes,
 }
 
 impl Facts {
-    /// Probe the running kernel: its BTF and `/proc/kallsyms`.
+    /// Probe the running kernel: its BTF and its symbols.
     ///
     /// # Errors
     ///
-    /// [`BpfError::NoBtf`], [`BpfError::MissingFunction`], [`BpfError::Kallsyms`] or
-    /// [`BpfError::NoAddress`].
+    /// [`BpfError::NoBtf`], [`BpfError::MissingFunction`], [`BpfError::NoAddress`], or what keeps the symbols from
+    /// being found.
     pub fn probe() -> Result<Self, BpfError> {
         let btf = Btf::from_vmlinux().map_err(BpfError::NoBtf)?;
         let arguments = |name: &str| count_arguments(&btf, name);
@@ -150,24 +168,26 @@ impl Facts {
         if btf.type_by_name::<BtfType<'_>>(REMOVAL).is_none() {
             missing.push(REMOVAL);
         }
-        let symbols = Symbols::read()?;
-        reached("symbols read");
+        reached("types of the kernel read");
+        let symbols = Symbols::find(OPERATIONS.into_iter().chain(VARIABLES))?;
+        reached("symbols found");
         let facts = Self {
             foll_longterm: find_foll_longterm(&btf),
             hugetlb_by_huge_page: arguments("hugetlb_basepage_index").is_some(),
             setattr_has_idmap: arguments("bpf_lsm_inode_setattr") == Some(3),
             writable_file_pins: arguments("vma_needs_dirty_tracking").is_none(),
-            operations: symbols.operations()?,
-            variables: symbols.variables()?,
-            mountpoints: symbols.mountpoints(),
+            operations: find_operations(&symbols)?,
+            variables: find_variables(&symbols)?,
+            mountpoints: find_mountpoints(&symbols),
             watched,
             remote_is_probed,
             unwatched,
             missing,
             has_rdonly_cast: arguments("bpf_rdonly_cast").is_some(),
             has_compat_ioctl: arguments("bpf_lsm_file_ioctl_compat").is_some(),
+            beside_inodes: BesideInodes::find(&btf),
         };
-        reached("types of the kernel read");
+        reached("types asked");
         Ok(facts)
     }
 
@@ -213,7 +233,7 @@ impl Facts {
 /// Is a program of this name only for automatic holds: does it watch pins, or what became of them?
 pub(crate) fn is_for_pins(program: &str) -> bool {
     program == "page_removed"
-        || program == "find_statistics"
+        || ABOUT_PINS.contains(&program)
         || WITNESSES.contains(&program)
         || ON_DEMAND.contains(&program)
         || program.starts_with("remote_probe_")
@@ -253,104 +273,37 @@ fn find_foll_longterm(btf: &Btf<'_>) -> u32 {
         .unwrap_or(FOLL_LONGTERM_MACRO)
 }
 
-/// The addresses of the kernel's own symbols, in order, and which of the wanted ones they are.
-struct Symbols(Vec<(u64, Option<&'static str>)>);
-
-impl Symbols {
-    /// From `/proc/kallsyms`.
-    fn read() -> Result<Self, BpfError> {
-        let input = kallsyms::open().map_err(BpfError::Kallsyms)?;
-        Self::parse(input).map_err(BpfError::Kallsyms)
-    }
-
-    fn parse(mut input: impl BufRead) -> std::io::Result<Self> {
-        let mut symbols = Vec::new();
-        let mut line = Vec::new();
-        while input.read_until(b'\n', &mut line)? > 0 {
-            symbols.extend(parse_symbol(&line));
-            line.clear();
-        }
-        symbols.sort_unstable();
-        Ok(Self(symbols))
-    }
-
-    fn address(&self, name: &str) -> Option<u64> {
-        let found = self.0.iter().find(|(_, found)| *found == Some(name))?.0;
-        (found != 0).then_some(found)
-    }
-
-    /// From a symbol up to the next one.
-    fn code(&self, name: &str) -> Option<Range<u64>> {
-        let start = self.address(name)?;
-        let after = self.0.partition_point(|(address, _)| *address <= start);
-        Some(start..self.0.get(after)?.0)
-    }
-
-    /// Empty where there is none, but for the first.
-    fn operations(&self) -> Result<[Range<u64>; 5], BpfError> {
-        let code = OPERATIONS.map(|name| self.code(name));
-        let symbol = OPERATIONS[0];
-        match &code[0] {
-            None => Err(BpfError::NoAddress { symbol }),
-            Some(_) => Ok(code.map(Option::unwrap_or_default)),
-        }
-    }
-
-    fn variables(&self) -> Result<[u64; 2], BpfError> {
-        let mut found = [0; 2];
-        for (slot, symbol) in found.iter_mut().zip(VARIABLES) {
-            *slot = self.address(symbol).ok_or(BpfError::NoAddress { symbol })?;
-        }
-        Ok(found)
+/// Empty where there is none, but for the first.
+fn find_operations(symbols: &Symbols) -> Result<[Range<u64>; 5], BpfError> {
+    let code = OPERATIONS.map(|name| symbols.code(name));
+    let symbol = OPERATIONS[0];
+    match &code[0] {
+        None => Err(BpfError::NoAddress { symbol }),
+        Some(_) => Ok(code.map(Option::unwrap_or_default)),
     }
 }
 
-impl Symbols {
-    /// All of them, or none.
-    fn mountpoints(&self) -> [u64; 3] {
-        let found = MOUNTPOINTS.map(|name| self.address(name));
-        let all: Option<Vec<u64>> = found.into_iter().collect();
-        all.and_then(|all| all.try_into().ok()).unwrap_or_default()
+fn find_variables(symbols: &Symbols) -> Result<[u64; 5], BpfError> {
+    let mut found = [0; 5];
+    for (slot, symbol) in found.iter_mut().zip(VARIABLES) {
+        *slot = match symbols.address(symbol) {
+            None if symbol != DISARMED => return Err(BpfError::NoAddress { symbol }),
+            address => address.unwrap_or(0),
+        };
     }
+    Ok(found)
 }
 
-/// One line of kallsyms: its address, and its name if that is wanted. Modules' symbols are left out.
-fn parse_symbol(line: &[u8]) -> Option<(u64, Option<&'static str>)> {
-    let mut words = line.trim_ascii_end().splitn(3, |&byte| byte == b' ');
-    let digits = std::str::from_utf8(words.next()?).ok()?;
-    let address = u64::from_str_radix(digits, 16).ok()?;
-    let name = words.nth(1)?;
-    if name.contains(&b'\t') {
-        return None;
-    }
-    let mut wanted = OPERATIONS
-        .iter()
-        .chain(&VARIABLES)
-        .chain(&MOUNTPOINTS)
-        .copied();
-    Some((address, wanted.find(|it| it.as_bytes() == name)))
+/// All of them, or none.
+fn find_mountpoints(symbols: &Symbols) -> [u64; 3] {
+    let found = MOUNTPOINTS.map(|name| symbols.address(name));
+    let all: Option<Vec<u64>> = found.into_iter().collect();
+    all.and_then(|all| all.try_into().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn range_in(text: &str) -> Option<Range<u64>> {
-        let symbols = Symbols::parse(text.as_bytes()).unwrap();
-        symbols.code("vfs_fallocate")
-    }
-
-    #[test]
-    fn a_function_ends_where_the_next_begins() {
-        let text = "ff10 T before\nff80 t after\nff20 T vfs_fallocate\nff30 t inside\t[module]\n";
-        assert_eq!(range_in(text), Some(0xff20..0xff80));
-    }
-
-    #[test]
-    fn hidden_addresses_are_no_addresses() {
-        assert_eq!(range_in("0000 T a\n0000 T vfs_fallocate\n0000 T b\n"), None);
-        assert_eq!(range_in("ff10 T a\n"), None);
-    }
 
     fn facts(missing: Vec<&'static str>) -> Facts {
         Facts {
@@ -359,7 +312,7 @@ mod tests {
             setattr_has_idmap: true,
             writable_file_pins: false,
             operations: Default::default(),
-            variables: [1, 1],
+            variables: [1; 5],
             mountpoints: [1, 1, 1],
             watched: vec!["pin_user_pages_fast"],
             remote_is_probed: true,
@@ -367,6 +320,7 @@ mod tests {
             missing,
             has_rdonly_cast: true,
             has_compat_ioctl: false,
+            beside_inodes: BesideInodes::default(),
         }
     }
 

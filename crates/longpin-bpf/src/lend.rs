@@ -5,7 +5,7 @@
     reason = "BPF_RAW_TRACEPOINT_OPEN of a pinned program and BPF_OBJ_PIN have no safe wrappers"
 )]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -16,10 +16,12 @@ use std::time::{Duration, Instant};
 use libbpf_rs::{MapCore, MapFlags, libbpf_sys};
 
 use crate::BpfError;
-use crate::load::STRICT;
-use crate::pinned::{EVENT_RELEASED, Pinned, open_program, read_table, run};
+use crate::load::{LAYOUT, STRICT};
+use crate::measure;
+use crate::on_pins::EVENT_RELEASED;
+use crate::pinned::{Pinned, open_program, read_table, run};
 use crate::shared::{self, FileId, Level, Row};
-use crate::subvolumes;
+use crate::subvolumes::{self, BesideInodes};
 
 /// What keeps a hold from being entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,23 +62,35 @@ const PERSISTS: u64 = 0x100;
 /// `-EBUSY`, as a program returns it.
 const BUSY: u32 = 16_u32.wrapping_neg();
 
-fn learn(known: &AtomicU32, find: fn() -> Option<u32>) {
+/// What is not known yet: the module may have come since.
+fn learn(known: &AtomicU32, found: Option<u32>) {
     if known.load(Ordering::Acquire) == 0 {
-        known.store(find().unwrap_or(0), Ordering::Release);
+        known.store(found.unwrap_or(0), Ordering::Release);
     }
 }
 
 impl Pinned {
-    /// Let the programs know where btrfs keeps the subvolume of an inode. It may be a module that came after them.
-    pub fn learn_subvolumes(&self) {
-        learn(&self.state().subvolumes, subvolumes::find);
-    }
-
-    /// Let the programs know where ext4 and xfs keep the flags of an inode, and overlayfs its layers.
-    pub fn learn_flags(&self) {
-        learn(&self.state().ext4_flags, subvolumes::find_ext4_flags);
-        learn(&self.state().xfs_flags, subvolumes::find_xfs_flags);
-        learn(&self.state().overlay, subvolumes::find_overlay);
+    /// Let the programs know what file systems keep beside an inode: btrfs the number of its subvolume, ext4 and xfs
+    /// its flags; and where overlayfs keeps its layers. They may be modules that came after the programs.
+    pub fn learn_beside_inodes(&self) {
+        let state = self.state();
+        let all = [
+            (&state.subvolumes, c"btrfs"),
+            (&state.ext4_flags, c"ext4"),
+            (&state.xfs_flags, c"xfs"),
+            (&state.layers, c"overlay"),
+        ];
+        let is_new = |(known, name): (&AtomicU32, &CStr)| {
+            known.load(Ordering::Acquire) == 0 && subvolumes::is_known(name)
+        };
+        if !all.into_iter().any(is_new) {
+            return;
+        }
+        let found = BesideInodes::read();
+        learn(&state.subvolumes, found.subvolumes);
+        learn(&state.ext4_flags, found.ext4_flags);
+        learn(&state.xfs_flags, found.xfs_flags);
+        learn(&state.layers, found.layers);
     }
 
     /// Enter an explicit hold: from then on the file is held.
@@ -178,8 +192,21 @@ pub fn is_strict(dir: &Path) -> bool {
 ///
 /// [`BpfError::Attach`] or [`BpfError::Pin`]; those attached by then stay so, and do no harm.
 pub fn attach_strict(dir: &Path) -> Result<(), BpfError> {
+    attach_each(dir, &STRICT)
+}
+
+/// Attach the programs of level layout, where only explicit holds are.
+///
+/// # Errors
+///
+/// As [`attach_strict`].
+pub fn attach_layout(dir: &Path) -> Result<(), BpfError> {
+    attach_each(dir, &LAYOUT)
+}
+
+fn attach_each(dir: &Path, programs: &[&str]) -> Result<(), BpfError> {
     // The first one last: it says that all are there.
-    for name in STRICT.iter().rev() {
+    for name in programs.iter().rev() {
         let path = dir.join(format!("link_{name}"));
         if path.exists() || !dir.join(format!("prog_{name}")).exists() {
             continue;
@@ -189,6 +216,7 @@ pub fn attach_strict(dir: &Path) -> Result<(), BpfError> {
             program: (*name).to_owned(),
             source: source.into(),
         })?;
+        measure::attached(name);
         pin(&link, &path)?;
     }
     Ok(())

@@ -13,10 +13,10 @@ use libbpf_rs::{Iter, Link, OpenObject, Program};
 
 use crate::cgroup;
 use crate::facts::{Facts, WITNESS, is_for_pins, watches_entry};
-use crate::measure::reached;
+use crate::measure::{self, reached};
 use crate::shared::{ABI, MAX_PIN_PROGRAMS};
 use crate::skel::{GuardSkel, GuardSkelBuilder, OpenGuardSkel};
-use crate::subvolumes;
+use crate::subvolumes::BesideInodes;
 use crate::{BpfError, SUSPECT_ALL, StateView, object};
 
 /// Files of one user other than root, unless the configuration says otherwise.
@@ -39,8 +39,11 @@ pub(crate) const ON_REQUEST: [&str; 16] = [
     "begin_sweep",
     "sweep_frames",
     "check_hints",
-    "find_statistics",
+    ONCE,
 ];
+
+/// Run at the start, and never again.
+const ONCE: &str = "find_statistics";
 
 /// Programs that are attached while somebody asks for level swapfile: every write pays for the first.
 pub const STRICT: [&str; 7] = [
@@ -51,6 +54,20 @@ pub const STRICT: [&str; 7] = [
     "strict_rename",
     "strict_exec",
     "strict_open",
+];
+
+/// Programs that explicit holds of level layout need, and those of level swapfile do not. A guard has them attached; for
+/// explicit holds alone they wait until somebody asks for the level.
+pub const LAYOUT: [&str; 9] = [
+    "file_permission",
+    "vfs_fallocate_entry",
+    "vfs_fallocate_exit",
+    "vfs_clone_file_range_entry",
+    "vfs_clone_file_range_exit",
+    "vfs_copy_file_range_entry",
+    "vfs_copy_file_range_exit",
+    "vfs_dedupe_file_range_one_entry",
+    "vfs_dedupe_file_range_one_exit",
 ];
 
 /// What is loaded.
@@ -81,6 +98,7 @@ pub struct Attached<'obj> {
     skel: GuardSkel<'obj>,
     links: Vec<(String, Link)>,
     state: StateView,
+    purpose: Purpose,
 }
 
 /// Load the programs and attach them, but for those of level swapfile. They refuse nothing until the mode is set.
@@ -102,9 +120,14 @@ pub fn attach<'obj>(
         watch_suppression(&skel, &state)?;
         reached("statistics found");
     }
-    let links = attach_all(&skel)?;
+    let links = attach_all(&skel, purpose)?;
     reached("programs attached");
-    Ok(Attached { skel, links, state })
+    Ok(Attached {
+        skel,
+        links,
+        state,
+        purpose,
+    })
 }
 
 /// The object for this kernel, with what is wanted of it and the facts, to be loaded.
@@ -113,7 +136,7 @@ pub(crate) fn open<'obj>(
     facts: &Facts,
     purpose: Purpose,
 ) -> Result<OpenGuardSkel<'obj>, BpfError> {
-    object::choose(facts.has_rdonly_cast);
+    object::choose(facts.has_rdonly_cast, purpose == Purpose::Holds);
     let mut open = GuardSkelBuilder::default()
         .open(&mut storage.0)
         .map_err(BpfError::Load)?;
@@ -139,7 +162,13 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
         rodata.foll_longterm = facts.foll_longterm;
         rodata.hugetlb_by_huge_page = facts.hugetlb_by_huge_page.into();
         rodata.writable_file_pins = facts.writable_file_pins.into();
-        [rodata.vmemmap_base, rodata.per_cpu_offset] = facts.variables;
+        [
+            rodata.vmemmap_base,
+            rodata.per_cpu_offset,
+            rodata.init_task,
+            rodata.ftrace_enabled,
+            rodata.kprobes_all_disarmed,
+        ] = facts.variables;
         rodata.mountpoint_table = facts.mountpoints;
         rodata.remote_probed = facts.remote_is_probed.into();
         for (slot, code) in rodata.operations.iter_mut().zip(&facts.operations) {
@@ -153,10 +182,16 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
         // Nothing has been looked at yet.
         data.state.suspect_all = SUSPECT_ALL;
         data.state.quota_files = DEFAULT_QUOTA;
-        data.state.subvolumes = subvolumes::find().unwrap_or(0);
-        data.state.ext4_flags = subvolumes::find_ext4_flags().unwrap_or(0);
-        data.state.xfs_flags = subvolumes::find_xfs_flags().unwrap_or(0);
-        data.state.overlay = subvolumes::find_overlay().unwrap_or(0);
+        let BesideInodes {
+            subvolumes,
+            ext4_flags,
+            xfs_flags,
+            layers,
+        } = facts.beside_inodes;
+        data.state.subvolumes = subvolumes.unwrap_or(0);
+        data.state.ext4_flags = ext4_flags.unwrap_or(0);
+        data.state.xfs_flags = xfs_flags.unwrap_or(0);
+        data.state.layers = layers.unwrap_or(0);
     }
 }
 
@@ -226,11 +261,16 @@ fn device_of(dir: &Path) -> Option<u32> {
     (minor < 1 << 20).then_some(major << 20 | minor)
 }
 
-fn attach_all(skel: &GuardSkel<'_>) -> Result<Vec<(String, Link)>, BpfError> {
+/// Is a program of this name attached when somebody asks for its level?
+fn is_of_level(name: &str, purpose: Purpose) -> bool {
+    STRICT.contains(&name) || (purpose == Purpose::Holds && LAYOUT.contains(&name))
+}
+
+fn attach_all(skel: &GuardSkel<'_>, purpose: Purpose) -> Result<Vec<(String, Link)>, BpfError> {
     let mut links = Vec::new();
     for program in skel.object().progs_mut() {
         let name = program.name().to_string_lossy().into_owned();
-        let later = ON_REQUEST.contains(&name.as_str()) || STRICT.contains(&name.as_str());
+        let later = ON_REQUEST.contains(&name.as_str()) || is_of_level(&name, purpose);
         if !program.autoload() || later {
             continue;
         }
@@ -245,6 +285,7 @@ fn attach_all(skel: &GuardSkel<'_>) -> Result<Vec<(String, Link)>, BpfError> {
             program: name.clone(),
             source,
         })?;
+        measure::attached(&name);
         links.push((name, link));
     }
     Ok(links)
@@ -293,36 +334,15 @@ impl Attached<'_> {
         self.pin_programs(dir)
     }
 
+    /// Those that are run on request, and those that are attached when somebody asks for their level.
     fn pin_programs(&mut self, dir: &Path) -> Result<(), BpfError> {
-        let programs = &mut self.skel.progs;
-        for (name, program) in [
-            ("prog_lend", &mut programs.lend),
-            ("prog_take_back", &mut programs.take_back),
-            ("prog_tidy", &mut programs.tidy),
-            ("prog_count_direct", &mut programs.count_direct),
-            ("prog_publish", &mut programs.publish),
-            ("prog_ask_inode", &mut programs.ask_inode),
-            ("prog_count_openings", &mut programs.count_openings),
-            ("prog_strict_permission", &mut programs.strict_permission),
-            ("prog_strict_mmap", &mut programs.strict_mmap),
-            ("prog_strict_mprotect", &mut programs.strict_mprotect),
-            ("prog_strict_unlink", &mut programs.strict_unlink),
-            ("prog_strict_rename", &mut programs.strict_rename),
-            ("prog_strict_exec", &mut programs.strict_exec),
-            ("prog_strict_open", &mut programs.strict_open),
-            ("prog_inspect", &mut programs.inspect),
-            ("prog_end_row", &mut programs.end_row),
-            ("prog_end_strays", &mut programs.end_strays),
-            ("prog_introduce", &mut programs.introduce),
-            ("prog_forget", &mut programs.forget),
-            ("prog_begin_sweep", &mut programs.begin_sweep),
-            ("prog_check_hints", &mut programs.check_hints),
-            ("prog_sweep_frames", &mut programs.sweep_frames),
-        ] {
-            if !program.autoload() {
+        for mut program in self.skel.object_mut().progs_mut() {
+            let name = program.name().to_string_lossy().into_owned();
+            let wanted = ON_REQUEST.contains(&name.as_str()) || is_of_level(&name, self.purpose);
+            if !program.autoload() || !wanted || name == ONCE {
                 continue;
             }
-            let path = dir.join(name);
+            let path = dir.join(format!("prog_{name}"));
             program
                 .pin(&path)
                 .map_err(|source| BpfError::Pin { path, source })?;

@@ -9,18 +9,33 @@ use crate::BpfError;
 use crate::facts::Facts;
 use crate::load::{self, Purpose, Storage};
 
-static LISTENER: OnceLock<fn(&'static str)> = OnceLock::new();
+static LISTENER: OnceLock<fn(&str)> = OnceLock::new();
+/// What stands before the name of a program that was attached.
+const ATTACHED: &str = "attached ";
 
 /// Have this told the name of each stage of a start as it ends; once in a process.
-pub fn listen(listener: fn(&'static str)) {
+pub fn listen(listener: fn(&str)) {
     let _ = LISTENER.set(listener);
 }
 
 /// A stage has ended.
-pub fn reached(stage: &'static str) {
+pub fn reached(stage: &str) {
     if let Some(listener) = LISTENER.get() {
         listener(stage);
     }
+}
+
+/// A program has been attached: a stage of its own.
+pub(crate) fn attached(program: &str) {
+    if let Some(listener) = LISTENER.get() {
+        listener(&format!("{ATTACHED}{program}"));
+    }
+}
+
+/// The program that this stage attached.
+#[must_use]
+pub fn program_of(stage: &str) -> Option<&str> {
+    stage.strip_prefix(ATTACHED)
 }
 
 /// What the verifier says of a program.
@@ -79,7 +94,8 @@ fn parse_log(text: &str) -> Option<Verified> {
     Some(Verified {
         name: name.to_owned(),
         micros: after("verification time ")?,
-        steps: after("processed ")?,
+        // Where there are functions of their own, "insns processed" comes before.
+        steps: after("\nprocessed ")?,
     })
 }
 
@@ -90,7 +106,7 @@ mod tests {
     #[test]
     fn the_verifiers_statistics_are_read() {
         let text = "libbpf: prog 'lend': -- BEGIN PROG LOAD LOG --\nverification time 1234 usec\n\
-                    stack depth 8\nprocessed 99 insns (limit 1000000)\n-- END PROG LOAD LOG --\n";
+                    stack depth 8+0\ninsns processed 64+35\nprocessed 99 insns (limit 1000000)\n-- END PROG LOAD LOG --\n";
         let found = parse_log(text).unwrap();
         assert_eq!(
             (found.name.as_str(), found.micros, found.steps),

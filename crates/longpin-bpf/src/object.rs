@@ -1,22 +1,24 @@
-//! The programs, compiled for kernels with `bpf_rdonly_cast` and for those without.
+//! The programs, compiled for kernels with `bpf_rdonly_cast` and for those without, and each of these for the guard and
+//! for explicit holds alone.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-static CAST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guard.o"));
-static PLAIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/plain.o"));
+static OBJECTS: [&[u8]; 4] = [
+    include_bytes!(concat!(env!("OUT_DIR"), "/plain.o")),
+    include_bytes!(concat!(env!("OUT_DIR"), "/guard.o")),
+    include_bytes!(concat!(env!("OUT_DIR"), "/plain-holds.o")),
+    include_bytes!(concat!(env!("OUT_DIR"), "/holds.o")),
+];
 
-static HAS_CAST: AtomicBool = AtomicBool::new(false);
+static CHOSEN: AtomicUsize = AtomicUsize::new(0);
 
-/// Before an object is opened: has the running kernel the function?
-pub(crate) fn choose(has_cast: bool) {
-    HAS_CAST.store(has_cast, Ordering::Relaxed);
+/// Before an object is opened: has the running kernel the function, and are pins none of our business?
+pub(crate) fn choose(has_cast: bool, only_holds: bool) {
+    let chosen = usize::from(has_cast) | usize::from(only_holds) << 1;
+    CHOSEN.store(chosen, Ordering::Relaxed);
 }
 
 /// What the skeleton opens.
 pub(crate) fn chosen() -> &'static [u8] {
-    if HAS_CAST.load(Ordering::Relaxed) {
-        CAST
-    } else {
-        PLAIN
-    }
+    OBJECTS[CHOSEN.load(Ordering::Relaxed) & 3]
 }

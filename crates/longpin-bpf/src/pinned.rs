@@ -11,17 +11,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Program, libbpf_sys};
 
 use crate::event::{Event, MAX_EVENTS, parse_event};
+use crate::on_pins::OnPins;
 use crate::rule::{self, Rule, RuleAction};
-use crate::shared::{self, FileId, Row, Sight, Stray, Suspect};
+use crate::shared::{self, FileId, Row, Sight, Suspect};
 use crate::{BpfError, Mode, StateView};
 
 /// How often a look is repeated when others look at the same time.
 const INSPECT_TRIES: u32 = 1000;
 /// In bpf/shared.h.
 const IDENTIFY: libc::Ioctl = 0x6c70_0001;
-/// `EVENT_ENDED` and `EVENT_RELEASED` in bpf/shared.h.
-const EVENT_ENDED: u64 = 2;
-pub(crate) const EVENT_RELEASED: u64 = 9;
 /// In bpf/shared.h.
 const HINTS_SILENT: u32 = 2;
 /// Returned by `inspect` when the inode is gone: `-ENOENT`.
@@ -39,14 +37,11 @@ pub struct Pinned {
     rules: MapHandle,
     file_rules: MapHandle,
     inspect: OwnedFd,
-    end_row: OwnedFd,
-    strays: MapHandle,
-    end_strays: OwnedFd,
+    pub(crate) strays: MapHandle,
+    /// Not there where only explicit holds are.
+    pub(crate) on_pins: Option<OnPins>,
     introduce: OwnedFd,
-    forget: OwnedFd,
-    begin_sweep: OwnedFd,
     check_hints: OwnedFd,
-    sweep_frames: OwnedFd,
     pub(crate) lend: OwnedFd,
     pub(crate) take_back: OwnedFd,
     pub(crate) tidy: OwnedFd,
@@ -92,7 +87,9 @@ impl Pinned {
     /// [`BpfError::Pin`] when a part is missing.
     pub fn open(dir: &Path) -> Result<Self, BpfError> {
         let state = StateView::map(&open_map(dir, "map_state")?)?;
+        let watches_pins = state.holds_only.load(Ordering::Acquire) == 0;
         Ok(Self {
+            on_pins: watches_pins.then(|| OnPins::open(dir)).transpose()?,
             state,
             files: open_map(dir, "map_files")?,
             rows: open_map(dir, "map_rows")?,
@@ -101,15 +98,10 @@ impl Pinned {
             identified: open_map(dir, "map_identified")?,
             rules: open_map(dir, "map_rules")?,
             file_rules: open_map(dir, "map_file_rules")?,
-            end_row: open_program(dir, "prog_end_row")?,
             strays: open_map(dir, "map_strays")?,
-            end_strays: open_program(dir, "prog_end_strays")?,
             introduce: open_program(dir, "prog_introduce")?,
-            forget: open_program(dir, "prog_forget")?,
             inspect: open_program(dir, "prog_inspect")?,
             check_hints: open_program(dir, "prog_check_hints")?,
-            begin_sweep: open_program(dir, "prog_begin_sweep")?,
-            sweep_frames: open_program(dir, "prog_sweep_frames")?,
             lend: open_program(dir, "prog_lend")?,
             take_back: open_program(dir, "prog_take_back")?,
             tidy: open_program(dir, "prog_tidy")?,
@@ -146,61 +138,6 @@ impl Pinned {
     /// [`BpfError::Table`].
     pub fn rows(&self) -> Result<Vec<Row>, BpfError> {
         read_table(&self.rows, "rows", shared::parse_row)
-    }
-
-    /// Remove a row whose pages are no longer pinned, and record that its hold ended. A row that is gone
-    /// already, or was pinned again meanwhile, is no error.
-    ///
-    /// # Errors
-    ///
-    /// [`BpfError::Run`].
-    pub fn end_row(&self, row: &Row) -> Result<(), BpfError> {
-        self.run_end_row(row, EVENT_ENDED)
-    }
-
-    /// Mark a row as released, and record it.
-    ///
-    /// # Errors
-    ///
-    /// [`BpfError::Run`].
-    pub fn release_row(&self, row: &Row) -> Result<(), BpfError> {
-        self.run_end_row(row, EVENT_RELEASED)
-    }
-
-    fn run_end_row(&self, row: &Row, kind: u64) -> Result<(), BpfError> {
-        let caller = shared::u64_at(&row.key, 8);
-        let arguments = [row.file.inode, caller, row.tgid.into(), kind, row.pins];
-        run(&self.end_row, "end_row", &arguments).map(drop)
-    }
-
-    /// What left its file while it was pinned, and is pinned still, as far as there was room to note it.
-    ///
-    /// # Errors
-    ///
-    /// [`BpfError::Run`] or [`BpfError::Table`].
-    pub fn strays(&self) -> Result<Vec<Stray>, BpfError> {
-        run(&self.end_strays, "end_strays", &[0])?;
-        read_table(&self.strays, "strays", |_, value| {
-            shared::parse_stray(value)
-        })
-    }
-
-    /// A suspect without a pinned page leaves the table; whether it did.
-    ///
-    /// # Errors
-    ///
-    /// [`BpfError::Run`].
-    pub fn forget(&self, file: &FileId) -> Result<bool, BpfError> {
-        Ok(run(&self.forget, "forget", &[file.inode, 0])? == 1)
-    }
-
-    /// The file's pins are no longer holds, until it is pinned again.
-    ///
-    /// # Errors
-    ///
-    /// [`BpfError::Run`].
-    pub fn unhold(&self, file: &FileId) -> Result<bool, BpfError> {
-        Ok(run(&self.forget, "forget", &[file.inode, 1])? == 1)
     }
 
     /// The event of this number; `None` when it has been written over, or is being written.
@@ -395,15 +332,6 @@ impl Pinned {
         Ok(value.unwrap_or_default())
     }
 
-    /// Note what the sweep that begins here will make good: `sweep_balance`, `sweep_misses`.
-    ///
-    /// # Errors
-    ///
-    /// [`BpfError::Run`].
-    pub fn begin_sweep(&self) -> Result<(), BpfError> {
-        run(&self.begin_sweep, "begin_sweep", &[0]).map(drop)
-    }
-
     /// Is every pin known? What the programs ask themselves before they spare a file the walk.
     ///
     /// # Errors
@@ -420,16 +348,6 @@ impl Pinned {
     /// [`BpfError::Run`].
     pub fn is_silent(&self) -> Result<bool, BpfError> {
         Ok(run(&self.check_hints, "check_hints", &[0])? == HINTS_SILENT)
-    }
-
-    /// Look at `count` page frames from `first`, both multiples of 512: the files behind pinned ones become suspects. How
-    /// many pinned file folios were seen.
-    ///
-    /// # Errors
-    ///
-    /// [`BpfError::Run`].
-    pub fn sweep_frames(&self, first: u64, count: u64) -> Result<u32, BpfError> {
-        run(&self.sweep_frames, "sweep_frames", &[first, count])
     }
 }
 
@@ -461,15 +379,19 @@ pub(crate) fn read_table<T>(
     Ok(entries)
 }
 
-/// `BPF_PROG_TEST_RUN` of a raw tracepoint program with these arguments: what it returned.
+/// `BPF_PROG_TEST_RUN` of a raw tracepoint program with these arguments, or of a syscall program without: what it returned.
 pub(crate) fn run(
-    program: &OwnedFd,
+    program: &impl AsFd,
     name: &'static str,
     arguments: &[u64],
 ) -> Result<u32, BpfError> {
+    let ctx_in = match arguments {
+        [] => std::ptr::null(),
+        some => some.as_ptr().cast(),
+    };
     let mut opts = libbpf_sys::bpf_test_run_opts {
         sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
-        ctx_in: arguments.as_ptr().cast(),
+        ctx_in,
         ctx_size_in: u32::try_from(size_of_val(arguments)).unwrap_or(0),
         ..Default::default()
     };

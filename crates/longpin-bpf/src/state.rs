@@ -61,7 +61,7 @@ pub struct GuardState {
     pub(crate) ext4_flags: AtomicU32,
     pub(crate) xfs_flags: AtomicU32,
     pub(crate) home: AtomicU32,
-    pub(crate) overlay: AtomicU32,
+    pub(crate) layers: AtomicU32,
 }
 
 const _: () = assert!(

@@ -9,22 +9,28 @@
 )]
 
 use std::ffi::CStr;
+use std::path::Path;
 use std::ptr::NonNull;
 
+use libbpf_rs::AsRawLibbpf;
+use libbpf_rs::btf::Btf;
 use libbpf_rs::libbpf_sys::{
     BTF_KIND_STRUCT, btf, btf__find_by_name_kind, btf__free, btf__load_module_btf,
-    btf__load_vmlinux_btf, btf__name_by_offset, btf__type_by_id, btf_member, btf_type,
+    btf__name_by_offset, btf__type_by_id, btf_member, btf_type,
 };
 
-/// BTF of the kernel or of a module; freed on drop.
-struct Types(NonNull<btf>);
+/// BTF of a module; freed on drop.
+struct Own(NonNull<btf>);
 
-impl Drop for Types {
+impl Drop for Own {
     fn drop(&mut self) {
         // SAFETY: ours, and freed once.
         unsafe { btf__free(self.0.as_ptr()) }
     }
 }
+
+/// BTF of the kernel or of a module, as long as that lives.
+struct Types(NonNull<btf>);
 
 impl Types {
     fn structure(&self, name: &CStr) -> Option<*const btf_type> {
@@ -73,52 +79,81 @@ impl Types {
 
 const _: () = assert!(size_of::<btf_type>() == 12 && size_of::<btf_member>() == 12);
 
+/// What the programs are told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BesideInodes {
+    /// `guard_state.subvolumes` of bpf/shared.h; `None` where there is no btrfs, or no BTF of it.
+    pub subvolumes: Option<u32>,
+    /// `guard_state.ext4_flags`; `None` where there is no ext4, or no BTF of it.
+    pub ext4_flags: Option<u32>,
+    /// `guard_state.xfs_flags`; `None` where there is no xfs, or no BTF of it.
+    pub xfs_flags: Option<u32>,
+    /// `guard_state.layers`; `None` where there is no overlayfs, or no BTF of it.
+    pub layers: Option<u32>,
+}
+
+impl BesideInodes {
+    /// Of the file systems that the kernel knows by now.
+    pub(crate) fn find(kernel: &Btf<'_>) -> Self {
+        Self {
+            subvolumes: look(kernel, c"btrfs", find_subvolumes),
+            ext4_flags: look(kernel, c"ext4", find_ext4_flags),
+            xfs_flags: look(kernel, c"xfs", find_xfs_flags),
+            layers: look(kernel, c"overlay", find_layers),
+        }
+    }
+
+    /// The same, where nobody has read the kernel's BTF.
+    pub(crate) fn read() -> Self {
+        Btf::from_vmlinux().map_or_else(|_| Self::default(), |kernel| Self::find(&kernel))
+    }
+}
+
+/// The kernel's list of file systems. Of one that is not in it no file is open.
+pub(crate) fn is_known(file_system: &CStr) -> bool {
+    let known = std::fs::read_to_string(Path::new("/proc/filesystems"));
+    known.is_ok_and(|list| {
+        let mut names = list.lines().filter_map(|line| line.split('\t').nth(1));
+        names.any(|name| name.as_bytes() == file_system.to_bytes())
+    })
+}
+
 /// Offsets that are the module's, or the kernel's where it is built in.
-fn look<T>(module: &CStr, find: impl FnOnce(&Types) -> Option<T>) -> Option<T> {
-    // SAFETY: no arguments; a null pointer says that there is none.
-    let kernel = Types(NonNull::new(unsafe { btf__load_vmlinux_btf() })?);
-    // SAFETY: a name that ends, and BTF that outlives the module's: dropped in the opposite order.
+fn look<T>(kernel: &Btf<'_>, module: &CStr, find: impl FnOnce(&Types) -> Option<T>) -> Option<T> {
+    if !is_known(module) {
+        return None;
+    }
+    let kernel = Types(kernel.as_libbpf_object());
+    // SAFETY: a name that ends, and BTF that outlives the module's: it is borrowed.
     let own = unsafe { btf__load_module_btf(module.as_ptr(), kernel.0.as_ptr()) };
-    let own = NonNull::new(own).map(Types);
-    find(own.as_ref().unwrap_or(&kernel))
+    let own = NonNull::new(own).map(Own);
+    find(&own.as_ref().map_or(kernel, |own| Types(own.0)))
 }
 
-/// `guard_state.subvolumes` of bpf/shared.h; `None` where there is no btrfs, or no BTF of it.
-pub(crate) fn find() -> Option<u32> {
-    look(c"btrfs", |types| {
-        let inode = types.offset(c"btrfs_inode", c"vfs_inode")?;
-        let back = inode.checked_sub(types.offset(c"btrfs_inode", c"root")?)?;
-        let key = types.offset(c"btrfs_root", c"root_key")?;
-        pack(back, key + types.offset(c"btrfs_key", c"objectid")?)
-    })
+fn find_subvolumes(types: &Types) -> Option<u32> {
+    let inode = types.offset(c"btrfs_inode", c"vfs_inode")?;
+    let back = inode.checked_sub(types.offset(c"btrfs_inode", c"root")?)?;
+    let key = types.offset(c"btrfs_root", c"root_key")?;
+    pack(back, key + types.offset(c"btrfs_key", c"objectid")?)
 }
 
-/// `guard_state.ext4_flags`; `None` where there is no ext4, or no BTF of it.
-pub(crate) fn find_ext4_flags() -> Option<u32> {
-    look(c"ext4", |types| {
-        let inode = types.offset(c"ext4_inode_info", c"vfs_inode")?;
-        inode.checked_sub(types.offset(c"ext4_inode_info", c"i_flags")?)
-    })
+fn find_ext4_flags(types: &Types) -> Option<u32> {
+    let inode = types.offset(c"ext4_inode_info", c"vfs_inode")?;
+    inode.checked_sub(types.offset(c"ext4_inode_info", c"i_flags")?)
 }
 
-/// `guard_state.xfs_flags`; `None` where there is no xfs, or no BTF of it.
-pub(crate) fn find_xfs_flags() -> Option<u32> {
-    look(c"xfs", |types| {
-        let inode = types.offset(c"xfs_inode", c"i_vnode")?;
-        inode.checked_sub(types.offset(c"xfs_inode", c"i_diflags2")?)
-    })
+fn find_xfs_flags(types: &Types) -> Option<u32> {
+    let inode = types.offset(c"xfs_inode", c"i_vnode")?;
+    inode.checked_sub(types.offset(c"xfs_inode", c"i_diflags2")?)
 }
 
-/// `guard_state.overlay`; `None` where there is no overlayfs, or no BTF of it.
-pub(crate) fn find_overlay() -> Option<u32> {
-    look(c"overlay", |types| {
-        let layers = types.offset(c"ovl_fs", c"fs")?;
-        let count = types.offset(c"ovl_fs", c"numfs")?;
-        let size = types.size(c"ovl_sb")?;
-        let is_first = types.offset(c"ovl_sb", c"sb")? == 0;
-        let fits = is_first && layers < 1 << 12 && count < 1 << 12 && size < 1 << 8;
-        fits.then_some(size << 24 | count << 12 | layers)
-    })
+fn find_layers(types: &Types) -> Option<u32> {
+    let layers = types.offset(c"ovl_fs", c"fs")?;
+    let count = types.offset(c"ovl_fs", c"numfs")?;
+    let size = types.size(c"ovl_sb")?;
+    let is_first = types.offset(c"ovl_sb", c"sb")? == 0;
+    let fits = is_first && layers < 1 << 12 && count < 1 << 12 && size < 1 << 8;
+    fits.then_some(size << 24 | count << 12 | layers)
 }
 
 /// Two offsets of 16 bits.
@@ -133,11 +168,10 @@ mod tests {
 
     #[test]
     fn members_of_the_kernels_structures_are_found() {
-        // SAFETY: as in `find`.
-        let Some(kernel) = NonNull::new(unsafe { btf__load_vmlinux_btf() }) else {
+        let Ok(kernel) = Btf::from_vmlinux() else {
             return println!("not tried: no BTF");
         };
-        let kernel = Types(kernel);
+        let kernel = Types(kernel.as_libbpf_object());
         assert_eq!(kernel.offset(c"list_head", c"next"), Some(0));
         assert_eq!(kernel.offset(c"list_head", c"prev"), Some(8));
         assert_eq!(kernel.size(c"list_head"), Some(16));

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use longpin_bpf::load::STRICT;
+use longpin_bpf::shared::Level;
+
 /// A claim of the guarantee, level layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub enum Claim {
@@ -136,12 +139,16 @@ impl Enforcement {
     }
 
     /// What these programs enforce of a hold that somebody asked for: what is about pins does not matter.
-    pub(crate) fn of_explicit_hold(attached: &[String]) -> Self {
+    /// Level swapfile has a program of its own for whatever asks for permission to write.
+    pub(crate) fn of_explicit_hold(attached: &[String], level: Level) -> Self {
         let about_pins = [Claim::C09, Claim::C11, Claim::C13, Claim::C15];
+        let by_permission = [Claim::C02, Claim::C03, Claim::C04, Claim::C06];
+        let is_strict = level == Level::Swapfile && attached.iter().any(|name| name == STRICT[0]);
         let Self::Partial { mut missing } = Self::by_programs(attached) else {
             return Self::by_programs(attached);
         };
         missing.retain(|claim| !about_pins.contains(claim));
+        missing.retain(|claim| !(is_strict && by_permission.contains(claim)));
         if missing.is_empty() {
             Self::Full
         } else {

@@ -9,8 +9,6 @@
 #include "intervals.h"
 #include "lent.h"
 
-extern const void init_task __ksym;
-
 #define MAPPING_STEPS (1 << 20)
 #define TASK_STEPS (1 << 20)
 
@@ -227,7 +225,7 @@ static long step_task(u32 i, struct answer **in_hand)
 	u64 files;
 
 	answer->task = task_after(answer->task);
-	if (answer->task == (u64)&init_task) {
+	if (answer->task == init_task) {
 		answer->finished = 1;
 		return 1;
 	}
@@ -241,7 +239,7 @@ __noinline int look_at_tasks(struct answer *answer)
 {
 	if (!answer)
 		return 0;
-	answer->task = (u64)&init_task;
+	answer->task = init_task;
 	answer->finished = 0;
 	bpf_loop(TASK_STEPS, step_task, &answer, 0);
 	return 0;

@@ -45,6 +45,7 @@
 #define ONE_FILE 0
 #define ONE_SUBVOLUME 1
 #define FILE_SYSTEM 2
+#define NOTHING 3
 
 /* Of level swapfile only: a command that moves blocks, seals a file, or takes its device away. */
 struct command {
@@ -151,6 +152,21 @@ static __always_inline struct command strict_command(u32 number)
 	return found;
 }
 
+/* Two questions, of functions that the verifier goes through once. The command is in the low bits. */
+__noinline int strict_scope(u64 number, u64 magic)
+{
+	struct command command = strict_command(number & 0xffff);
+
+	if (!command.answer || (command.magic && command.magic != magic))
+		return NOTHING;
+	return command.scope;
+}
+
+__noinline int strict_answer(u64 number)
+{
+	return strict_command(number & 0xffff).answer;
+}
+
 #define SIZE_LEN 32
 
 /* `[DEVICE:]max`, `[DEVICE:]+BYTES`, `[DEVICE:]-BYTES`, `[DEVICE:]BYTES`, `cancel` */
@@ -174,7 +190,7 @@ static long look_for_device(u32 i, struct size *size)
  * Does btrfs grow, or is it only asked how replacing goes, or told to end it? Who may ask for it may do anything, so
  * user memory is believed.
  */
-static __noinline bool moves_nothing(u32 number, u64 argument)
+__noinline int moves_nothing(u32 number, u64 argument)
 {
 	struct size size = {};
 	long len;

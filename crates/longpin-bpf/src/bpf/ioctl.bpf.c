@@ -20,9 +20,9 @@
 #define REMOVES_KEY 2
 
 /* The file system that knows a command; 0: not one of those that concern us. */
-static __always_inline u32 knows(u32 command)
+__noinline int knows(u64 number)
 {
-	switch (command) {
+	switch (number & 0xffff) {
 	case SETFLAGS:
 	case SETXATTR:
 		return SETS_FLAGS;
@@ -55,7 +55,7 @@ static __always_inline bool concerns_file_system(u32 command)
  * file when nobody has it open any more, whose flag DAX has changed. Other flags are harmless, and so are these as
  * they are. Where it is not known what they are, they are not set.
  */
-static __noinline bool changes_flags(u32 command, u64 argument, u64 inode, u64 magic)
+__noinline int changes_flags(u32 command, u64 argument, u64 inode, u64 magic)
 {
 	u64 dax = command == SETFLAGS ? DAX_FLAG : DAX_XFLAG;
 	u32 wanted = 0;
@@ -78,7 +78,7 @@ static __noinline bool changes_flags(u32 command, u64 argument, u64 inode, u64 m
 }
 
 /* The user side asks which inode a descriptor stands for. No file system knows the command. */
-static __noinline int identify_for_asker(u64 file)
+__noinline int identify_for_asker(u64 file)
 {
 	u64 inode = inode_of_file(file);
 	struct suspect *answer;
@@ -95,14 +95,14 @@ static __noinline int identify_for_asker(u64 file)
 }
 
 /* Acts have functions of their own: the walk over a file system needs the frames. */
-static __noinline bool is_command_refused(u64 inode, u64 command)
+__noinline int is_command_refused(u64 inode, u64 command)
 {
 	struct act act = { .operation = OP_IOCTL, .detail = command, .inode = inode, WHOLE_FILE };
 
 	return is_refused(&act);
 }
 
-static __noinline bool is_command_strictly_refused(u64 inode, u64 command)
+__noinline int is_command_strictly_refused(u64 inode, u64 command)
 {
 	struct act act = { .operation = OP_IOCTL, .detail = command, .inode = inode, WHOLE_FILE };
 
@@ -113,7 +113,7 @@ static __noinline bool is_command_strictly_refused(u64 inode, u64 command)
  * The loop driver writes to its file without asking anybody, where a swap file answers it ETXTBSY: a held file gets
  * no writable loop device.
  */
-static __noinline bool is_loop_refused(u32 command, u64 argument)
+__noinline int is_loop_refused(u32 command, u64 argument)
 {
 	struct act act = { .operation = OP_LOOP, WHOLE_FILE };
 	u32 descriptor = argument;
@@ -141,7 +141,7 @@ static __always_inline bool is_loop_command(u64 inode, u32 command)
  * A snapshot is of the subvolume that a descriptor leads to, which is named in user memory: another thread may
  * change it until btrfs reads it. What cannot be read now is judged for all subvolumes (0).
  */
-static __noinline u32 subvolume_of_snapshot(u64 argument)
+__noinline int subvolume_of_snapshot(u64 argument)
 {
 	u32 descriptor = 0;
 	u64 file;
@@ -152,31 +152,45 @@ static __noinline u32 subvolume_of_snapshot(u64 argument)
 	return file ? subvolume_of(FIELD64(file, struct file, f_inode)) : 0;
 }
 
+/* What a function of its own answers is any number to the verifier, which lets no program return that. */
+static __always_inline int as_answer(int answer)
+{
+	if (answer >= 0)
+		return 0;
+	barrier_var(answer);
+	return answer < -MAX_ERRNO ? -EPERM : answer;
+}
+
 static __always_inline int judge_strict_ioctl(u64 *ctx, u64 inode, u64 sb)
 {
-	struct command command = strict_command(ctx[1] & 0xffff);
+	int scope = strict_scope(ctx[1], FIELD64(sb, struct super_block, s_magic));
 	u32 subvolume = 0;
+	bool refused;
 
-	if (!command.answer ||
-	    (command.magic && FIELD64(sb, struct super_block, s_magic) != command.magic))
+	if (scope == NOTHING)
 		return 0;
-	if (command.scope == ONE_FILE)
-		return is_command_strictly_refused(inode, ctx[1]) ? command.answer : 0;
-	if (command.scope == ONE_SUBVOLUME)
-		subvolume = subvolume_of_snapshot(ctx[2]);
-	else if (moves_nothing(ctx[1] & 0xffff, ctx[2]))
-		return 0;
-	return is_subvolume_refused(sb, subvolume, OP_IOCTL, ctx[1], true) ? command.answer : 0;
+	if (scope == ONE_FILE) {
+		refused = is_command_strictly_refused(inode, ctx[1]);
+	} else {
+		if (scope == ONE_SUBVOLUME)
+			subvolume = subvolume_of_snapshot(ctx[2]);
+		else if (moves_nothing(ctx[1] & 0xffff, ctx[2]))
+			return 0;
+		refused = is_subvolume_refused(sb, subvolume, OP_IOCTL, ctx[1], true);
+	}
+	return refused ? as_answer(strict_answer(ctx[1])) : 0;
 }
 
 static __always_inline int judge_ioctl(u64 *ctx)
 {
-	u32 command = ctx[1] & 0xffff, magic = knows(command);
+	u32 command = ctx[1] & 0xffff, magic = knows(ctx[1]);
 	u64 inode, sb;
 	int answer;
 
-	if ((u32)ctx[1] == IDENTIFY)
-		return identify_for_asker(number(ctx, 0));
+	if ((u32)ctx[1] == IDENTIFY) {
+		identify_for_asker(number(ctx, 0));
+		return 0;
+	}
 	if ((!magic && !state.strict) || !is_armed())
 		return 0;
 	inode = inode_of_file(number(ctx, 0));

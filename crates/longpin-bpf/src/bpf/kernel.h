@@ -461,6 +461,7 @@ struct timespec64 {
 #define PROT_WRITE 2
 #define MAP_SHARED 1 /* set in MAP_SHARED_VALIDATE, too */
 #define EPERM 1
+#define MAX_ERRNO 4095
 #define ENOENT 2
 #define EINVAL 22
 #define ENOSPC 28

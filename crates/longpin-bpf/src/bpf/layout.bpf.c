@@ -8,10 +8,13 @@
  * new end: the kernel splits the large folio that it cuts, which it cannot while that is pinned, and drops all of it
  * unless it is dirty. Dirty now may be clean by then. Files in memory dirty it themselves.
  */
-static __noinline bool is_end_refused(struct act *act, u64 size)
+__noinline int is_end_refused(struct act *act, u64 size)
 {
-	u64 first, last, magic = magic_of(act->inode);
+	u64 first = 0, last = 0, magic;
 
+	if (!act)
+		return false;
+	magic = magic_of(act->inode);
 	if (magic == TMPFS_MAGIC || !is_regular(act->inode) || !is_suspect(act->inode))
 		return false;
 	find_folio(act->inode, size >> PAGE_SHIFT, &first, &last);
@@ -47,7 +50,7 @@ static __always_inline int judge_setattr(u64 *ctx, u32 dentry, struct iattr *att
 		/* btrfs drops nothing when a file grows. */
 		if (size > old && magic_of(act.inode) == BTRFS_MAGIC)
 			return 0;
-		return is_end_refused(&act, size) ? -ETXTBSY : 0;
+		return WATCHES_PINS && is_end_refused(&act, size) ? -ETXTBSY : 0;
 	}
 	act.first = size >> PAGE_SHIFT;
 	return is_refused(&act) ? -ETXTBSY : 0;
@@ -123,7 +126,8 @@ static __noinline bool is_operation_refused(u64 *ctx, u64 inode, long call)
 	if (!take_note(number(ctx, 0), &note))
 		__sync_fetch_and_add(&state.unnoted, 1);
 	else if (!is_affected(&note, &act))
-		return sets_end(&note, inode) && is_end_refused(&act, note.offset + note.len);
+		return WATCHES_PINS && sets_end(&note, inode) &&
+		       is_end_refused(&act, note.offset + note.len);
 	return is_refused(&act);
 }
 
@@ -131,7 +135,7 @@ static __noinline bool is_operation_refused(u64 *ctx, u64 inode, long call)
  * C06: a direct write throws the page cache of its range away, and the hook does not know the range.
  * Files in memory have no other place to write to: their direct writes are plain ones.
  */
-static __noinline bool is_direct_write_refused(u64 inode, long call)
+__noinline int is_direct_write_refused(u64 inode, long call)
 {
 	struct act act = {
 		.inode = inode,

@@ -50,7 +50,7 @@ int inspect(u64 *ctx)
 		.max_steps = FEW_STEPS,
 	};
 	struct sight *sight;
-	u64 other;
+	u64 other = 0;
 	u32 zero = 0;
 
 	sight = bpf_map_lookup_elem(&sights, &zero);

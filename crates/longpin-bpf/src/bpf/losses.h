@@ -61,7 +61,7 @@ static __always_inline int keep_loss(u64 folio, u64 inode)
 }
 
 /* A full table keeps the first ones: the pins of a row go together. */
-static __noinline int keep_stray(u64 folio, u64 inode, u64 index)
+__noinline int keep_stray(u64 folio, u64 inode, u64 index)
 {
 	struct stray stray = {
 		.inode = inode,
@@ -121,7 +121,7 @@ static long look_for_loss(u32 i, u64 *pages)
 	return 0;
 }
 
-static __noinline int look_for_losses(u64 pages, u64 count)
+__noinline int look_for_losses(u64 pages, u64 count)
 {
 	bpf_loop(count, look_for_loss, &pages, 0);
 	return 0;

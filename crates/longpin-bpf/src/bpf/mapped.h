@@ -18,12 +18,13 @@ struct span {
 	u64 end;
 	u64 inode;
 	u64 first; /* page index in the file */
-	u32 kind;
+	u64 kind;
 };
 
 static long look_at_mapping(struct task_struct *task, struct vm_area_struct *mapped,
-			    struct span *span)
+			    struct span **in_hand)
 {
+	struct span *span = *in_hand;
 	u64 vma = (u64)mapped, file, start;
 
 	start = FIELD64(vma, struct vm_area_struct, vm_start);
@@ -58,10 +59,12 @@ static __always_inline bool is_of(const struct span *span, u64 page)
  * What `count` pages from `start` of the current process are. The mapping may have changed since they were
  * pinned: the first and the last page, and one between, must agree.
  */
-static __noinline int find_mapping(struct span *span, u64 pages, u64 count)
+__noinline int find_mapping(struct span *span, u64 pages, u64 count)
 {
+	if (!span)
+		return 0;
 	span->kind = MAPS_UNKNOWN;
-	bpf_find_vma(bpf_get_current_task_btf(), span->start, look_at_mapping, span, 0);
+	bpf_find_vma(bpf_get_current_task_btf(), span->start, look_at_mapping, &span, 0);
 	if (span->kind == MAPS_UNKNOWN)
 		return 0;
 	if (!is_of(span, load64(pages)) || !is_of(span, load64(pages + count / 2 * 8)) ||

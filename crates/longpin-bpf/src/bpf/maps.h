@@ -127,9 +127,16 @@ const volatile u32
 const volatile u32 remote_probed; /* pin_user_pages_remote is watched by probes */
 const volatile u32
 	writable_file_pins; /* the kernel lets a device write to page cache (before 6.5) */
-/* Where the kernel keeps the address of the first struct page, and the distance to each CPU's own data. */
+/*
+ * Where the kernel keeps the address of the first struct page, and the distance to each CPU's own data; its first task;
+ * whether it calls programs at functions, and at probes (0: no such variable). Not `__ksym`: libbpf would read
+ * /proc/kallsyms once more, for more than the programs cost.
+ */
 const volatile u64 vmemmap_base;
 const volatile u64 per_cpu_offset;
+const volatile u64 init_task;
+const volatile u64 ftrace_enabled;
+const volatile u64 kprobes_all_disarmed;
 /* The table of mount points: where it begins, which bits of a hash count, and by how much it is shifted. Or 0. */
 const volatile u64 mountpoint_table[3];
 /* Functions that ask file_permission for other reasons than a write: the addresses of their code. */

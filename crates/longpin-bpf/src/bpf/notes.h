@@ -164,24 +164,36 @@ static __always_inline bool is_inside(u64 address)
 	return false;
 }
 
+struct calls {
+	u64 stack[CALL_DEPTH];
+};
+
+__noinline int is_any_inside(const struct calls *calls)
+{
+	u32 i;
+
+	if (!calls)
+		return true;
+	for (i = 0; i < CALL_DEPTH; i++)
+		if (is_inside(calls->stack[i]))
+			return true;
+	return false;
+}
+
 /*
  * Is the task in an operation that asks for permission and then does something else than read or write?
  * An unreadable stack counts as yes: the file then decides, and only a pinned one is refused.
  */
 static __noinline bool is_in_operation(void *ctx, long call)
 {
-	u64 stack[CALL_DEPTH] = {};
-	int i;
+	struct calls calls = {};
 
 	if (call == CALL_FALLOCATE || call == CALL_MADVISE || call == CALL_IOCTL ||
 	    call == CALL_COPY_FILE_RANGE)
 		return true;
-	if (bpf_get_stack(ctx, stack, sizeof(stack), 0) <= 0)
+	if (bpf_get_stack(ctx, calls.stack, sizeof(calls.stack), 0) <= 0)
 		return true;
-	for (i = 0; i < CALL_DEPTH; i++)
-		if (is_inside(stack[i]))
-			return true;
-	return false;
+	return is_any_inside(&calls);
 }
 
 #endif

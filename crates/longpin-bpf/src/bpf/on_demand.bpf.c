@@ -348,6 +348,24 @@ static __always_inline void describe_owner(struct region_row *row, u64 task)
 				  (void *)ADDRESS_OF(task, struct task_struct, comm));
 }
 
+struct output {
+	struct listing list;
+	struct seq_file *seq;
+};
+
+static long write_row(u32 i, struct output *output)
+{
+	struct listing *list = &output->list;
+
+	next_row(list);
+	/* Given up among memory of no file: a row that says no more than that. */
+	list->row.cut = i == MAX_ROWS_OF_TASK - 1 ||
+			(!list->row.inode && (list->interval || list->walk.at));
+	if (list->row.inode || list->row.cut)
+		bpf_seq_write(output->seq, &list->row, sizeof(list->row));
+	return !list->row.inode;
+}
+
 /*
  * list_regions: of each process, the files in its on-demand regions. The tree may change meanwhile: what begins or
  * ends at this moment may be missing. A process is looked at by its first thread, or by all if that has ended.
@@ -355,11 +373,9 @@ static __always_inline void describe_owner(struct region_row *row, u64 task)
 SEC("?iter/task")
 int list_regions(struct bpf_iter__task *ctx)
 {
-	struct seq_file *seq = ctx->meta->seq;
 	struct task_struct *found = ctx->task;
-	struct listing list = { .walk.last = ~0ULL };
+	struct output output = { .list.walk.last = ~0ULL, .seq = ctx->meta->seq };
 	u64 task = (u64)found, leader, subscriptions;
-	u32 i;
 
 	if (!found)
 		return 0;
@@ -370,18 +386,8 @@ int list_regions(struct bpf_iter__task *ctx)
 	subscriptions = subscriptions_of(FIELD64(task, struct task_struct, mm));
 	if (!subscriptions)
 		return 0;
-	describe_owner(&list.row, task);
-	begin_walk(&list.walk, subscriptions);
-	for (i = 0; i < MAX_ROWS_OF_TASK; i++) {
-		next_row(&list);
-		/* Given up among memory of no file: a row that says no more than that. */
-		list.row.cut = i == MAX_ROWS_OF_TASK - 1 ||
-			       (!list.row.inode && (list.interval || list.walk.at));
-		if (!list.row.inode && !list.row.cut)
-			break;
-		bpf_seq_write(seq, &list.row, sizeof(list.row));
-		if (!list.row.inode)
-			break;
-	}
+	describe_owner(&output.list.row, task);
+	begin_walk(&output.list.walk, subscriptions);
+	bpf_loop(MAX_ROWS_OF_TASK, write_row, &output, 0);
 	return 0;
 }

@@ -87,7 +87,7 @@ static __always_inline bool has_acl(u64 inode, u32 mode)
 }
 
 /* HELD, READER or ACL_UNKNOWN */
-static __noinline u32 judge_task(u64 inode)
+__noinline int judge_task(u64 inode)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	u64 cred = FIELD64((u64)task, struct task_struct, cred);

@@ -38,7 +38,7 @@ static __always_inline u32 rule_for_pin(const struct claim *claim, struct query 
 	if (!(state.rules & RULES_PINS))
 		return 0;
 	query->actions = PIN_ACTIONS;
-	return find_rule(query);
+	return find_pin_rule(query);
 }
 
 static __always_inline u32 judge_pin(const struct claim *claim, struct query *query)
@@ -79,7 +79,7 @@ __noinline int enter_claim(struct claim *claim)
 	/* A pin that is denied is held while it lasts, if its task may hold at all. */
 	held = claim->verdict == HELD ||
 	       (claim->verdict == DENIED && judge_task(claim->inode) == HELD);
-	flags = held ? FILE_HELD | strict_flag(&query) : 0;
+	flags = held ? FILE_HELD | strict_flag(&query, true) : 0;
 	if (mark_suspect(claim->inode, flags, owner) && claim->verdict == HELD)
 		claim->verdict = OVER_QUOTA;
 	row = enter_row(claim);
@@ -190,7 +190,7 @@ static __noinline bool is_longterm_consumer(void *ctx)
 
 	bpf_get_stack(ctx, stack, sizeof(stack), 0);
 	query.stack = (u64)stack;
-	return find_rule(&query);
+	return find_pin_rule(&query);
 }
 
 static __always_inline bool is_longterm(void *ctx, u64 flags)

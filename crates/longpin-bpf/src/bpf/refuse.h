@@ -35,7 +35,7 @@ static __always_inline bool is_armed(void)
 #define NO_PAGE (~0ULL)
 
 /* The first page of the range that is pinned long-term. A walk that cannot finish says that there is one. */
-static __noinline u64 first_pinned(u64 inode, u64 first, u64 last)
+__noinline u64 first_pinned(u64 inode, u64 first, u64 last)
 {
 	struct walk walk = {
 		.index = first,
@@ -64,7 +64,7 @@ static __always_inline bool is_exempt(const struct act *act)
 }
 
 /* The last row of a file: of an explicit hold, or of a pin. */
-static __noinline u64 row_of(u64 inode)
+__noinline u64 row_of(u64 inode)
 {
 	struct lent *lent = find_lent(inode);
 	struct suspect *known;
@@ -76,7 +76,7 @@ static __noinline u64 row_of(u64 inode)
 }
 
 /* What a held file answers: ETXTBSY for all but the exempt, unless the guard only records. */
-static __noinline bool decide(const struct act *act)
+static __always_inline bool decide_act(const struct act *act)
 {
 	struct happening what = {
 		.kind = EVENT_REFUSED,
@@ -102,6 +102,12 @@ static __noinline bool decide(const struct act *act)
 	return what.kind == EVENT_REFUSED;
 }
 
+/* Functions that judge are global, so that the verifier goes through each once, and not from every caller anew. */
+__noinline int decide(const struct act *act)
+{
+	return act && decide_act(act);
+}
+
 /* An explicit hold refuses without a look at the pages. */
 static __noinline bool meets_hold(struct act *act)
 {
@@ -113,12 +119,14 @@ static __noinline bool meets_hold(struct act *act)
 	return true;
 }
 
-static __noinline bool is_refused(struct act *act)
+__noinline int is_refused(struct act *act)
 {
-	if (!is_regular(act->inode))
+	if (!act || !is_regular(act->inode))
 		return false;
 	if (state.lent_files && meets_hold(act))
 		return decide(act);
+	if (!WATCHES_PINS)
+		return false;
 	if (act->often ? !is_suspect_lately(act->inode) : !is_suspect(act->inode))
 		return false;
 	act->page = first_pinned(act->inode, act->first, act->last);

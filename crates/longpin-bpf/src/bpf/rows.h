@@ -70,7 +70,7 @@ static __always_inline void fill_row(struct row *row, const struct claim *claim)
 	row->id = __sync_fetch_and_add(&state.next_row, 1) + 1;
 }
 
-static __noinline int tell_of_row(const struct claim *claim, u64 id)
+static __always_inline int tell_of_claim(const struct claim *claim, u64 id)
 {
 	struct happening what = {
 		.kind = EVENT_HELD,
@@ -92,6 +92,11 @@ static __noinline int tell_of_row(const struct claim *claim, u64 id)
 		what.kind = EVENT_NOT_HELD;
 	record(&what);
 	return 0;
+}
+
+__noinline int tell_of_row(const struct claim *claim, u64 id)
+{
+	return claim ? tell_of_claim(claim, id) : 0;
 }
 
 static __always_inline void widen_row(struct row *row, const struct claim *claim)
@@ -127,11 +132,15 @@ static __always_inline bool is_row_of(const struct row *row, u64 inode)
 	return known ? row->id > known->born : state.suspect_all != 0;
 }
 
-static __noinline bool find_row(const struct claim *claim)
+__noinline int find_row(const struct claim *claim)
 {
-	struct row_key key = key_of(claim);
-	struct row *row = bpf_map_lookup_elem(&rows, &key);
+	struct row_key key = {};
+	struct row *row;
 
+	if (!claim)
+		return false;
+	key = key_of(claim);
+	row = bpf_map_lookup_elem(&rows, &key);
 	return row && is_row_of(row, claim->inode);
 }
 
@@ -282,11 +291,15 @@ static __noinline int end_holds_of(u64 inode)
  * The number of a fresh row; 0 when there was one already, NO_ROW when there is no room. Rows are filled in
  * where they lie: they are larger than the stack allows. Until `id` is there, readers pass over them.
  */
-static __noinline u64 enter_row(const struct claim *claim)
+__noinline u64 enter_row(const struct claim *claim)
 {
-	struct row_key key = key_of(claim);
-	struct row *row = bpf_map_lookup_elem(&rows, &key);
+	struct row_key key = {};
+	struct row *row;
 
+	if (!claim)
+		return 0;
+	key = key_of(claim);
+	row = bpf_map_lookup_elem(&rows, &key);
 	if (row && is_row_of(row, claim->inode)) {
 		widen_row(row, claim);
 		return 0;

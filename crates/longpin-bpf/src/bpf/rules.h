@@ -46,20 +46,15 @@ struct query {
 	u32 any_task; /* whoever pinned is not known: only the path counts */
 };
 
-static __always_inline bool is_called_from(const struct query *query, u64 start, u64 end)
+static __always_inline bool is_in_range(const struct rule *rule, u64 address)
 {
-	u64 address;
 	u32 i;
 
-	if (start >= end || !query->stack)
-		return false;
-		/* Unrolled: older verifiers take a call in a loop for an endless one. */
 #pragma clang loop unroll(full)
-	for (i = 0; i < STACK_DEPTH; i++) {
-		address = load64(query->stack + i * 8);
-		if (address > start && address <= end)
+	for (i = 0; i < MAX_RANGES; i++)
+		if (i < rule->ranges && address > rule->range[2 * i] &&
+		    address <= rule->range[2 * i + 1])
 			return true;
-	}
 	return false;
 }
 
@@ -67,10 +62,12 @@ static __always_inline bool is_consumer(const struct query *query, const struct 
 {
 	u32 i;
 
+	if (!query->stack)
+		return false;
+		/* Unrolled: older verifiers take a call in a loop for an endless one. */
 #pragma clang loop unroll(full)
-	for (i = 0; i < MAX_RANGES; i++)
-		if (i < rule->ranges &&
-		    is_called_from(query, rule->range[2 * i], rule->range[2 * i + 1]))
+	for (i = 0; i < STACK_DEPTH; i++)
+		if (is_in_range(rule, load64(query->stack + i * 8)))
 			return true;
 	return false;
 }
@@ -82,7 +79,7 @@ static __always_inline bool is_on_path(u64 inode, const struct rule *rule)
 	return FIELD32(sb, struct super_block, s_dev) == rule->dev && is_below(inode, rule->ino);
 }
 
-static __always_inline bool matches(const struct query *query, const struct rule *rule)
+static __always_inline bool matches(const struct query *query, const struct rule *rule, bool pins)
 {
 	u32 conditions = rule->conditions;
 
@@ -93,24 +90,36 @@ static __always_inline bool matches(const struct query *query, const struct rule
 	if (conditions & RULE_CGROUP &&
 	    bpf_get_current_ancestor_cgroup_id(rule->cgroup_level) != rule->cgroup)
 		return false;
-	if (conditions & RULE_CONSUMER && !is_consumer(query, rule))
+	if (conditions & RULE_CONSUMER && !(pins && is_consumer(query, rule)))
 		return false;
 	return !(conditions & RULE_PATH) || is_on_path(query->inode, rule);
 }
 
-static long try_rule(u32 i, struct query **in_hand)
+static __always_inline long try_one(u32 i, struct query *query, bool pins)
 {
-	struct query *query = *in_hand;
 	u32 slot = i + (query->rules & RULES_BANK ? MAX_RULES : 0);
 	struct rule *rule = bpf_map_lookup_elem(&rules, &slot);
 
-	if (!rule || !(query->actions >> (rule->action & 31) & 1) || !matches(query, rule))
+	if (!rule || !(query->actions >> (rule->action & 31) & 1) || !matches(query, rule, pins))
 		return 0;
 	query->action = rule->action;
 	return 1;
 }
 
-/* The first rule with one of the actions asked for that matches the current task and the file. */
+static long try_rule(u32 i, struct query **in_hand)
+{
+	return try_one(i, *in_hand, false);
+}
+
+static long try_pin_rule(u32 i, struct query **in_hand)
+{
+	return try_one(i, *in_hand, true);
+}
+
+/*
+ * The first rule with one of the actions asked for that matches the current task and the file. Rules about
+ * consumers do not: those are for pins.
+ */
 __noinline int find_rule(struct query *query)
 {
 	if (!query)
@@ -121,10 +130,21 @@ __noinline int find_rule(struct query *query)
 	return query->action;
 }
 
+/* The same for a pin, with the stack of its call. */
+__noinline int find_pin_rule(struct query *query)
+{
+	if (!query)
+		return 0;
+	query->action = 0;
+	query->rules = state.rules;
+	bpf_loop(query->rules & RULES_COUNT, try_pin_rule, &query, 0);
+	return query->action;
+}
+
 #define LEVEL_ACTIONS (1 << RULE_LAYOUT | 1 << RULE_SWAPFILE)
 
 /* FILE_STRICT, if the current task's pins of this file ask for level swapfile. */
-static __always_inline u32 strict_flag(struct query *query)
+static __always_inline u32 strict_flag(struct query *query, bool pins)
 {
 	u32 action = 0;
 
@@ -132,7 +152,7 @@ static __always_inline u32 strict_flag(struct query *query)
 		return 0;
 	query->actions = LEVEL_ACTIONS;
 	if (state.rules & RULES_LEVELS)
-		action = find_rule(query);
+		action = pins ? find_pin_rule(query) : find_rule(query);
 	if (action)
 		return action == RULE_SWAPFILE ? FILE_STRICT : 0;
 	return state.strict & STRICT_ALL ? FILE_STRICT : 0;

@@ -54,10 +54,10 @@
 #define SUBVOLUME_BACK(word) ((word)&0xffff)
 #define SUBVOLUME_NUMBER(word) ((word) >> 16)
 
-/* guard_state.overlay: where the array of file systems lies, how many there are, and how large each entry is. */
-#define OVERLAY_LAYERS(word) ((word)&0xfff)
-#define OVERLAY_COUNT(word) ((word) >> 12 & 0xfff)
-#define OVERLAY_SIZE(word) ((word) >> 24)
+/* guard_state.layers: where the array of file systems lies, how many there are, and how large each entry is. */
+#define LAYERS_AT(word) ((word)&0xfff)
+#define LAYERS_COUNT(word) ((word) >> 12 & 0xfff)
+#define LAYERS_SIZE(word) ((word) >> 24)
 
 /* guard_state.strict: who asks for level swapfile */
 #define STRICT_ALL 1   /* each pin does, unless a rule says otherwise */
@@ -109,7 +109,7 @@ struct guard_state {
 	u32 ext4_flags; /* how many bytes before the inode ext4 keeps its flags; 0: not known */
 	u32 xfs_flags;	/* the same of xfs */
 	u32 home;	/* device of the bpffs in which all this is pinned */
-	u32 overlay;	/* where overlayfs keeps its layers' file systems: OVERLAY_; 0: not known */
+	u32 layers;	/* where overlayfs keeps its layers' file systems: LAYERS_; 0: not known */
 };
 _Static_assert(sizeof(struct guard_state) == 336, "guard_state");
 

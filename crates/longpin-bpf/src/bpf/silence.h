@@ -9,19 +9,16 @@
 #include "kread.h"
 #include "maps.h"
 
-extern const void ftrace_enabled __ksym;
-extern const void kprobes_all_disarmed __ksym __weak;
-
 /* Nothing is refused, and no pin is seen. */
 static __always_inline bool is_silent(void)
 {
-	return !load32((u64)&ftrace_enabled);
+	return !load32(ftrace_enabled);
 }
 
 /* Pins by a function that is probed are not seen. */
 static __always_inline bool is_unprobed(void)
 {
-	return remote_probed && &kprobes_all_disarmed && load32((u64)&kprobes_all_disarmed) & 0xff;
+	return remote_probed && kprobes_all_disarmed && load32(kprobes_all_disarmed) & 0xff;
 }
 
 #endif

@@ -13,7 +13,7 @@ static __always_inline bool is_surely_free(u64 inode)
 {
 	if (lent_filter[lent_slot(FIELD64(inode, struct inode, i_ino))])
 		return false;
-	if (!(state.strict & STRICT_PINS))
+	if (!WATCHES_PINS || !(state.strict & STRICT_PINS))
 		return true;
 	if (filter[filter_slot(inode)])
 		return false;
@@ -39,16 +39,17 @@ static __always_inline bool is_strictly_held(struct act *act)
 		act->page = 0;
 		return true;
 	}
-	if (!(state.strict & STRICT_PINS) || !is_strict_suspect(act->inode))
+	if (!WATCHES_PINS || !(state.strict & STRICT_PINS) || !is_strict_suspect(act->inode))
 		return false;
 	act->page = first_pinned(act->inode, 0, ~0ULL);
 	return act->page != NO_PAGE;
 }
 
 /* True: the operation is refused. */
-static __noinline bool is_strictly_refused(struct act *act)
+__noinline int is_strictly_refused(struct act *act)
 {
-	if (!act->inode || is_surely_free(act->inode) || !is_armed() || !is_regular(act->inode))
+	if (!act || !act->inode || is_surely_free(act->inode) || !is_armed() ||
+	    !is_regular(act->inode))
 		return false;
 	return is_strictly_held(act) && decide(act);
 }

@@ -106,7 +106,7 @@ static __always_inline bool find_held(struct search *search)
 		bpf_for_each_map_elem(&lent, look_at_lent, search, 0);
 	if (search->found)
 		return true;
-	if (search->strict && !(state.strict & STRICT_PINS))
+	if (!WATCHES_PINS || (search->strict && !(state.strict & STRICT_PINS)))
 		return true;
 	bpf_for_each_map_elem(&files, look_at_suspect, search, 0);
 	if (search->found || hints_complete() || (search->strict && !(state.strict & STRICT_ALL)))
@@ -127,8 +127,7 @@ static __always_inline bool is_search_refused(struct search *search, u32 operati
 	return search->found && decide(&act);
 }
 
-static __noinline bool is_subvolume_refused(u64 sb, u32 subvolume, u32 operation, u64 detail,
-					    u32 strict)
+__noinline int is_subvolume_refused(u64 sb, u32 subvolume, u32 operation, u64 detail, u32 strict)
 {
 	struct search search = { .sb = sb, .subvolume = subvolume, .strict = strict };
 
@@ -136,7 +135,7 @@ static __noinline bool is_subvolume_refused(u64 sb, u32 subvolume, u32 operation
 }
 
 /* Without the key nobody finds the file any more, and the kernel lets it go. */
-static __noinline bool is_key_refused(u64 sb, u64 command)
+__noinline int is_key_refused(u64 sb, u64 command)
 {
 	struct search search = { .sb = sb, .encrypted = 1 };
 

@@ -9,6 +9,13 @@
 
 #include "folio.h"
 
+/* Of the build for explicit holds alone: pins are not watched, so no file is a suspect. */
+#ifdef ONLY_HOLDS
+#define WATCHES_PINS 0
+#else
+#define WATCHES_PINS 1
+#endif
+
 static __always_inline u32 filter_slot(u64 inode)
 {
 	/* Inodes are slab objects: their low bits say little. */
@@ -54,6 +61,8 @@ static __noinline u64 count_misses(void)
  */
 __noinline int hints_complete(void)
 {
+	if (!WATCHES_PINS)
+		return true;
 	if (state.some_pins_unseen || state.suspect_all)
 		return false;
 	if (state.entered - state.left != state.acked_balance)
@@ -66,7 +75,7 @@ static __always_inline struct suspect *find_suspect(u64 inode)
 	struct suspect *known;
 	struct file_identity now;
 
-	if (!filter[filter_slot(inode)])
+	if (!WATCHES_PINS || !filter[filter_slot(inode)])
 		return 0;
 	known = bpf_map_lookup_elem(&files, &inode);
 	if (!known)
@@ -98,6 +107,8 @@ static __always_inline bool hints_complete_lately(void)
 {
 	u64 now = bpf_ktime_get_boot_ns();
 
+	if (!WATCHES_PINS)
+		return true;
 	if (state.some_pins_unseen || state.suspect_all)
 		return false;
 	if (state.entered - state.left != state.acked_balance)
@@ -177,7 +188,7 @@ static __noinline int drop_suspect(u64 inode)
 	struct suspect *known;
 	u32 owner;
 
-	if (!filter[filter_slot(inode)])
+	if (!WATCHES_PINS || !filter[filter_slot(inode)])
 		return 0;
 	known = bpf_map_lookup_elem(&files, &inode);
 	if (!known)

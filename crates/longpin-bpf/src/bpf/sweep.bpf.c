@@ -27,7 +27,7 @@ static __noinline int mark_found(u64 inode)
 {
 	struct query query = { .inode = inode, .any_task = 1 };
 
-	return mark_suspect(inode, FILE_HELD | strict_flag(&query), 0);
+	return mark_suspect(inode, FILE_HELD | strict_flag(&query, false), 0);
 }
 
 /* 1 for a pinned folio of a file, by its first struct page. Global: there are many callers. */

@@ -24,10 +24,30 @@ struct descent {
 	u64 entry;
 };
 
+/* The slot of the first pivot that is not below the address; which ends the entry is noted. */
+__noinline int find_slot(struct descent *d, u64 pivots, u32 count)
+{
+	u64 pivot;
+	u32 i;
+
+	if (!d)
+		return 0;
+	for (i = 0; i < 15; i++) {
+		if (i == count)
+			break;
+		pivot = load64(pivots + i * 8);
+		if (pivot >= d->address)
+			d->last = pivot;
+		if (pivot >= d->address || (i && !pivot))
+			break;
+	}
+	return i;
+}
+
 /* One level: the entry of the first pivot that is not below the address. A pivot of 0 is an unused one. */
 static long descend_mappings(u32 depth, struct descent *d)
 {
-	u64 type = MAPLE_TYPE(d->node), node = d->node & ~MAPLE_NODE_MASK, pivots, slots, pivot;
+	u64 type = MAPLE_TYPE(d->node), node = d->node & ~MAPLE_NODE_MASK, pivots, slots;
 	u32 i;
 
 	if (type == MAPLE_ARANGE) {
@@ -39,15 +59,7 @@ static long descend_mappings(u32 depth, struct descent *d)
 	} else {
 		return 1;
 	}
-	for (i = 0; i < 15; i++) {
-		if (i == MAPLE_PIVOTS(type))
-			break;
-		pivot = load64(pivots + i * 8);
-		if (pivot >= d->address)
-			d->last = pivot;
-		if (pivot >= d->address || (i && !pivot))
-			break;
-	}
+	i = find_slot(d, pivots, MAPLE_PIVOTS(type));
 	d->node = load64(slots + i * 8);
 	if (type != MAPLE_LEAF)
 		return 0;

@@ -229,7 +229,7 @@ __noinline int walk_pages(u64 inode, struct walk *w)
 }
 
 /* The first and the last page index of the folio at one index; a tree of one entry has one page. */
-static __noinline int find_folio(u64 inode, u64 index, u64 *first, u64 *last)
+__noinline int find_folio(u64 inode, u64 index, u64 *first, u64 *last)
 {
 	u32 unit = index_unit(inode), slot, end;
 	struct walk w = {
@@ -238,6 +238,8 @@ static __noinline int find_folio(u64 inode, u64 index, u64 *first, u64 *last)
 	};
 	u64 entry;
 
+	if (!first || !last)
+		return 0;
 	*first = index;
 	*last = index;
 	if (descend(&w) <= 0 || !w.node)

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use longpin_bpf::lend::{attach_strict, detach_strict};
+use longpin_bpf::lend::{attach_layout, attach_strict, detach_strict};
 use longpin_bpf::pinned::Pinned;
 use longpin_bpf::{Mode, STRICT_HOLDS};
 
@@ -19,9 +19,17 @@ pub(crate) fn settle(pinned: &Pinned, dir: &Path) -> Result<(), GuardError> {
     Ok(())
 }
 
+/// Attach what holds of level layout need, where no guard has it attached.
+pub(crate) fn settle_layout(pinned: &Pinned, dir: &Path) -> Result<(), GuardError> {
+    if is_for_holds_only(pinned) {
+        attach_layout(dir)?;
+    }
+    Ok(())
+}
+
 /// Was this started by an explicit hold, so that nobody watches pins?
 pub(super) fn is_for_holds_only(pinned: &Pinned) -> bool {
-    pinned.state().holds_only.load(Ordering::Acquire) != 0
+    !pinned.watches_pins()
 }
 
 /// Explicit holds that stand.

@@ -55,6 +55,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use longpin_bpf::pinned::Pinned;
+use longpin_bpf::shared::Level;
 use longpin_bpf::{BpfError, Mode};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -62,7 +63,7 @@ use rustix::io::Errno;
 use crate::{Enforcement, config};
 
 pub use error::{GuardError, OUTSIDE_OF_FILTER, open_io_uring};
-pub(crate) use levels::{settle, settle_holds};
+pub(crate) use levels::{settle, settle_holds, settle_layout};
 pub use proof::ProofError;
 pub use rules::{Reloaded, reload};
 pub use start::{StartOptions, start};
@@ -209,8 +210,9 @@ impl Running {
     }
 
     /// The same, of a hold that somebody asked for.
-    pub(crate) fn enforcement_of_holds(&self) -> Result<Enforcement, GuardError> {
-        Ok(Enforcement::of_explicit_hold(&read_attached(&self.dir)?))
+    pub(crate) fn enforcement_of_holds(&self, level: Level) -> Result<Enforcement, GuardError> {
+        let attached = read_attached(&self.dir)?;
+        Ok(Enforcement::of_explicit_hold(&attached, level))
     }
 
     /// How much of the promise the attached programs enforce.

@@ -9,7 +9,7 @@ use longpin_bpf::measure::reached;
 use longpin_bpf::pinned::Pinned;
 use longpin_bpf::shared::MAX_FILES;
 use longpin_bpf::{BpfError, Mode, STRICT_ALL, SUSPECT_ALL};
-use longpin_linux::{kallsyms, probe, tasks};
+use longpin_linux::{probe, tasks};
 
 use super::{
     GuardError, Host, Turn, check_privilege, levels, open_pinned, proof, read_enforcement,
@@ -49,7 +49,6 @@ pub fn start(
     check_privilege()?;
     check_host(host)?;
     let _turn = Turn::take(host)?;
-    let _symbols = kallsyms::keep();
     clear_way(host)?;
     let rules = config::load(&host.config, true)?;
     reached("host looked at, rules read");
@@ -64,7 +63,6 @@ pub fn start(
 
 /// Start what explicit holds need, without a guard: pins are not watched. The caller has the turn.
 pub(super) fn start_for_holds(host: &Host) -> Result<(), GuardError> {
-    let _symbols = kallsyms::keep();
     check_host(host)?;
     remove_dir(&host.guard_dir())?;
     remove_dir(&host.scratch_dir())?;

@@ -57,8 +57,15 @@ pub(super) fn sweep_with(
         let source = std::io::ErrorKind::InvalidData.into();
         return Err(failed("the page frames")(source));
     }
+    if !pinned.watches_pins() {
+        return Ok(Swept {
+            frames: 0,
+            folios: 0,
+            complete: pinned.hints_complete()?,
+        });
+    }
     let state = pinned.state();
-    pinned.learn_flags();
+    pinned.learn_beside_inodes();
     pinned.begin_sweep()?;
     let lost_exits = count_lost_exits(state).map_err(failed("tasks inside pin calls"))?;
     if lost_exits != state.acked_balance.load(Ordering::Relaxed) {

@@ -322,8 +322,10 @@ impl Candidate {
             if let Some(program) = missing {
                 return Err(Refusal::Kernel { program });
             }
+        } else {
+            guard::settle_layout(running.pinned(), running.dir())?;
         }
-        Ok(running.enforcement_of_holds()?)
+        Ok(running.enforcement_of_holds(self.request.level)?)
     }
 
     fn lend(&self, running: &Running) -> Result<Lent, Refusal> {
@@ -363,7 +365,7 @@ impl Candidate {
         if family != Family::Btrfs {
             return identify(pinned, &self.file);
         }
-        pinned.learn_subvolumes();
+        pinned.learn_beside_inodes();
         let file = identify(pinned, &self.file)?;
         let number = btrfs::subvolume(&self.file).map_err(MapError::from)?;
         let is_known = u64::from(file.generation) == number;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use longpin::guard::{self, Host, Running, StartOptions};
@@ -20,10 +21,13 @@ use crate::options::Asked;
 use crate::table::{self, Table, number, percent, progress};
 
 /// The stages that ended since they were last asked for, and when.
-static STAGES: Mutex<Vec<(&'static str, u64)>> = Mutex::new(Vec::new());
+static STAGES: Mutex<Vec<(String, u64)>> = Mutex::new(Vec::new());
+/// Stages, or programs, and what each took.
+type Spans = Vec<(String, u64)>;
 /// What a person does: a hold without a guard, a guard, a hold with it.
-const COMMANDS: [&str; 7] = [
+const COMMANDS: [&str; 8] = [
     "hold FILE -- true",
+    "hold --level layout FILE -- true",
     "guard start",
     "hold FILE -- true",
     "guard status",
@@ -31,6 +35,9 @@ const COMMANDS: [&str; 7] = [
     "guard sweep",
     "guard stop",
 ];
+/// The kernel takes programs apart after the command that lets go of them has ended; until then that is counted with
+/// whatever comes next. While nothing else runs the machine's time passes in no time.
+const SETTLING: Duration = Duration::from_secs(2);
 /// The lent file.
 const LEN: u64 = 4 << 20;
 
@@ -56,7 +63,7 @@ pub(crate) fn run(asked: &Asked, counter: Counter) -> Result<()> {
         hold.release()?;
     }
     progress("programs");
-    let programs = programs()?;
+    let programs = programs(&[started.as_slice(), &held].concat())?;
     for table in [commands, by_stage("guard start", &started)] {
         print(&table);
     }
@@ -66,15 +73,21 @@ pub(crate) fn run(asked: &Asked, counter: Counter) -> Result<()> {
     Ok(())
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "what prepares an act may fail")]
+fn settled() -> Result<()> {
+    std::thread::sleep(SETTLING);
+    Ok(())
+}
+
 fn print(table: &Table) {
     table::line("");
     table.print();
 }
 
-fn note(stage: &'static str) {
+fn note(stage: &str) {
     let now = count::now();
     if let Ok(mut stages) = STAGES.lock() {
-        stages.push((stage, now));
+        stages.push((stage.to_owned(), now));
     }
 }
 
@@ -98,7 +111,7 @@ fn commands(asked: &Asked, counter: Counter, file: &Path) -> Result<Table> {
         for (line, least) in COMMANDS.iter().zip(&mut least) {
             progress(line);
             let words = longpin(line);
-            let counts = counter.each(1, || Ok(()), || command(&words))?;
+            let counts = counter.each(1, settled, || command(&words))?;
             *least = counts.typical().min(*least);
         }
     }
@@ -110,27 +123,33 @@ fn commands(asked: &Asked, counter: Counter, file: &Path) -> Result<Table> {
 }
 
 /// Each stage of an act, in instructions; what follows the last one is the rest.
-fn stages(act: impl FnOnce() -> Result<()>) -> Result<Vec<(&'static str, u64)>> {
+fn stages(act: impl FnOnce() -> Result<()>) -> Result<Spans> {
     let take = || STAGES.lock().map(|mut stages| std::mem::take(&mut *stages));
     let _ = take();
+    settled()?;
     let mut last = count::now();
     act()?;
     let mut ended = take().unwrap_or_default();
-    ended.push(("the rest", count::now()));
-    let spans = ended.iter_mut().map(|(stage, end)| {
+    ended.push(("the rest".to_owned(), count::now()));
+    let spans = ended.into_iter().map(|(stage, end)| {
         let span = end.saturating_sub(last);
-        last = *end;
-        (*stage, span)
+        last = end;
+        (stage, span)
     });
     Ok(spans.collect())
 }
 
-fn by_stage(act: &str, spans: &[(&'static str, u64)]) -> Table {
+/// Programs are attached one by one; what that took is part of the stage that they end in.
+fn by_stage(act: &str, spans: &Spans) -> Table {
     let all = spans.iter().map(|(_, span)| span).sum();
     let mut table = Table::new([act, "instructions", "share"]);
+    let mut parts = 0;
     for (stage, span) in spans {
-        let cells = vec![(*stage).to_owned(), number(*span), percent(*span, all)];
-        table.row(cells);
+        parts += span;
+        if measure::program_of(stage).is_none() {
+            let whole = std::mem::take(&mut parts);
+            table.row(vec![stage.clone(), number(whole), percent(whole, all)]);
+        }
     }
     table.row(vec!["all".to_owned(), number(all), percent(all, all)]);
     table
@@ -177,7 +196,13 @@ fn present_frames() -> Result<u64> {
 }
 
 /// What the verifier needs for each program, of the guard and of holds alone.
-fn programs() -> Result<Table> {
+fn programs(spans: &[(String, u64)]) -> Result<Table> {
+    let attaching = |program: &str| {
+        let found = spans
+            .iter()
+            .find(|it| measure::program_of(&it.0) == Some(program));
+        found.map_or(0, |(_, span)| *span / 1000)
+    };
     let facts = Facts::probe()?;
     let max_files = MAX_FILES;
     let guard = measure::load_each(&facts, Purpose::Guard { max_files })?;
@@ -187,8 +212,9 @@ fn programs() -> Result<Table> {
         "verifier's steps",
         "thousand instructions",
         "for holds",
+        "attaching",
     ]);
-    let mut sum = [0, 0, 0];
+    let mut sum = [0, 0, 0, 0];
     for Verified {
         name,
         micros,
@@ -201,11 +227,14 @@ fn programs() -> Result<Table> {
         sum[1] += micros;
         sum[2] += alone_micros.unwrap_or(0);
         let last = alone_micros.map_or_else(|| "not loaded".to_owned(), number);
+        let attached = attaching(name);
+        sum[3] += attached;
         table.row(vec![
             format!("`{name}`"),
             number(*steps),
             number(*micros),
             last,
+            number(attached),
         ]);
     }
     let all = sum.map(number).to_vec();
