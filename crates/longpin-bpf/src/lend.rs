@@ -19,7 +19,7 @@ use crate::BpfError;
 use crate::load::STRICT;
 use crate::pinned::{EVENT_RELEASED, Pinned, open_program, read_table, run};
 use crate::shared::{self, FileId, Level, Row};
-use crate::subvolumes;
+use crate::{overlay, subvolumes};
 
 /// What keeps a hold from being entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,10 +72,11 @@ impl Pinned {
         learn(&self.state().subvolumes, subvolumes::find);
     }
 
-    /// Let the programs know where ext4 and xfs keep the flags of an inode.
+    /// Let the programs know where ext4 and xfs keep the flags of an inode, and overlayfs the files behind its own.
     pub fn learn_flags(&self) {
         learn(&self.state().ext4_flags, subvolumes::find_ext4_flags);
         learn(&self.state().xfs_flags, subvolumes::find_xfs_flags);
+        overlay::learn(self.state());
     }
 
     /// Enter an explicit hold: from then on the file is held.

@@ -16,6 +16,7 @@ pub mod load;
 pub mod measure;
 mod object;
 pub mod offers;
+mod overlay;
 pub mod pinned;
 pub mod programs;
 pub mod region;

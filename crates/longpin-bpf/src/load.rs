@@ -16,8 +16,8 @@ use crate::facts::{Facts, WITNESS, is_for_pins, watches_entry};
 use crate::measure::reached;
 use crate::shared::{ABI, MAX_PIN_PROGRAMS};
 use crate::skel::{GuardSkel, GuardSkelBuilder, OpenGuardSkel};
-use crate::subvolumes;
 use crate::{BpfError, SUSPECT_ALL, StateView, object};
+use crate::{overlay, subvolumes};
 
 /// Files of one user other than root, unless the configuration says otherwise.
 pub const DEFAULT_QUOTA: u32 = 4096;
@@ -43,7 +43,7 @@ pub(crate) const ON_REQUEST: [&str; 16] = [
 ];
 
 /// Programs that are attached while somebody asks for level swapfile: every write pays for the first.
-pub const STRICT: [&str; 7] = [
+pub const STRICT: [&str; 8] = [
     "strict_permission",
     "strict_mmap",
     "strict_mprotect",
@@ -51,6 +51,7 @@ pub const STRICT: [&str; 7] = [
     "strict_rename",
     "strict_exec",
     "strict_open",
+    "strict_touch",
 ];
 
 /// What is loaded.
@@ -155,6 +156,7 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
         data.state.subvolumes = subvolumes::find().unwrap_or(0);
         data.state.ext4_flags = subvolumes::find_ext4_flags().unwrap_or(0);
         data.state.xfs_flags = subvolumes::find_xfs_flags().unwrap_or(0);
+        (data.state.overlay, data.state.fuse_passthrough) = overlay::known();
     }
 }
 
@@ -308,6 +310,7 @@ impl Attached<'_> {
             ("prog_strict_rename", &mut programs.strict_rename),
             ("prog_strict_exec", &mut programs.strict_exec),
             ("prog_strict_open", &mut programs.strict_open),
+            ("prog_strict_touch", &mut programs.strict_touch),
             ("prog_inspect", &mut programs.inspect),
             ("prog_end_row", &mut programs.end_row),
             ("prog_end_strays", &mut programs.end_strays),

@@ -13,7 +13,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, Program, libbpf_sys};
 use crate::event::{Event, MAX_EVENTS, parse_event};
 use crate::rule::{self, Rule, RuleAction};
 use crate::shared::{self, FileId, Row, Sight, Stray, Suspect};
-use crate::{BpfError, Mode, StateView};
+use crate::{BpfError, Mode, StateView, overlay};
 
 /// How often a look is repeated when others look at the same time.
 const INSPECT_TRIES: u32 = 1000;
@@ -227,6 +227,7 @@ impl Pinned {
     /// [`BpfError::Run`] or [`BpfError::Table`].
     pub fn identify(&self, fd: impl AsFd) -> Result<Option<FileId>, BpfError> {
         let (table, key) = ("identified", 0_u32.to_ne_bytes());
+        overlay::learn(self.state());
         write(&self.identified, table, &key, &[0; shared::SUSPECT_LEN])?;
         run(&self.introduce, "introduce", &[0])?;
         // SAFETY: the command carries no argument and no file system knows it; the answer (ENOTTY) says

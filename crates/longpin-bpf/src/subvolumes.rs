@@ -16,7 +16,7 @@ use libbpf_rs::libbpf_sys::{
 };
 
 /// BTF of the kernel or of a module; freed on drop.
-struct Types(NonNull<btf>);
+pub(crate) struct Types(NonNull<btf>);
 
 impl Drop for Types {
     fn drop(&mut self) {
@@ -26,16 +26,31 @@ impl Drop for Types {
 }
 
 impl Types {
-    /// Bytes from the beginning of this structure to its member.
-    fn offset(&self, structure: &CStr, member: &CStr) -> Option<u32> {
+    fn find(&self, structure: &CStr) -> Option<NonNull<btf_type>> {
         let all = self.0.as_ptr();
         // SAFETY: BTF that is alive, and a name that ends.
         let id = unsafe { btf__find_by_name_kind(all, structure.as_ptr(), BTF_KIND_STRUCT) };
         // SAFETY: as above; for a number that it has not it gives a null pointer.
         let found = unsafe { btf__type_by_id(all, u32::try_from(id).ok()?) };
-        // SAFETY: null, or a type that lives as long as the BTF.
-        let info = unsafe { found.as_ref()? }.info;
-        let first = found.wrapping_add(1).cast::<btf_member>();
+        NonNull::new(found.cast_mut())
+    }
+
+    /// Bytes that this structure takes.
+    pub(crate) fn size(&self, structure: &CStr) -> Option<u32> {
+        let found = self.find(structure)?;
+        // SAFETY: a type that lives as long as the BTF.
+        let of = unsafe { found.as_ref() }.__bindgen_anon_1;
+        // SAFETY: for a structure it is the size.
+        Some(unsafe { of.size })
+    }
+
+    /// Bytes from the beginning of this structure to its member.
+    pub(crate) fn offset(&self, structure: &CStr, member: &CStr) -> Option<u32> {
+        let all = self.0.as_ptr();
+        let found = self.find(structure)?;
+        // SAFETY: a type that lives as long as the BTF.
+        let info = unsafe { found.as_ref() }.info;
+        let first = found.as_ptr().wrapping_add(1).cast::<btf_member>();
         // SAFETY: the low 16 bits of `info` say how many members follow a structure.
         let members = unsafe { std::slice::from_raw_parts(first, (info & 0xffff) as usize) };
         let name = |it: &btf_member| {
@@ -58,7 +73,7 @@ impl Types {
 const _: () = assert!(size_of::<btf_type>() == 12 && size_of::<btf_member>() == 12);
 
 /// Offsets that are the module's, or the kernel's where it is built in.
-fn look<T>(module: &CStr, find: impl FnOnce(&Types) -> Option<T>) -> Option<T> {
+pub(crate) fn look<T>(module: &CStr, find: impl FnOnce(&Types) -> Option<T>) -> Option<T> {
     // SAFETY: no arguments; a null pointer says that there is none.
     let kernel = Types(NonNull::new(unsafe { btf__load_vmlinux_btf() })?);
     // SAFETY: a name that ends, and BTF that outlives the module's: dropped in the opposite order.
@@ -112,6 +127,7 @@ mod tests {
         let kernel = Types(kernel);
         assert_eq!(kernel.offset(c"list_head", c"next"), Some(0));
         assert_eq!(kernel.offset(c"list_head", c"prev"), Some(8));
+        assert_eq!(kernel.size(c"list_head"), Some(16));
         assert_eq!(kernel.offset(c"list_head", c"none"), None);
         assert_eq!(kernel.offset(c"no_such_structure", c"next"), None);
     }
