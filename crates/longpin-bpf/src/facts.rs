@@ -85,12 +85,13 @@ pub const WITNESS: &str = "ftrace_switched";
 const REMOVAL: &str = "btf_trace_mm_filemap_delete_from_page_cache";
 /// Functions that ask for permission and then do something else than read or write; the order is that of
 /// OPERATION_ in bpf/maps.h.
-const OPERATIONS: [&str; 5] = [
+const OPERATIONS: [&str; 6] = [
     "vfs_fallocate",
     "vfs_clone_file_range",
     "vfs_copy_file_range",
     "vfs_dedupe_file_range_one",
     "io_uring_cmd",
+    "do_clone_file_range",
 ];
 
 /// Variables that the programs begin at; the order is that of `Facts::variables`.
@@ -118,7 +119,7 @@ pub struct Facts {
     /// The kernel lets a device write to the page cache of disk file systems (before 6.5).
     pub writable_file_pins: bool,
     /// Where the code of the functions in `OPERATIONS` lies.
-    pub operations: [Range<u64>; 5],
+    pub operations: [Range<u64>; 6],
     /// Where `VARIABLES` lie; 0: there is none.
     pub variables: [u64; 5],
     /// Where `MOUNTPOINTS` lie; 0 where one of them is not known.
@@ -215,6 +216,7 @@ impl Facts {
             "strict_mprotect" => !lacks("bpf_lsm_file_mprotect"),
             "strict_unlink" => !lacks("bpf_lsm_inode_unlink"),
             "strict_rename" => !lacks("bpf_lsm_inode_rename"),
+            "strict_touch" => !lacks("bpf_lsm_file_ioctl"),
             "strict_open" => !lacks("bpf_lsm_file_open"),
             "strict_exec" => !lacks("bpf_lsm_bprm_check_security"),
             "list_regions" => !lacks("mmu_interval_notifier_insert"),
@@ -274,7 +276,7 @@ fn find_foll_longterm(btf: &Btf<'_>) -> u32 {
 }
 
 /// Empty where there is none, but for the first.
-fn find_operations(symbols: &Symbols) -> Result<[Range<u64>; 5], BpfError> {
+fn find_operations(symbols: &Symbols) -> Result<[Range<u64>; 6], BpfError> {
     let code = OPERATIONS.map(|name| symbols.code(name));
     let symbol = OPERATIONS[0];
     match &code[0] {

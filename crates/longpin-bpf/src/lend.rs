@@ -5,7 +5,7 @@
     reason = "BPF_RAW_TRACEPOINT_OPEN of a pinned program and BPF_OBJ_PIN have no safe wrappers"
 )]
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -71,26 +71,29 @@ fn learn(known: &AtomicU32, found: Option<u32>) {
 
 impl Pinned {
     /// Let the programs know what file systems keep beside an inode: btrfs the number of its subvolume, ext4 and xfs
-    /// its flags; and where overlayfs keeps its layers. They may be modules that came after the programs.
+    /// its flags; and where overlayfs and FUSE keep the files behind their own. They may be modules that came after the programs.
     pub fn learn_beside_inodes(&self) {
         let state = self.state();
         let all = [
             (&state.subvolumes, c"btrfs"),
             (&state.ext4_flags, c"ext4"),
             (&state.xfs_flags, c"xfs"),
-            (&state.layers, c"overlay"),
+            (&state.overlay[0], c"overlay"),
+            (&state.fuse_passthrough, c"fuse"),
         ];
-        let is_new = |(known, name): (&AtomicU32, &CStr)| {
-            known.load(Ordering::Acquire) == 0 && subvolumes::is_known(name)
-        };
-        if !all.into_iter().any(is_new) {
+        let unknown = all.map(|(known, name)| (known.load(Ordering::Acquire) == 0).then_some(name));
+        if !subvolumes::is_any_known(unknown.into_iter().flatten()) {
             return;
         }
         let found = BesideInodes::read();
         learn(&state.subvolumes, found.subvolumes);
         learn(&state.ext4_flags, found.ext4_flags);
         learn(&state.xfs_flags, found.xfs_flags);
-        learn(&state.layers, found.layers);
+        learn(&state.fuse_passthrough, found.fuse_passthrough);
+        // The first one last: it says that the others are there.
+        for (known, word) in state.overlay.iter().zip(found.overlay.unwrap_or_default()).rev() {
+            learn(known, Some(word));
+        }
     }
 
     /// Enter an explicit hold: from then on the file is held.

@@ -17,6 +17,7 @@ pub mod measure;
 mod object;
 pub mod offers;
 mod on_pins;
+mod overlay;
 pub mod pinned;
 pub mod programs;
 pub mod region;

@@ -46,7 +46,7 @@ pub(crate) const ON_REQUEST: [&str; 16] = [
 const ONCE: &str = "find_statistics";
 
 /// Programs that are attached while somebody asks for level swapfile: every write pays for the first.
-pub const STRICT: [&str; 7] = [
+pub const STRICT: [&str; 8] = [
     "strict_permission",
     "strict_mmap",
     "strict_mprotect",
@@ -54,6 +54,7 @@ pub const STRICT: [&str; 7] = [
     "strict_rename",
     "strict_exec",
     "strict_open",
+    "strict_touch",
 ];
 
 /// Programs that explicit holds of level layout need, and those of level swapfile do not. A guard has them attached; for
@@ -186,12 +187,14 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
             subvolumes,
             ext4_flags,
             xfs_flags,
-            layers,
+            overlay,
+            fuse_passthrough,
         } = facts.beside_inodes;
         data.state.subvolumes = subvolumes.unwrap_or(0);
         data.state.ext4_flags = ext4_flags.unwrap_or(0);
         data.state.xfs_flags = xfs_flags.unwrap_or(0);
-        data.state.layers = layers.unwrap_or(0);
+        data.state.overlay = overlay.unwrap_or_default();
+        data.state.fuse_passthrough = fuse_passthrough.unwrap_or(0);
     }
 }
 

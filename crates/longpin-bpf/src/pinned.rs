@@ -164,6 +164,7 @@ impl Pinned {
     /// [`BpfError::Run`] or [`BpfError::Table`].
     pub fn identify(&self, fd: impl AsFd) -> Result<Option<FileId>, BpfError> {
         let (table, key) = ("identified", 0_u32.to_ne_bytes());
+        self.learn_beside_inodes();
         write(&self.identified, table, &key, &[0; shared::SUSPECT_LEN])?;
         run(&self.introduce, "introduce", &[0])?;
         // SAFETY: the command carries no argument and no file system knows it; the answer (ENOTTY) says

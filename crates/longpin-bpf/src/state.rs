@@ -11,6 +11,7 @@ use libbpf_rs::MapCore;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::BpfError;
+use crate::overlay::OVERLAY_WORDS;
 use crate::shared::{ABI, MAX_PIN_PROGRAMS};
 
 /// `struct guard_state`, field for field.
@@ -61,11 +62,12 @@ pub struct GuardState {
     pub(crate) ext4_flags: AtomicU32,
     pub(crate) xfs_flags: AtomicU32,
     pub(crate) home: AtomicU32,
-    pub(crate) layers: AtomicU32,
+    pub(crate) fuse_passthrough: AtomicU32,
+    pub(crate) overlay: [AtomicU32; OVERLAY_WORDS],
 }
 
 const _: () = assert!(
-    size_of::<GuardState>() == 336,
+    size_of::<GuardState>() == 368,
     "struct guard_state in bpf/shared.h"
 );
 

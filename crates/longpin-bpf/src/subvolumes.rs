@@ -1,6 +1,6 @@
 //! What file systems keep beside an inode, from the BTF of the kernel or of their modules: btrfs the number of a file's
 //! subvolume (each numbers its files anew), ext4 and xfs the flags that they journal its data, or want it in DAX; and
-//! where overlayfs keeps the file systems of its layers.
+//! and what overlayfs and FUSE keep (`overlay.rs`).
 //!
 //! The programs cannot be told when they load: the module may come later.
 #![allow(
@@ -19,6 +19,8 @@ use libbpf_rs::libbpf_sys::{
     btf__name_by_offset, btf__type_by_id, btf_member, btf_type,
 };
 
+use crate::overlay::{self, OVERLAY_WORDS};
+
 /// BTF of a module; freed on drop.
 struct Own(NonNull<btf>);
 
@@ -30,7 +32,7 @@ impl Drop for Own {
 }
 
 /// BTF of the kernel or of a module, as long as that lives.
-struct Types(NonNull<btf>);
+pub(crate) struct Types(NonNull<btf>);
 
 impl Types {
     fn structure(&self, name: &CStr) -> Option<*const btf_type> {
@@ -43,7 +45,7 @@ impl Types {
     }
 
     /// Bytes that this structure takes.
-    fn size(&self, structure: &CStr) -> Option<u32> {
+    pub(crate) fn size(&self, structure: &CStr) -> Option<u32> {
         let found = self.structure(structure)?;
         // SAFETY: a type that lives as long as the BTF.
         let found = unsafe { found.as_ref()? };
@@ -52,7 +54,7 @@ impl Types {
     }
 
     /// Bytes from the beginning of this structure to its member.
-    fn offset(&self, structure: &CStr, member: &CStr) -> Option<u32> {
+    pub(crate) fn offset(&self, structure: &CStr, member: &CStr) -> Option<u32> {
         let all = self.0.as_ptr();
         let found = self.structure(structure)?;
         // SAFETY: null, or a type that lives as long as the BTF.
@@ -88,8 +90,10 @@ pub struct BesideInodes {
     pub ext4_flags: Option<u32>,
     /// `guard_state.xfs_flags`; `None` where there is no xfs, or no BTF of it.
     pub xfs_flags: Option<u32>,
-    /// `guard_state.layers`; `None` where there is no overlayfs, or no BTF of it.
-    pub layers: Option<u32>,
+    /// `guard_state.overlay`; `None` where there is no overlayfs, or no BTF of it.
+    pub overlay: Option<[u32; OVERLAY_WORDS]>,
+    /// `guard_state.fuse_passthrough`; `None` where there is no FUSE.
+    pub fuse_passthrough: Option<u32>,
 }
 
 impl BesideInodes {
@@ -99,7 +103,8 @@ impl BesideInodes {
             subvolumes: look(kernel, c"btrfs", find_subvolumes),
             ext4_flags: look(kernel, c"ext4", find_ext4_flags),
             xfs_flags: look(kernel, c"xfs", find_xfs_flags),
-            layers: look(kernel, c"overlay", find_layers),
+            overlay: look(kernel, c"overlay", overlay::find),
+            fuse_passthrough: look(kernel, c"fuse", overlay::find_passthrough),
         }
     }
 
@@ -109,18 +114,23 @@ impl BesideInodes {
     }
 }
 
-/// The kernel's list of file systems. Of one that is not in it no file is open.
-pub(crate) fn is_known(file_system: &CStr) -> bool {
-    let known = std::fs::read_to_string(Path::new("/proc/filesystems"));
-    known.is_ok_and(|list| {
-        let mut names = list.lines().filter_map(|line| line.split('\t').nth(1));
-        names.any(|name| name.as_bytes() == file_system.to_bytes())
-    })
+/// Is one of these in the kernel's list of file systems? Of one that is not in it no file is open.
+pub(crate) fn is_any_known<'a>(file_systems: impl IntoIterator<Item = &'a CStr>) -> bool {
+    let mut wanted = file_systems.into_iter().peekable();
+    if wanted.peek().is_none() {
+        return false;
+    }
+    let list = std::fs::read_to_string(Path::new("/proc/filesystems")).unwrap_or_default();
+    let names: Vec<&str> = list
+        .lines()
+        .filter_map(|line| line.split('\t').nth(1))
+        .collect();
+    wanted.any(|name| names.iter().any(|it| it.as_bytes() == name.to_bytes()))
 }
 
 /// Offsets that are the module's, or the kernel's where it is built in.
 fn look<T>(kernel: &Btf<'_>, module: &CStr, find: impl FnOnce(&Types) -> Option<T>) -> Option<T> {
-    if !is_known(module) {
+    if !is_any_known([module]) {
         return None;
     }
     let kernel = Types(kernel.as_libbpf_object());
@@ -145,15 +155,6 @@ fn find_ext4_flags(types: &Types) -> Option<u32> {
 fn find_xfs_flags(types: &Types) -> Option<u32> {
     let inode = types.offset(c"xfs_inode", c"i_vnode")?;
     inode.checked_sub(types.offset(c"xfs_inode", c"i_diflags2")?)
-}
-
-fn find_layers(types: &Types) -> Option<u32> {
-    let layers = types.offset(c"ovl_fs", c"fs")?;
-    let count = types.offset(c"ovl_fs", c"numfs")?;
-    let size = types.size(c"ovl_sb")?;
-    let is_first = types.offset(c"ovl_sb", c"sb")? == 0;
-    let fits = is_first && layers < 1 << 12 && count < 1 << 12 && size < 1 << 8;
-    fits.then_some(size << 24 | count << 12 | layers)
 }
 
 /// Two offsets of 16 bits.

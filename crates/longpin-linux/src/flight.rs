@@ -74,6 +74,8 @@ const COMMANDS: [&str; 13] = [
 const BTRFS_MOVERS: [u64; 13] = [1, 2, 3, 11, 12, 15, 16, 23, 32, 53, 58, 63, 64];
 /// Of f2fs (0xf5): atomic writes, defragment, move, flush a device, collect a range, pin, resize, trim.
 const F2FS_MOVERS: [u64; 11] = [1, 2, 5, 8, 9, 10, 11, 13, 16, 20, 25];
+/// overlayfs and FUSE: their files have numbers of their own, and may be other file systems'.
+const SHOWS_OTHERS: [u64; 2] = [0x794c_7630, 0x6573_5546];
 /// Between two looks.
 const GRAIN: Duration = Duration::from_millis(5);
 
@@ -89,7 +91,7 @@ enum Seen {
 }
 
 /// The file that operations may be on.
-struct Target {
+struct Target<'a> {
     device: u64,
     ino: u64,
     /// Of its file system.
@@ -97,10 +99,12 @@ struct Target {
     /// Device number of its super block; `None`: its mount cannot be seen.
     super_block: Option<(u32, u32)>,
     mounts: Vec<Mount>,
+    /// Whether what overlayfs or FUSE shows here is certainly another file's.
+    shows_another: &'a dyn Fn(&Path) -> bool,
 }
 
-impl Target {
-    fn of(file: &File) -> io::Result<Self> {
+impl<'a> Target<'a> {
+    fn of(file: &File, shows_another: &'a dyn Fn(&Path) -> bool) -> io::Result<Self> {
         let data = file.metadata()?;
         let mounts = read_mounts()?;
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
@@ -110,11 +114,15 @@ impl Target {
             magic: magic(&path).ok_or_else(|| io::Error::other("statfs failed"))?,
             super_block: super_block(&path, &mounts),
             mounts,
+            shows_another,
         })
     }
 
     /// Whether this is certainly another file.
     fn is_not(&self, path: &Path) -> bool {
+        if magic(path).is_some_and(|it| SHOWS_OTHERS.contains(&it)) {
+            return (self.shows_another)(path);
+        }
         fs::metadata(path).is_ok_and(|it| (it.dev(), it.ino()) != (self.device, self.ino))
     }
 
@@ -139,13 +147,17 @@ fn super_block(path: &Path, mounts: &[Mount]) -> Option<(u32, u32)> {
 }
 
 /// Wait until no operation on the file is under way that had begun before the call. `Some`: who still is in
-/// one when the time is up.
+/// one when the time is up. `shows_another`: is what overlayfs or FUSE shows at a path certainly another file's?
 ///
 /// # Errors
 ///
 /// `/proc` cannot be read.
-pub fn wait_until_landed(file: &File, limit: Duration) -> io::Result<Option<Process>> {
-    let target = Target::of(file)?;
+pub fn wait_until_landed(
+    file: &File,
+    limit: Duration,
+    shows_another: &dyn Fn(&Path) -> bool,
+) -> io::Result<Option<Process>> {
+    let target = Target::of(file, shows_another)?;
     let deadline = Instant::now().checked_add(limit);
     // This process's own tasks are not in such an operation. Time outside the kernel when first seen running.
     let own = std::process::id();
@@ -167,7 +179,7 @@ pub fn wait_until_landed(file: &File, limit: Duration) -> io::Result<Option<Proc
 /// Those of the tasks that have not been seen outside.
 fn still_inside(
     tasks: Vec<(PathBuf, Option<u64>)>,
-    target: &Target,
+    target: &Target<'_>,
 ) -> io::Result<Vec<(PathBuf, Option<u64>)>> {
     let mut left = Vec::new();
     for (task, first) in tasks {
@@ -187,7 +199,7 @@ fn name_task(task: &Path) -> Process {
     name_process(pid.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
-fn look(task: &Path, target: &Target) -> io::Result<Seen> {
+fn look(task: &Path, target: &Target<'_>) -> io::Result<Seen> {
     let Some(stack) = tasks::read_stack(task)? else {
         return Ok(Seen::Clear);
     };
@@ -325,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_harmless_number_does_not_clear_an_operation() {
-        let target = Target::of(&tempfile::tempfile().unwrap()).unwrap();
+        let target = Target::of(&tempfile::tempfile().unwrap(), &|_| false).unwrap();
         let seen = |stack: &[&str], command| {
             let dir = tempfile::tempdir().unwrap();
             look(&task(dir.path(), stack, command, "/no/such/file"), &target).unwrap()
@@ -352,7 +364,7 @@ mod tests {
 
     #[test]
     fn the_descriptor_of_one_thread_says_where_a_command_is() {
-        let target = Target::of(&tempfile::tempfile().unwrap()).unwrap();
+        let target = Target::of(&tempfile::tempfile().unwrap(), &|_| false).unwrap();
         let dir = tempfile::tempdir().unwrap();
         // BTRFS_IOC_BALANCE_V2, on a file of /proc.
         let task = task(dir.path(), &["btrfs_ioctl"], 0xc400_9420, "/proc/self/stat");
@@ -363,7 +375,7 @@ mod tests {
 
     #[test]
     fn what_is_on_another_file_system_is_told() {
-        let target = Target::of(&tempfile::tempfile().unwrap()).unwrap();
+        let target = Target::of(&tempfile::tempfile().unwrap(), &|_| false).unwrap();
         assert!(target.is_not_beside(Path::new("/proc/self/stat")));
         assert!(!target.is_not_beside(Path::new("/no/such/file")));
     }
@@ -371,7 +383,7 @@ mod tests {
     #[test]
     fn nobody_writes_to_a_file_of_our_own() {
         let file = tempfile::tempfile().unwrap();
-        let target = Target::of(&file).unwrap();
+        let target = Target::of(&file, &|_| false).unwrap();
         let seen = look(Path::new("/proc/self/task/none"), &target);
         assert_eq!(seen.unwrap(), Seen::Clear);
     }

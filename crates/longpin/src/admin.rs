@@ -2,14 +2,17 @@
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use longpin_bpf::rule::RuleAction;
 use longpin_bpf::shared::{FileId, Row};
+use longpin_linux::mounts;
 
 use crate::events::{self, Told};
+use crate::filesystem::{Family, FileSystem};
 use crate::guard::{self, GuardError, Running};
 use crate::holds::{self, Hold};
+use crate::names;
 use crate::on_demand::{self, Found};
 
 /// Everything the guard knows of a file.
@@ -21,6 +24,8 @@ pub struct Known {
     pub on_demand: Found,
     /// What happened to it, as far as it is still kept.
     pub events: Vec<Told>,
+    /// The file of a layer, where the path is on overlayfs.
+    pub layer: Option<PathBuf>,
     /// Long-term pins are denied (true) or allowed (false) by name.
     pub rule: Option<bool>,
 }
@@ -55,6 +60,29 @@ pub fn identify(running: &Running, path: &Path) -> Result<FileId, GuardError> {
         })
 }
 
+/// The file of a layer that overlayfs shows at this path; `None`: it is not on overlayfs, or no mount here shows it.
+///
+/// # Errors
+///
+/// As [`identify`].
+pub fn find_layer(running: &Running, path: &Path) -> Result<Option<PathBuf>, GuardError> {
+    let probe = |what: &str| {
+        let what = format!("{what} of {}", path.display());
+        move |source| GuardError::Probe { what, source }
+    };
+    let fs = rustix::fs::statfs(path).map_err(|err| probe("the file system")(err.into()))?;
+    let magic = u64::try_from(fs.f_type).unwrap_or(0);
+    if FileSystem::of_magic(magic).family != Family::Overlay {
+        return Ok(None);
+    }
+    let file = identify(running, path)?;
+    let Some(sight) = running.pinned().inspect(&file, 0, 0)? else {
+        return Ok(None);
+    };
+    let mounts = mounts::read_mounts().map_err(probe("the mounts"))?;
+    Ok(names::find_path(&file, &sight, &mounts).map(PathBuf::from))
+}
+
 fn libc_flags() -> i32 {
     i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0)
 }
@@ -74,6 +102,7 @@ pub fn look_up(running: &Running, path: &Path) -> Result<Known, GuardError> {
     let ids: Vec<u64> = holds.iter().map(|hold| hold.id).collect();
     let same = |known: &FileId| FileId { inode: 0, ..file } == *known;
     Ok(Known {
+        layer: find_layer(running, path)?,
         holds,
         on_demand,
         events: events::read_events_of(running, &file, &ids)?,

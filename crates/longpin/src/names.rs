@@ -11,15 +11,18 @@ use longpin_linux::identity::identify;
 use longpin_linux::mounts::{self, Mount};
 use rustix::fs::OFlags;
 
-/// Where a file is seen from here; its device and inode number where no path leads to it. One that is deleted is told by
-/// the name that it had.
-pub(crate) fn name_file(file: &FileId, sight: &Sight, mounts: &[Mount]) -> String {
+/// Where a file is seen from here. One that is deleted is told by the name that it had.
+pub(crate) fn find_path(file: &FileId, sight: &Sight, mounts: &[Mount]) -> Option<String> {
     let is_told = |(mount, path): &(&Mount, String)| {
         sight.links == 0 || leads_to(path, file.ino, mount, mounts)
     };
     let mut paths = mounts::paths_on(mounts, file.device(), &sight.names);
-    let found = paths.find(is_told).map(|(_, path)| path);
-    found.unwrap_or_else(|| match sight.names.as_slice() {
+    paths.find(is_told).map(|(_, path)| path)
+}
+
+/// The same, or its device and inode number where no path leads to it.
+pub(crate) fn name_file(file: &FileId, sight: &Sight, mounts: &[Mount]) -> String {
+    find_path(file, sight, mounts).unwrap_or_else(|| match sight.names.as_slice() {
         [name] if name.starts_with("memfd:") => format!("/{name}"),
         _ => {
             let (major, minor) = file.device();

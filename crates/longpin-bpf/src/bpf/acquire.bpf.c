@@ -8,6 +8,7 @@
  */
 #include "intervals.h"
 #include "lent.h"
+#include "real.h"
 
 #define MAPPING_STEPS (1 << 20)
 #define TASK_STEPS (1 << 20)
@@ -37,11 +38,19 @@ static __always_inline s64 count_writers(u64 inode)
 	return count_at(ADDRESS_OF(inode, struct inode, i_writecount.counter));
 }
 
-/* An open file that may write to this inode is counted once, wherever it is met. */
+/*
+ * An open file that may write to this inode is counted once, wherever it is met. Overlayfs and FUSE have one of their
+ * own for each that is open.
+ */
 static __noinline int note_opening(struct answer *answer, u64 file)
 {
-	u32 one = 1;
+	u32 one = 1, i;
 
+	for (i = 0; i < OVERLAY_DEPTH && file && answer; i++) {
+		if (FIELD64(file, struct file, f_inode) == answer->inode)
+			break;
+		file = opened_behind(file);
+	}
 	if (!answer || !file || FIELD64(file, struct file, f_inode) != answer->inode ||
 	    !(FIELD32(file, struct file, f_mode) & FMODE_WRITER))
 		return 0;

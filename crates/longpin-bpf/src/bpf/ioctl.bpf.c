@@ -4,13 +4,12 @@
  * in a command's number is left out: 32-bit programs have others.
  */
 #include "commands.h"
+#include "notes.h"
+#include "real.h"
 #include "strict.h"
 #include "superblock.h"
 
 #define LOOP_MAJOR 7
-#define LOOP_SET_FD COMMAND('L', 0)
-#define LOOP_CHANGE_FD COMMAND('L', 6)
-#define LOOP_CONFIGURE COMMAND('L', 10)
 #define JOURNAL_DATA 0x4000
 #define DAX_FLAG 0x2000000
 #define DAX_XFLAG 0x8000
@@ -51,6 +50,22 @@ static __always_inline bool concerns_file_system(u32 command)
 }
 
 /*
+ * Overlayfs has been asked, with flags that were looked at, and asks for the file behind without them. Who passes a
+ * null pointer himself has it in his registers.
+ */
+static __always_inline bool is_second_question(u64 argument)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs;
+
+	if (argument || task->flags & (PF_KTHREAD | PF_IO_WORKER))
+		return false;
+	regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	/* In 32-bit programs, too, it is the third; the upper half is not looked at then. */
+	return (u32)regs->dx;
+}
+
+/*
  * ext4 drops the page cache when a file's data goes to the journal from now on, or no more; ext4 and xfs let go of a
  * file when nobody has it open any more, whose flag DAX has changed. Other flags are harmless, and so are these as
  * they are. Where it is not known what they are, they are not set.
@@ -61,7 +76,7 @@ __noinline int changes_flags(u32 command, u64 argument, u64 inode, u64 magic)
 	u32 wanted = 0;
 	u64 now = 0;
 
-	if (magic != EXT4_MAGIC && magic != XFS_MAGIC)
+	if ((magic != EXT4_MAGIC && magic != XFS_MAGIC) || is_second_question(argument))
 		return false;
 	if (bpf_probe_read_user(&wanted, sizeof(wanted), (void *)argument))
 		return true;
@@ -80,7 +95,7 @@ __noinline int changes_flags(u32 command, u64 argument, u64 inode, u64 magic)
 /* The user side asks which inode a descriptor stands for. No file system knows the command. */
 __noinline int identify_for_asker(u64 file)
 {
-	u64 inode = inode_of_file(file);
+	u64 inode = read_inode(file);
 	struct suspect *answer;
 	u32 zero = 0;
 
@@ -126,7 +141,7 @@ __noinline int is_loop_refused(u32 command, u64 argument)
 	file = file_of_descriptor(descriptor);
 	if (!file || !(FIELD32(file, struct file, f_mode) & FMODE_WRITE))
 		return false;
-	act.inode = inode_of_file(file);
+	act.inode = written_inode(file);
 	return is_strictly_refused(&act);
 }
 
@@ -202,6 +217,9 @@ static __always_inline int judge_ioctl(u64 *ctx)
 		if (answer)
 			return answer;
 	}
+	/* Of all these commands overlayfs knows only the flags. */
+	if (magic == SETS_FLAGS)
+		inode = written_inode(number(ctx, 0));
 	if (magic == REMOVES_KEY)
 		return is_key_refused(sb, ctx[1]) ? -ETXTBSY : 0;
 	if (!magic || !is_regular(inode))

@@ -227,6 +227,7 @@ struct file {
 	unsigned int f_flags;
 	unsigned int f_mode;
 	const struct file_operations *f_op;
+	void *private_data;
 } KERNEL_TYPE;
 
 /*

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The refusals: what would take a pinned page away from its file is answered ETXTBSY, by range. */
 #include "notes.h"
+#include "real.h"
 #include "strict.h"
 
 /*
@@ -160,7 +161,7 @@ static __noinline bool is_source_refused(u64 *ctx, u64 inode, long call)
 	struct act act = { .inode = inode, .operation = OP_UNKNOWN, .detail = call, WHOLE_FILE };
 	struct note note;
 
-	if (call == CALL_FALLOCATE || call == CALL_MADVISE || !is_in_operation(ctx, call))
+	if (call == CALL_FALLOCATE || call == CALL_MADVISE || !is_source_operation(ctx, call))
 		return false;
 	if (take_source_note(number(ctx, 0), &note)) {
 		act.operation = note.operation;
@@ -184,7 +185,10 @@ static __noinline int judge_access(u64 *ctx)
 
 	if ((is_plain_io(call) && !(file->f_flags & O_DIRECT)) || !is_armed())
 		return 0;
-	inode = inode_of_file(number(ctx, 0));
+	if (ctx[1] & MAY_WRITE)
+		inode = written_inode(number(ctx, 0));
+	else /* Overlayfs asks again for the file that it clones from. */
+		inode = inode_of_file(number(ctx, 0));
 	if (!inode || !is_regular(inode))
 		return 0;
 	if (!(ctx[1] & MAY_WRITE))

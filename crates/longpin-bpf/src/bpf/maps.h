@@ -144,11 +144,12 @@ struct code {
 	u64 start;
 	u64 end;
 };
-const volatile struct code operations[5]; /* in the order of OPERATION_ */
+const volatile struct code operations[6]; /* in the order of OPERATION_ */
 #define OPERATION_FALLOCATE 0
 #define OPERATION_CLONE 1
 #define OPERATION_COPY 2
 #define OPERATION_DEDUPE 3
 #define OPERATION_COMMAND 4 /* of a driver or file system, by io_uring */
+#define OPERATION_COPY_UP 5 /* a clone by overlayfs before 6.8, of a whole file: it needs no note */
 
 #endif

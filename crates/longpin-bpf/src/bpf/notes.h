@@ -8,6 +8,7 @@
 #ifndef LONGPIN_NOTES_H
 #define LONGPIN_NOTES_H
 
+#include "commands.h"
 #include "kread.h"
 #include "maps.h"
 
@@ -194,6 +195,26 @@ static __noinline bool is_in_operation(void *ctx, long call)
 	if (bpf_get_stack(ctx, calls.stack, sizeof(calls.stack), 0) <= 0)
 		return true;
 	return is_any_inside(&calls);
+}
+
+/* Is this task in the ioctl that sets flags? */
+static __always_inline bool is_setting_flags(long call)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	u32 command = task->thread_info.status & TS_COMPAT ? regs->cx : regs->si;
+
+	command &= 0xffff;
+	return call == CALL_IOCTL && (command == SETFLAGS || command == SETXATTR);
+}
+
+/*
+ * The same of a file that is only read. Overlayfs copies a file up before it sets flags: there the stack says whether it
+ * clones or reads.
+ */
+static __always_inline bool is_source_operation(void *ctx, long call)
+{
+	return is_in_operation(ctx, is_setting_flags(call) ? CALL_UNKNOWN : call);
 }
 
 #endif

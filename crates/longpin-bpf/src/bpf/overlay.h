@@ -11,7 +11,7 @@
 /* Number `i` of them; 0: there are no more, or this is no overlay, or it is not known where it keeps them. */
 static __always_inline u64 layer_of(u64 sb, u32 i)
 {
-	u32 where = state.layers;
+	u32 where = state.overlay[OVERLAY_LAYERS];
 	u64 own;
 
 	if (!where || FIELD64(sb, struct super_block, s_magic) != OVERLAYFS_MAGIC)

@@ -54,7 +54,28 @@
 #define SUBVOLUME_BACK(word) ((word)&0xffff)
 #define SUBVOLUME_NUMBER(word) ((word) >> 16)
 
-/* guard_state.layers: where the array of file systems lies, how many there are, and how large each entry is. */
+/*
+ * guard_state.overlay: where overlayfs, a module too, keeps what is behind its inodes. In bytes; 0 as the first: none
+ * of it is known.
+ */
+#define OVERLAY_UPPER 0 /* from the inode to the upper file's dentry */
+#define OVERLAY_LOWER 1 /* to the lower file's dentry or, with OVERLAY_STEP, to a list of them */
+#define OVERLAY_STEP 2	/* from one dentry in the list to the next */
+#define OVERLAY_STACK 3 /* from the list to its first dentry */
+#define OVERLAY_COUNT 4 /* from the list to their number */
+#define OVERLAY_FLAGS 5 /* from the flags to the inode */
+#define OVERLAY_FILES 6 /* not 0: an open file has a structure that begins with the layer's */
+#define OVERLAY_LAYERS 7 /* of the super block: LAYERS_ */
+#define OVERLAY_WORDS 8
+#define OVERLAY_UPPER_DATA 3 /* OVL_UPPERDATA, the number of a flag */
+
+/* guard_state.fuse_passthrough: this kernel's FUSE passes nothing on */
+#define NOT_THERE 1
+
+/*
+ * guard_state.overlay[OVERLAY_LAYERS]: where the array of its layers' file systems lies, how many there are, and how large
+ * each entry is. 0: not known.
+ */
 #define LAYERS_AT(word) ((word)&0xfff)
 #define LAYERS_COUNT(word) ((word) >> 12 & 0xfff)
 #define LAYERS_SIZE(word) ((word) >> 24)
@@ -109,9 +130,10 @@ struct guard_state {
 	u32 ext4_flags; /* how many bytes before the inode ext4 keeps its flags; 0: not known */
 	u32 xfs_flags;	/* the same of xfs */
 	u32 home;	/* device of the bpffs in which all this is pinned */
-	u32 layers;	/* where overlayfs keeps its layers' file systems: LAYERS_; 0: not known */
+	u32 fuse_passthrough; /* where FUSE keeps the file that it passes an open one on to; 0: not known, or NOT_THERE */
+	u32 overlay[OVERLAY_WORDS];
 };
-_Static_assert(sizeof(struct guard_state) == 336, "guard_state");
+_Static_assert(sizeof(struct guard_state) == 368, "guard_state");
 
 /* A file, by its inode. The address is the key; the rest says whether it is still that inode. */
 struct file_identity {

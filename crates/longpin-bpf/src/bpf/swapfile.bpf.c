@@ -3,7 +3,9 @@
  * Level swapfile: what an active swap file answers, operation by operation. These programs are attached only
  * while somebody asks for the level; every write pays for them.
  */
+#include "commands.h"
 #include "notes.h"
+#include "real.h"
 #include "strict.h"
 
 /* An operation that reads: a clone's source only asks for read permission. */
@@ -11,7 +13,7 @@ static __always_inline bool is_copied_from(u64 *ctx, long call)
 {
 	if (is_plain_io(call) || call == CALL_FALLOCATE || call == CALL_MADVISE)
 		return false;
-	return is_in_operation(ctx, call);
+	return is_source_operation(ctx, call);
 }
 
 static __noinline int judge_strict_access(u64 *ctx, u64 inode)
@@ -29,11 +31,15 @@ static __noinline int judge_strict_access(u64 *ctx, u64 inode)
 	return is_strictly_refused(&act) ? -ETXTBSY : 0;
 }
 
-/* int file_permission(struct file *file, int mask): C02, C03, C04, C06. Reads go on. */
+/*
+ * int file_permission(struct file *file, int mask): C02, C03, C04, C06. Reads go on. For what is cloned from,
+ * overlayfs asks again.
+ */
 SEC("?lsm/file_permission")
 int strict_permission(u64 *ctx)
 {
-	u64 inode = inode_of_file(number(ctx, 0));
+	u64 file = number(ctx, 0);
+	u64 inode = ctx[1] & MAY_WRITE ? written_inode(file) : inode_of_file(file);
 
 	if (!inode || is_surely_free(inode))
 		return 0;
@@ -54,7 +60,7 @@ static __noinline int judge_mapping(u64 file, u32 operation)
 
 	if (!file)
 		return 0;
-	act.inode = inode_of_file(file);
+	act.inode = written_inode(file);
 	if (!act.inode || is_surely_free(act.inode) || is_holder(act.inode))
 		return 0;
 	return is_strictly_refused(&act) ? -ETXTBSY : 0;
@@ -193,4 +199,18 @@ int strict_exec(u64 *ctx)
 
 	act.inode = file ? inode_of_file(file) : 0;
 	return is_strictly_refused(&act) ? -ETXTBSY : 0;
+}
+
+/*
+ * int file_ioctl(struct file *file, unsigned int cmd, unsigned long arg): C06. The program that judges cannot wait for
+ * the page that names a loop device's file; this one, attached after it, is called before it and can.
+ */
+SEC("?lsm.s/file_ioctl")
+int strict_touch(u64 *ctx)
+{
+	u32 descriptor;
+
+	if ((u32)ctx[1] == LOOP_CONFIGURE)
+		bpf_copy_from_user(&descriptor, sizeof(descriptor), (void *)ctx[2]);
+	return 0;
 }

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use longpin::activation::{self, Policy, Reason, Report, Verdict, Wanted};
+use longpin::activation::{self, Name, Policy, Reason, Report, Verdict, Wanted};
+use longpin::admin;
+use longpin::guard::{Host, Running};
 
 use crate::cli::{Check, For};
 use crate::output::{CANNOT_TELL, REFUSED, USAGE, visible};
@@ -28,13 +30,27 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<ExitCode> {
         offset: range.offset,
         len: range.len,
     });
-    let report = activation::check(&options.file, policy, wanted)?;
+    let mut report = activation::check(&options.file, policy, wanted)?;
+    name_layer(&mut report);
     if options.json {
         anstream::println!("{}", to_json(&report));
     } else {
         print(&report);
     }
     Ok(exit_code(&report))
+}
+
+/// Who may ask the guard, if one runs, is told which file it is.
+fn name_layer(report: &mut Report) {
+    if !report.reasons.iter().any(|it| it.name == Name::Overlay) {
+        return;
+    }
+    let Ok(running) = Running::open(&Host::default()) else {
+        return;
+    };
+    if let Ok(Some(layer)) = admin::find_layer(&running, &report.path) {
+        report.name_layer(&layer);
+    }
 }
 
 pub(crate) fn exit_code(report: &Report) -> ExitCode {

@@ -42,6 +42,7 @@ pub(crate) fn why(options: &Why) -> anyhow::Result<ExitCode> {
             serde_json::json!({
                 "version": 1,
                 "path": options.file.display().to_string(),
+                "layer": known.layer.as_ref().map(|it| it.display().to_string()),
                 "rule": known.rule.map(|deny| if deny { "deny" } else { "allow" }),
                 "hints-complete": complete,
                 "holds": holds,
@@ -61,6 +62,10 @@ fn explain(path: &Path, known: &Known, swapped: Option<&Swapped>, complete: Opti
         Some(swapped) => anstream::println!("{path}: {}", swap::to_line(swapped)),
         None if known.holds.is_empty() => anstream::println!("{path}: nobody has pinned it"),
         None => {}
+    }
+    if let Some(layer) = &known.layer {
+        let layer = visible(&layer.display().to_string());
+        anstream::println!("{path}: overlayfs shows {layer}");
     }
     for hold in &known.holds {
         explain_hold(&path, hold);
@@ -108,7 +113,9 @@ fn explain_hold(path: &str, hold: &Hold) {
 pub(crate) fn set_rule(file: &FileArg, deny: bool) -> anyhow::Result<ExitCode> {
     let running = Running::open(&Host::default())?;
     let holds = admin::set_rule(&running, &file.file, deny)?;
-    let path = file.file.display();
+    let layer = admin::find_layer(&running, &file.file)?;
+    // A copy of it, which overlayfs may show one day, is another file.
+    let path = layer.as_deref().unwrap_or(&file.file).display();
     if !deny {
         anstream::println!("{path}: long-term pins are allowed");
         return Ok(ExitCode::SUCCESS);

@@ -1,9 +1,9 @@
 //! Which tests there are, in which order they run, and when.
 
 use crate::{
-    Test, acquire, admin, answers, backend, bad_input, c_api, claims, config, consumers, extents,
-    hard, hints, hold, hold_moving, hosts, mount_ends, oracle, parity, plan, prepare, race, rules,
-    shutdown, swap_oracle, swapon, third_party, walk, watch, ways_round,
+    Test, acquire, admin, answers, backend, bad_input, behind, c_api, claims, config, consumers,
+    extents, hard, hints, hold, hold_moving, hosts, mount_ends, oracle, parity, plan, prepare, race,
+    rules, shutdown, swap_oracle, swapon, third_party, walk, watch, ways_round,
 };
 
 /// When a test runs.
@@ -162,6 +162,7 @@ const DAILY: &[&[Test]] = &[
     swapon::TESTS,
     hold::TESTS,
     acquire::TESTS,
+    behind::TESTS,
     answers::TESTS,
     backend::TESTS,
     c_api::TESTS,
@@ -181,6 +182,7 @@ const LONG: &[&[Test]] = &[
     prepare::LONG_TESTS,
     hold::LONG_TESTS,
     acquire::LONG_TESTS,
+    behind::LONG_TESTS,
     answers::LONG_TESTS,
     race::TESTS,
     hold_moving::TESTS,

@@ -8,6 +8,7 @@ mod admin;
 mod answers;
 mod backend;
 mod bad_input;
+mod behind;
 mod blocks;
 mod c_api;
 mod child;

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::judge::{JOURNALS_ALL, SCRUB};
+use super::judge::{JOURNALS_ALL, SCRUB, SHOWS};
 use super::reason::{Name, Reason};
 use crate::filesystem::Family;
 
@@ -36,7 +36,7 @@ pub(super) fn of(reason: &Reason, path: &Path, family: Family) -> Option<String>
         Name::FileSystemBusy => stop(reason, &file),
         Name::MovesData if family == Family::Btrfs => stay(reason, &file),
         Name::NoBlocks => format!("longpin check {file}   # for pages: memory can be pinned"),
-        Name::Overlay => "use the path in the upper file system".into(),
+        Name::Overlay => layer(reason),
         Name::Changed => format!("fuser -v {file}   # who writes it?"),
         _ => return None,
     };
@@ -67,6 +67,16 @@ fn unjournal(reason: &Reason, file: &str) -> String {
     format!(
         "{names}; tune2fs -o ^journal_data \"$d\" && {{ {again}; }} <\"$d\"   # while nobody uses the file system"
     )
+}
+
+/// Only a guard knows which file is behind an overlay's.
+fn layer(reason: &Reason) -> String {
+    let path = reason.detail.as_deref().unwrap_or_default();
+    match path.strip_prefix(SHOWS) {
+        Some(path) => format!("longpin check {}", quote(Path::new(path))),
+        None => "use the file's path in its layer: `longpin why FILE` names it while a guard runs"
+            .into(),
+    }
 }
 
 /// Ends what moves chunks; what of it was done stays.

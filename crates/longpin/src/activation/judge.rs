@@ -12,6 +12,8 @@ use crate::filesystem::Family;
 
 /// ext4 journals the data of all files.
 pub(super) const JOURNALS_ALL: &str = "by a mount option or the super block: all files";
+/// Overlayfs, and a path that follows.
+pub(super) const SHOWS: &str = "it shows ";
 /// What reads all of a btrfs, and keeps the chunk that it reads from being written in place.
 pub(super) const SCRUB: &str = "scrub";
 /// Bytes of a page.

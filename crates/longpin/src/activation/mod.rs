@@ -132,6 +132,14 @@ impl Report {
         self.family == Family::Memory
     }
 
+    /// Whose file an overlay shows: only a guard knows.
+    pub fn name_layer(&mut self, path: &Path) {
+        let is_it = |reason: &&mut Reason| reason.name == Name::Overlay;
+        if let Some(reason) = self.reasons.iter_mut().find(is_it) {
+            reason.detail = Some(format!("{}{}", judge::SHOWS, path.display()));
+        }
+    }
+
     /// Commands that cure what speaks against it, each once.
     #[must_use]
     pub fn hints(&self) -> Vec<String> {

@@ -314,7 +314,8 @@ fn removal_rank(name: &str) -> u8 {
         | "link_strict_unlink"
         | "link_strict_rename"
         | "link_strict_exec"
-        | "link_strict_open" => 0,
+        | "link_strict_open"
+        | "link_strict_touch" => 0,
         "map_state" => 2,
         _ => 1,
     }

@@ -1,7 +1,9 @@
 //! Who else may write to the file. The inode is asked; `/proc` only puts names to what it says, and what has no name
 //! is refused all the same.
 
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use longpin_bpf::answer::Answer;
@@ -81,8 +83,13 @@ impl Candidate {
     pub(super) fn wait_until_landed(&self, host: &Host) -> Result<(), Refusal> {
         let path = || self.request.path.clone();
         let patience = self.request.wait.landing();
-        let late = flight::wait_until_landed(&self.file, patience)
-            .map_err(ask("what other processes do"))?;
+        let running = Running::open(host)?;
+        let own = identify(running.pinned(), &self.file)?;
+        let late = flight::wait_until_landed(&self.file, patience, &|path| {
+            shows_another(running.pinned(), &own, path)
+        });
+        drop(running);
+        let late = late.map_err(ask("what other processes do"))?;
         if let Some(by) = late {
             return Err(Refusal::InFlight { path: path(), by });
         }
@@ -243,4 +250,20 @@ impl Candidate {
         });
         Err(Refusal::Unfit(Box::new(report)))
     }
+}
+
+/// Is the file behind what overlayfs or FUSE shows here certainly another one?
+fn shows_another(pinned: &Pinned, own: &FileId, path: &Path) -> bool {
+    let is_file = fs::metadata(path).map(|data| data.is_file());
+    // Nothing else is opened: it may do more than to show what it is.
+    match is_file {
+        Ok(false) => return true,
+        Err(_) => return false,
+        Ok(true) => {}
+    }
+    let Ok(file) = File::open(path) else {
+        return false;
+    };
+    let found = pinned.identify(&file).ok().flatten();
+    found.is_some_and(|it| (it.ino, it.dev) != (own.ino, own.dev))
 }
