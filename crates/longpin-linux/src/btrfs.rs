@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::pseudo;
 pub use ages::{Old, find_old};
-pub use devices::devices;
+pub use devices::{devices, read_only_devices};
 use tree::{Wanted, number};
 
 /// `_IOWR(0x94, 18, struct btrfs_ioctl_ino_lookup_args)`.
@@ -141,22 +141,29 @@ fn parse_chunk(start: u64, item: &[u8]) -> Option<Chunk> {
 
 /// `BTRFS_BLOCK_GROUP_PROFILE_MASK`, and whatever comes after it: single has none of these bits.
 fn profile_of(kind: u64) -> Profile {
-    const NAMES: [(u64, &str); 8] = [
-        (1 << 3, "raid0"),
-        (1 << 4, "raid1"),
-        (1 << 5, "dup"),
-        (1 << 6, "raid10"),
-        (1 << 7, "raid5"),
-        (1 << 8, "raid6"),
-        (1 << 9, "raid1c3"),
-        (1 << 10, "raid1c4"),
+    const NAMES: [(u64, &str, &str); 8] = [
+        (1 << 3, "raid0", "mixed raid0"),
+        (1 << 4, "raid1", "mixed raid1"),
+        (1 << 5, "dup", "mixed dup"),
+        (1 << 6, "raid10", "mixed raid10"),
+        (1 << 7, "raid5", "mixed raid5"),
+        (1 << 8, "raid6", "mixed raid6"),
+        (1 << 9, "raid1c3", "mixed raid1c3"),
+        (1 << 10, "raid1c4", "mixed raid1c4"),
     ];
+    const DATA_AND_METADATA: u64 = 0b101;
     // DATA, SYSTEM, METADATA.
     if kind & !0b111 == 0 {
         return Profile::Single;
     }
-    let name = NAMES.iter().find(|(bit, _)| kind & bit != 0);
-    Profile::Other(name.map_or("unknown", |(_, name)| name))
+    let name = NAMES.iter().find(|(bit, ..)| kind & bit != 0);
+    let is_mixed = kind & DATA_AND_METADATA == DATA_AND_METADATA;
+    Profile::Other(name.map_or(
+        "unknown",
+        |(_, data, mixed)| {
+            if is_mixed { mixed } else { data }
+        },
+    ))
 }
 
 /// `struct btrfs_ioctl_ino_lookup_args`.
@@ -328,6 +335,7 @@ mod tests {
     fn profiles_are_told_apart() {
         assert_eq!(profile_of(1), Profile::Single);
         assert_eq!(profile_of(1 | 1 << 5), Profile::Other("dup"));
+        assert_eq!(profile_of(5 | 1 << 5), Profile::Other("mixed dup"));
         assert_eq!(profile_of(1 | 1 << 40), Profile::Other("unknown"));
     }
 

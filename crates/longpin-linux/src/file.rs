@@ -218,6 +218,21 @@ pub fn status(file: &File) -> io::Result<Status> {
     })
 }
 
+/// Blocks that file systems keep for root are this process's, too. True where nobody knows.
+#[must_use]
+pub fn may_use_reserve() -> bool {
+    let held = rustix::thread::capabilities(None);
+    let reserve = rustix::thread::CapabilitySet::SYS_RESOURCE;
+    !held.is_ok_and(|sets| !sets.effective.contains(reserve))
+}
+
+/// faccessat(2) answers EROFS: the mount, the file system, or what btrfs calls a read-only subvolume.
+#[must_use]
+pub fn is_read_only(file: &File) -> bool {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::access(path, rustix::fs::Access::WRITE_OK) == Err(Errno::ROFS)
+}
+
 fn generation(file: &File) -> u64 {
     let mut found: libc::c_ulong = 0;
     let pointer = std::ptr::from_mut(&mut found);

@@ -1,6 +1,6 @@
 //! Which block devices a btrfs lies on: as the kernel has opened them, whatever the device files of these names are now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -35,6 +35,32 @@ pub fn devices(file: &File) -> Result<BTreeMap<u64, (u32, u32)>, BtrfsError> {
             .collect::<io::Result<_>>()
             .map_err(other("asking a device which of btrfs's it is")),
     }
+}
+
+/// btrfs's own numbers of devices that it only reads: seeds, from which others have grown. What is written to a file there goes
+/// to another device. Linux 5.6.
+///
+/// # Errors
+///
+/// [`BtrfsError`].
+pub fn read_only_devices(file: &File) -> Result<BTreeSet<u64>, BtrfsError> {
+    let what = "asking which of btrfs's devices are only read";
+    list_read_only(&sysfs(file)?.join("devinfo")).map_err(other(what))
+}
+
+/// `devinfo` in sysfs: a directory for each device.
+fn list_read_only(dir: &Path) -> io::Result<BTreeSet<u64>> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if pseudo::must_read(entry.path().join("writeable"))?.trim() != "0" {
+            continue;
+        }
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.parse().ok());
+        found.insert(number.ok_or_else(|| io::Error::other(format!("no number: {name:?}")))?);
+    }
+    Ok(found)
 }
 
 fn other(what: &'static str) -> impl FnOnce(io::Error) -> BtrfsError {

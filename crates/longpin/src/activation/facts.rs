@@ -50,6 +50,8 @@ pub struct Facts {
     pub journalled: bool,
     /// The block device of a file system that is mounted read-only takes no writes either.
     pub device_read_only: bool,
+    /// Its subvolume is read-only (btrfs).
+    pub read_only_subvolume: bool,
     /// A scrub reads the file system now (btrfs).
     pub scrubbed: bool,
     /// Every write of the file goes to a new place, whatever its flags say (xfs on zoned devices).
@@ -67,8 +69,11 @@ impl Facts {
     ///
     /// What the system says.
     pub fn read(file: &File) -> io::Result<Self> {
-        let status = file::status(file)?;
+        let mut status = file::status(file)?;
         let fs = FileSystem::of_magic(status.magic);
+        let read_only_subvolume =
+            fs.family == Family::Btrfs && !status.read_only && file::is_read_only(file);
+        status.read_only |= read_only_subvolume;
         let flags = file::flags(file)?;
         let mount = super_block(file, &status)?;
         let has = |option: &str| mount.as_ref().is_some_and(|mount| mount.has(option));
@@ -84,6 +89,7 @@ impl Facts {
                 _ => None,
             },
             journalled: false,
+            read_only_subvolume,
             device_read_only: status.read_only && is_read_only(status.device),
             scrubbed: false,
             zoned: false,
@@ -229,11 +235,12 @@ fn is_active_swap(file: &File) -> io::Result<bool> {
         data.is_ok_and(|data| (data.dev(), data.ino()) == (own.dev(), own.ino()))
     };
     let files = swap::read_swap_files()?;
-    if files.is_empty() || files.iter().any(is_own) {
-        return Ok(!files.is_empty());
+    if files.is_empty() {
+        return Ok(false);
     }
-    // Its path may lead elsewhere by now, or there may be another one.
-    Ok(swap::is_swapped_to(file)?.unwrap_or(false))
+    // A path may lead elsewhere by now: to this file, or to another one.
+    let named = files.iter().any(is_own);
+    Ok(swap::is_swapped_to(file)?.unwrap_or(named))
 }
 
 /// `ro` in sysfs, which only chooses a hint.

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::judge::{JOURNALS_ALL, SCRUB, SHOWS};
+use super::judge::{JOURNALS_ALL, SCRUB, SHOWS, SUBVOLUME};
 use super::reason::{Name, Reason};
 use crate::filesystem::Family;
 
@@ -20,6 +20,7 @@ pub(super) fn of(reason: &Reason, path: &Path, family: Family) -> Option<String>
         Name::Empty | Name::TooSmall => format!("longpin prepare {file} --size SIZE"),
         Name::CopyOnWrite if family == Family::Xfs => return None,
         Name::CopyOnWrite | Name::Compressed | Name::NotPinned => copy(&file),
+        Name::Inline if family == Family::Btrfs => large_copy(&file),
         Name::Encoded | Name::Inline | Name::Verity => copy(&file),
         Name::Encrypted => copy(&file) + "   # NEW outside of the encrypted directory",
         Name::ActiveSwap => format!("longpin swapoff {file}"),
@@ -29,10 +30,8 @@ pub(super) fn of(reason: &Reason, path: &Path, family: Family) -> Option<String>
         Name::ReadOnly if reason.detail.is_none() => {
             format!("mount -o remount,rw {}", mount(&file))
         }
-        Name::Profile => format!(
-            "btrfs balance start -dconvert=single {}   # of all data of this file system: gives up its redundancy",
-            mount(&file)
-        ),
+        Name::ReadOnly if reason.detail.as_deref() == Some(SUBVOLUME) => writable(&file),
+        Name::Profile => single(reason, &file),
         Name::FileSystemBusy => stop(reason, &file),
         Name::MovesData if family == Family::Btrfs => stay(reason, &file),
         Name::NoBlocks => format!("longpin check {file}   # for pages: memory can be pinned"),
@@ -53,6 +52,37 @@ fn copy(file: &str) -> String {
     format!("{make} && dd if={file} of=NEW bs=1M conv=notrunc,fsync")
 }
 
+/// btrfs keeps what is smaller among metadata, whatever is done to it.
+fn large_copy(file: &str) -> String {
+    format!(
+        "longpin prepare NEW --size 4096 && dd if={file} of=NEW bs=1M conv=notrunc,fsync   # zeroes behind the data: btrfs keeps small files among metadata"
+    )
+}
+
+/// btrfs's subvolumes begin at inode 256.
+fn writable(file: &str) -> String {
+    let up = r#"until [ "$(stat -c %i "$d")" = 256 ]; do d=$(dirname "$d"); done"#;
+    format!(
+        "d=$(dirname {file}); {up}; btrfs property set -ts \"$d\" ro false   # a received one takes -f, and no increments then"
+    )
+}
+
+/// Where data and metadata share chunks, only both can be converted.
+fn single(reason: &Reason, file: &str) -> String {
+    let is_mixed = reason
+        .detail
+        .as_deref()
+        .is_some_and(|detail| detail.starts_with("mixed"));
+    let (what, of) = match is_mixed {
+        true => ("-f -dconvert=single -mconvert=single", "data and metadata"),
+        false => ("-dconvert=single", "data"),
+    };
+    let mount = mount(file);
+    format!(
+        "btrfs balance start {what} {mount}   # of all {of} of this file system: gives up its redundancy"
+    )
+}
+
 fn mount(file: &str) -> String {
     format!("\"$(stat -c %m {file})\"")
 }
@@ -62,10 +92,11 @@ fn unjournal(reason: &Reason, file: &str) -> String {
     if reason.detail.as_deref() != Some(JOURNALS_ALL) {
         return format!("chattr -j {file}");
     }
-    let names = format!("d=$(findmnt -nfo SOURCE -T {file}) m={}", mount(file));
-    let again = r#"umount "$m" && mount -o data=ordered "$d" "$m""#;
+    // Of several mounts the first one, which shows all of it.
+    let names = format!("d=$(findmnt -nvfo SOURCE -T {file}) m=$(findmnt -nvfo TARGET -S \"$d\")");
+    let again = r#"umount -A "$d" && mount -o data=ordered "$d" "$m""#;
     format!(
-        "{names}; tune2fs -o ^journal_data \"$d\" && {{ {again}; }} <\"$d\"   # while nobody uses the file system"
+        "{names}; tune2fs -o ^journal_data \"$d\" && {{ {again}; }} <\"$d\"   # while nobody uses the file system; its bind mounts go"
     )
 }
 

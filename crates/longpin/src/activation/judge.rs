@@ -16,6 +16,8 @@ pub(super) const JOURNALS_ALL: &str = "by a mount option or the super block: all
 pub(super) const SHOWS: &str = "it shows ";
 /// What reads all of a btrfs, and keeps the chunk that it reads from being written in place.
 pub(super) const SCRUB: &str = "scrub";
+/// btrfs, on a mount that may be written to.
+pub(super) const SUBVOLUME: &str = "its subvolume is read-only";
 /// Bytes of a page.
 pub(super) const PAGE: u64 = 4096;
 /// Bytes of the smallest block that a device has.
@@ -52,6 +54,10 @@ pub(super) fn whole_file(policy: Policy, facts: &Facts) -> Vec<Reason> {
     if facts.device_read_only {
         let read_only = reasons.iter_mut().filter(|r| r.name == Name::ReadOnly);
         read_only.for_each(|r| r.detail = Some("its block device is read-only".to_owned()));
+    }
+    if facts.read_only_subvolume {
+        let read_only = reasons.iter_mut().filter(|r| r.name == Name::ReadOnly);
+        read_only.for_each(|r| r.detail = Some(SUBVOLUME.to_owned()));
     }
     reasons.extend(more(policy, facts));
     reasons

@@ -126,6 +126,10 @@ impl Report {
         }
     }
 
+    fn has(&self, name: Name) -> bool {
+        self.reasons.iter().any(|reason| reason.name == name)
+    }
+
     /// There are no blocks to look at.
     #[must_use]
     pub fn fs_is_memory(&self) -> bool {
@@ -144,8 +148,13 @@ impl Report {
     #[must_use]
     pub fn hints(&self) -> Vec<String> {
         let mut hints = Vec::new();
+        // A copy as small would lie among metadata again.
+        let is_small = self.family == Family::Btrfs && self.has(Name::Inline);
+        let copies = |name| matches!(name, Name::CopyOnWrite | Name::Compressed | Name::Encoded);
         let hint = |reason: &Reason| reason.hint(&self.path, self.family);
-        for hint in self.reasons.iter().filter_map(hint) {
+        let reasons = self.reasons.iter();
+        let reasons = reasons.filter(|reason| !(is_small && copies(reason.name)));
+        for hint in reasons.filter_map(hint) {
             if !hints.contains(&hint) {
                 hints.push(hint);
             }

@@ -170,7 +170,7 @@ impl Name {
             Self::Hole => "ranges without blocks",
             Self::Unwritten => "blocks never written: a device would read what was there before",
             Self::Delalloc => "data that has no blocks yet",
-            Self::Shared => "blocks that other files use, too (reflink or snapshot)",
+            Self::Shared => "blocks that others use, too (reflink, snapshot, seed device)",
             Self::Snapshotted => {
                 "blocks older than a snapshot, maybe one that is gone, or than a balance: btrfs writes them to a new place"
             }

@@ -29,6 +29,7 @@ fn facts(magic: u64) -> Facts {
         log_structured: false,
         journalled: false,
         device_read_only: false,
+        read_only_subvolume: false,
         scrubbed: false,
         zoned: false,
         gaps: Vec::new(),

@@ -13,7 +13,7 @@
 
 mod stream;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -165,6 +165,8 @@ enum Scheme {
     Btrfs {
         chunks: Chunks,
         devices: HashMap<u64, Device>,
+        /// Those that btrfs only reads.
+        seeds: BTreeSet<u64>,
     },
 }
 
@@ -324,7 +326,12 @@ fn open_btrfs(file: &File) -> Result<Scheme, MapError> {
     let devices = btrfs::devices(file)?.into_iter();
     let devices = devices.map(|(number, (major, minor))| (number, Device(major, minor)));
     let devices = devices.collect();
-    Ok(Scheme::Btrfs { chunks, devices })
+    let seeds = btrfs::read_only_devices(file)?;
+    Ok(Scheme::Btrfs {
+        chunks,
+        devices,
+        seeds,
+    })
 }
 
 #[cfg(test)]

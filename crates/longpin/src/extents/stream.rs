@@ -106,6 +106,10 @@ impl Iterator for PieceIter<'_> {
     fn next(&mut self) -> Option<Extent> {
         let raw = self.rest.take()?;
         let (place, length) = place(self.scheme, &raw);
+        let flags = match is_seeds(self.scheme, &raw) {
+            true => raw.flags.with(ExtentFlags::SHARED),
+            false => raw.flags,
+        };
         if length < raw.length {
             self.rest = Some(RawExtent {
                 logical: raw.logical + length,
@@ -117,9 +121,22 @@ impl Iterator for PieceIter<'_> {
         Some(Extent {
             logical: raw.logical,
             length,
-            flags: raw.flags,
+            flags,
             place,
         })
+    }
+}
+
+/// btrfs shares a seed device's blocks with all that grew from it, and writes what changes elsewhere; FIEMAP does not say so.
+fn is_seeds(scheme: &Scheme, raw: &RawExtent) -> bool {
+    match scheme {
+        Scheme::Linear(_) => false,
+        Scheme::Btrfs { chunks, seeds, .. } => {
+            unlocated(raw).is_none()
+                && chunks
+                    .find(raw.physical)
+                    .is_some_and(|chunk| seeds.contains(&chunk.stripe.0))
+        }
     }
 }
 
@@ -133,7 +150,9 @@ fn place(scheme: &Scheme, raw: &RawExtent) -> (Place, u64) {
             let (device, physical) = (*device, raw.physical);
             return (Place::On { device, physical }, raw.length);
         }
-        Scheme::Btrfs { chunks, devices } => (chunks, devices),
+        Scheme::Btrfs {
+            chunks, devices, ..
+        } => (chunks, devices),
     };
     let Some(chunk) = chunks.find(raw.physical) else {
         return (Place::Nowhere(Unlocated::NoChunk), raw.length);

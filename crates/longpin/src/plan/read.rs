@@ -144,6 +144,7 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
     let mut question = Question {
         medium,
         fit_for_layout,
+        may_write: request.may_write && !is_sealed(file),
         ..Question::of(request, unfit, bytes)
     };
     question.lack = lack::find(file, &fit.range, &question).map_err(failed)?;
@@ -220,6 +221,13 @@ pub(super) fn unaligned(range: &Range<u64>, size: u64, page: u64) -> Option<Reas
     }
     let detail = format!("{}..{}, pages of {page} bytes", range.start, range.end);
     Some(Reason::whole(activation::Name::NotOnPages).with(detail))
+}
+
+/// A memfd that nobody may map for writing any more.
+fn is_sealed(file: &File) -> bool {
+    use rustix::fs::SealFlags;
+    let seals = rustix::fs::fcntl_get_seals(file).unwrap_or(SealFlags::empty());
+    seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE)
 }
 
 /// The size of the file's pages: 4096, or a huge page of hugetlbfs, or what a DAX device is mapped by.

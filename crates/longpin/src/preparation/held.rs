@@ -43,7 +43,12 @@ pub(super) fn refuse_over_limit(target: u64) -> Result<(), PrepareError> {
 pub(super) fn refuse_full(file: &File, need: u64, range: Range<u64>) -> Result<(), PrepareError> {
     let room = rustix::fs::fstatvfs(file).map_err(std::io::Error::from);
     let room = room.map_err(step("ask for free blocks", range.clone()))?;
-    if room.f_bfree.saturating_mul(room.f_frsize) < need {
+    // What is kept for root is nobody else's.
+    let blocks = match file::may_use_reserve() {
+        true => room.f_bfree,
+        false => room.f_bavail,
+    };
+    if blocks.saturating_mul(room.f_frsize) < need {
         return Err(step("allocate blocks", range)(
             rustix::io::Errno::NOSPC.into(),
         ));

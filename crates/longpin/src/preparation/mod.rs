@@ -15,6 +15,7 @@
 //! are the same bytes. A lease keeps others from opening the file meanwhile, and a file that somebody has open is refused. Each step
 //! leaves a file whose bytes are what they were, so a prepare that was killed is simply run again.
 
+mod blocks;
 mod error;
 mod f2fs;
 mod held;
@@ -31,7 +32,7 @@ use std::time::{Duration, Instant};
 use longpin_linux::attribute;
 use longpin_linux::f2fs::pin;
 use longpin_linux::file::{self, Found, Kind, Lease};
-use rustix::fs::{FallocateFlags, IFlags, Mode, OFlags};
+use rustix::fs::{IFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::activation::{self, Facts, Name, Policy, Report, Verdict};
@@ -42,6 +43,9 @@ use error::step;
 pub use immutable::clear as make_mutable;
 pub use zeroes::Method;
 use zeroes::Zeroer;
+
+/// `FS_NOCOMP_FL`: never compressed.
+const NOCOMP: IFlags = IFlags::from_bits_retain(0x400);
 
 /// What is wanted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -256,8 +260,15 @@ fn settle(file: &File, path: &Path, request: &Request) -> Result<Facts, PrepareE
         return Err(PrepareError::Refused(Box::new(refused)));
     }
     if empty && facts.copies_on_write() {
-        let flags = facts.flags.unwrap_or(IFlags::empty()) - IFlags::COMPRESSED;
-        let set = file::set_flags(file, flags | IFlags::NOCOW);
+        // What a directory hands down is taken back first: both at once are refused.
+        let compression = IFlags::COMPRESSED | NOCOMP;
+        let flags = facts.flags.unwrap_or(IFlags::empty());
+        let plain = flags - compression;
+        let cleared = match flags == plain {
+            true => Ok(()),
+            false => file::set_flags(file, plain),
+        };
+        let set = cleared.and_then(|()| file::set_flags(file, plain | IFlags::NOCOW));
         set.map_err(step("switch copy on write off", 0..0))?;
     }
     if empty && facts.is_unpinned() {
@@ -341,13 +352,16 @@ fn fill(
     let old = renew::count_old(file, family, size)?;
     let need = work.holes + work.shared.max(old) + (target - size);
     held::refuse_full(file, need, size..target)?;
-    if family != Family::F2fs {
-        allocate(file, lease, size, target, work.holes > 0)?;
-    }
+    // Where there is no fallocate(2), holes get blocks when zeroes are written.
+    let write_holes =
+        family != Family::F2fs && !blocks::allocate(file, lease, &map, &work, size..target)?;
     let begin = Instant::now();
     renew::all(file, lease, &map, family, size, (work.shared, old))?;
     let all = work.holes + work.unwritten + (target - size);
     let mut zeroer = Zeroer::new(file, lease, all, progress);
+    if write_holes {
+        zero_holes(&map, size, &mut zeroer)?;
+    }
     zero(file, &map, facts, target, &mut zeroer)?;
     let (zeroed, method) = zeroer.finish();
     file.sync_data().map_err(step("sync", 0..target))?;
@@ -382,6 +396,17 @@ fn zero(
     }
 }
 
+/// Each part of the map is read before the holes in it are filled.
+fn zero_holes(map: &BlockMap<'_>, size: u64, zeroer: &mut Zeroer<'_>) -> Result<(), PrepareError> {
+    let mut next = 0;
+    for extent in map.extents(&(0..size)) {
+        let extent = extent?;
+        zeroer.fill(next..extent.logical.max(next))?;
+        next = extent.logical + extent.length;
+    }
+    zeroer.fill(next..size.max(next))
+}
+
 /// f2fs gives a pinned file blocks with whatever they hold: a hole would turn into that. And only xfs and btrfs write
 /// what is shared to a new place.
 const fn is_incurable(family: Family, work: &Work) -> Option<Name> {
@@ -391,35 +416,6 @@ const fn is_incurable(family: Family, work: &Work) -> Option<Name> {
         _ if work.shared > 0 => Some(Name::Shared),
         _ => None,
     }
-}
-
-/// Blocks for holes, and behind the end: the end itself moves with the zeroes, so that nobody can read what
-/// the blocks held before, also after a kill.
-fn allocate(
-    file: &File,
-    lease: &Lease<'_>,
-    size: u64,
-    target: u64,
-    holes: bool,
-) -> Result<(), PrepareError> {
-    if holes {
-        let allocated = rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size);
-        allocated.map_err(|errno| step("allocate blocks", 0..size)(errno.into()))?;
-    }
-    if target > size {
-        let behind = target - size;
-        let allocated = rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, size, behind);
-        allocated.map_err(|errno| {
-            // What was allocated of it goes back, if the file is still ours alone; if that fails, too, the first
-            // failure is the one to tell.
-            let same = file.metadata().is_ok_and(|data| data.len() == size);
-            if same && lease.is_whole().is_ok_and(|whole| whole) {
-                let _ = file.set_len(size);
-            }
-            step("allocate blocks", size..target)(errno.into())
-        })?;
-    }
-    Ok(())
 }
 
 /// The check that a lender would make must say yes.

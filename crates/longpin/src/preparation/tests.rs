@@ -1,5 +1,7 @@
 //! On the file system of this host; in the guest the same on all of them.
 
+use rustix::fs::FallocateFlags;
+
 use super::*;
 use std::os::unix::fs::FileExt;
 

@@ -4,8 +4,9 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::plan::Access;
@@ -95,23 +96,29 @@ impl Trial {
         };
         match status.success() {
             true => Ok(()),
-            false => Err(refused(&mut child)),
+            false => Err(refused(&mut child, status)),
         }
     }
 }
 
-fn refused(child: &mut Child) -> TrialError {
+fn refused(child: &mut Child, status: ExitStatus) -> TrialError {
     let mut said = String::new();
     if let Some(mut stderr) = child.stderr.take() {
         // What could not be read is not told.
         let _ = stderr.read_to_string(&mut said);
     }
-    let said = said.trim().to_owned();
+    let said = match (said.trim(), status.signal()) {
+        ("", Some(9)) => {
+            "killed: there is not enough memory for it (dmesg says whose limit)".to_owned()
+        }
+        ("", _) => status.to_string(),
+        (said, _) => said.to_owned(),
+    };
     TrialError::Refused { said }
 }
 
 /// Waits for the end; at the deadline the process is killed, and there is no status.
-fn wait(child: &mut Child, deadline: Duration) -> io::Result<Option<std::process::ExitStatus>> {
+fn wait(child: &mut Child, deadline: Duration) -> io::Result<Option<ExitStatus>> {
     let begin = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
@@ -151,6 +158,8 @@ mod tests {
         run("[ \"$*\" = 'try-pin --device rxe0 --range 0+4096 --access read' ]").unwrap();
         let refused = run("echo no >&2; exit 1").unwrap_err();
         assert_eq!(refused.to_string(), "no");
+        let killed = run("kill -9 $$").unwrap_err().to_string();
+        assert!(killed.contains("killed"), "{killed}");
         let late = run("exec sleep 60").unwrap_err();
         assert!(matches!(late, TrialError::TimedOut { .. }), "{late}");
     }

@@ -46,6 +46,11 @@ const ON_EXT4: &[Case] = &[
         "blocks",
         "journalled",
     ),
+    case(
+        "WRITE; umount $D; tune2fs -o journal_data $D/../store/image >/dev/null; mount -o loop $D/../store/image $D; mkdir $D/../store/bind $D/dir; mount --bind $D/dir $D/../store/bind",
+        "blocks",
+        "journalled",
+    ),
 ];
 
 const ON_XFS: &[Case] = &[case(
@@ -92,6 +97,12 @@ const ON_BTRFS: &[Case] = &[
         "blocks",
         "profile",
     ),
+    case(
+        "umount $D; mkfs.btrfs -q -f -M -d dup -m dup $D/../store/image >/dev/null; mount -o loop $D/../store/image $D; PLAIN",
+        "blocks",
+        "profile",
+    ),
+    case("chattr +C $D; printf x > $F; sync", "blocks", "inline"),
 ];
 
 const WRITE: &str = "dd if=/dev/urandom of=$F bs=1M count=4 conv=notrunc,fsync status=none";

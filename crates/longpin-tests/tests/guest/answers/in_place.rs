@@ -20,7 +20,7 @@ fn map(file: &Path) -> Result<String> {
 }
 
 /// Held, stored to, and where it was.
-fn stays(what: &str, file: &Path) -> Result<()> {
+pub(super) fn stays(what: &str, file: &Path) -> Result<()> {
     let (verdict, names) = check(file, "blocks")?;
     ensure!(verdict == "yes", "{what}: {verdict} {names:?}");
     let before = map(file)?;
@@ -35,7 +35,7 @@ fn stays(what: &str, file: &Path) -> Result<()> {
 }
 
 /// Refused by this name, by check and by hold alike.
-fn refused(what: &str, file: &Path, reason: &str) -> Result<()> {
+pub(super) fn refused(what: &str, file: &Path, reason: &str) -> Result<()> {
     let (verdict, names) = check(file, "blocks")?;
     let named = names.iter().any(|name| name == reason);
     ensure!(verdict == "refused" && named, "{what}: {verdict} {names:?}");
@@ -49,7 +49,7 @@ fn refused(what: &str, file: &Path, reason: &str) -> Result<()> {
     Ok(())
 }
 
-fn prepared(file: &Path) -> Result<()> {
+pub(super) fn prepared(file: &Path) -> Result<()> {
     let before = fs::read(file)?;
     guard::must(&["prepare", &file.to_string_lossy()])?;
     ensure!(fs::read(file)? == before, "prepare changed the file");

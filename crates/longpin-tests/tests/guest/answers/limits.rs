@@ -80,6 +80,30 @@ pub(super) fn of_memory() -> Result<()> {
     huge()
 }
 
+/// A memfd that nobody may map for writing any more.
+pub(super) fn sealed() -> Result<()> {
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+    use std::os::fd::AsRawFd;
+    for seal in [SealFlags::FUTURE_WRITE, SealFlags::WRITE] {
+        let file = File::from(memfd_create("sealed", MemfdFlags::ALLOW_SEALING)?);
+        file.set_len(1 << 20)?;
+        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        let (code, told) = plan(Path::new(&path), &[])?;
+        ensure!(code == 0, "{code}: {told}");
+        fcntl_add_seals(&file, seal)?;
+        let (code, told) = plan(Path::new(&path), &[])?;
+        ensure!(
+            code == 1 && told["rule"] == "not-writable",
+            "{code}: {told}"
+        );
+        ensure!(
+            FixedBuffer::register(&file, 0, 1 << 20).is_err(),
+            "the kernel pins it"
+        );
+    }
+    Ok(())
+}
+
 fn huge() -> Result<()> {
     let path = "/proc/sys/vm/nr_hugepages";
     let before = fs::read_to_string(path)?;

@@ -6,6 +6,7 @@ mod in_place;
 mod limits;
 mod names;
 mod refusals;
+mod siblings;
 mod silence;
 
 use crate::Test;
@@ -21,6 +22,10 @@ pub(crate) const WITHOUT_GUARD: &[Test] = &[
     ("answers_refused_leaves_nothing", refusals::leave_nothing),
     ("answers_hints_cure", hints::cure),
     ("answers_hints_of_odd_names", hints::of_odd_names),
+    ("answers_sealed_memory", limits::sealed),
+    ("answers_of_btrfs", siblings::btrfs),
+    ("answers_overmounted_swap", siblings::overmounted),
+    ("answers_without_extents", siblings::without_extents),
 ];
 
 /// Under guard.
@@ -29,6 +34,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("c12_in_place_xfs", in_place::xfs),
     ("c12_in_place_btrfs", in_place::btrfs),
     ("c12_in_place_f2fs", in_place::f2fs),
+    ("c12_in_place_seed", siblings::seed),
     ("answers_layout_says_what_it_holds", in_place::layout),
     ("answers_prepare_of_a_held_file", refusals::of_a_held_file),
     ("answers_hints_of_commands", hints_of_commands::cure),

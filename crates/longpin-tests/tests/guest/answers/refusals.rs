@@ -68,7 +68,35 @@ pub(super) fn leave_nothing() -> Result<()> {
         refuse(&file, "longpin prepare --size 4G $F", "allocate")?;
         scratch.close()?;
     }
-    Ok(())
+    as_a_user()
+}
+
+/// Blocks that are kept for root, and a quota that is met half way.
+fn as_a_user() -> Result<()> {
+    const USER: &str = "setpriv --reuid 1000 --regid 1000 --clear-groups";
+    let sparse = format!(
+        "chmod 777 $D; {USER} sh -c 'truncate -s SIZE $F; dd if=/dev/urandom of=$F bs=1M count=1 seek=6 conv=notrunc,fsync status=none'; sync"
+    );
+    let prepare = format!("{USER} longpin prepare $F");
+    let ext4 = Scratch::new(FsKind::Ext4, 64 << 20)?;
+    let file = ext4.dir().join("file");
+    sh(
+        "tune2fs -m 40 $(findmnt -nvfo SOURCE -T $D) >/dev/null",
+        &file,
+    )?;
+    sh(&sparse.replace("SIZE", "45M"), &file)?;
+    refuse(&file, &prepare, "No space left")?;
+    ext4.close()?;
+    let xfs = Scratch::new(FsKind::Xfs, FsKind::Xfs.least_size())?;
+    let file = xfs.dir().join("file");
+    sh(
+        "umount $D; mount -o loop,uquota $D/../store/image $D",
+        &file,
+    )?;
+    sh("xfs_quota -x -c 'limit -u bhard=10m 1000' $D", &file)?;
+    sh(&sparse.replace("SIZE", "13M"), &file)?;
+    refuse(&file, &prepare, "quota")?;
+    xfs.close()
 }
 
 /// Pinned by a device, or held on request: refused with the name of who has it, before anything is done.
