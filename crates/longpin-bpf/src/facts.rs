@@ -170,7 +170,8 @@ impl Facts {
             missing.push(REMOVAL);
         }
         reached("types of the kernel read");
-        let symbols = Symbols::find(OPERATIONS.into_iter().chain(VARIABLES))?;
+        let wanted = OPERATIONS.into_iter().chain(VARIABLES).chain(MOUNTPOINTS);
+        let symbols = Symbols::find(wanted)?;
         reached("symbols found");
         let facts = Self {
             foll_longterm: find_foll_longterm(&btf),

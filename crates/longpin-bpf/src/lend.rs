@@ -91,7 +91,12 @@ impl Pinned {
         learn(&state.xfs_flags, found.xfs_flags);
         learn(&state.fuse_passthrough, found.fuse_passthrough);
         // The first one last: it says that the others are there.
-        for (known, word) in state.overlay.iter().zip(found.overlay.unwrap_or_default()).rev() {
+        for (known, word) in state
+            .overlay
+            .iter()
+            .zip(found.overlay.unwrap_or_default())
+            .rev()
+        {
             learn(known, Some(word));
         }
     }

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::mounts::Mount;
+use crate::mounts::{self, Mount};
+use crate::pseudo;
 
 /// Inode number of the root group of the hierarchy.
 const ROOT_ID: u64 = 1;
@@ -39,7 +41,7 @@ pub enum CgroupError {
         path: PathBuf,
         /// What the kernel said.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -71,11 +73,34 @@ pub fn find_cgroup(mounts: &[Mount], group: &str) -> Result<Option<Cgroup>, Cgro
     Ok(inode(&path)?.map(|id| Cgroup { id, level }))
 }
 
+/// The least `memory.max` of this process's group and those above it, as far as they can be seen; `None`: no limit.
+///
+/// # Errors
+///
+/// A file of the group that is there cannot be read.
+pub fn memory_limit() -> io::Result<Option<u64>> {
+    let groups = pseudo::read_text("/proc/self/cgroup")?.unwrap_or_default();
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"));
+    let mounts = mounts::read_mounts()?;
+    let (Some(own), Some(point)) = (own, cgroup_mount(&mounts)) else {
+        return Ok(None);
+    };
+    let mut least = None;
+    let mut group = Some(Path::new(own));
+    while let Some(below) = group {
+        let text = pseudo::read_text(point.join(below).join("memory.max"))?;
+        let limit = text.and_then(|text| text.trim().parse::<u64>().ok());
+        least = least.into_iter().chain(limit).min();
+        group = below.parent();
+    }
+    Ok(least)
+}
+
 fn inode(path: &Path) -> Result<Option<u64>, CgroupError> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Ok(Some(found.ino())),
         Ok(_) => Ok(None),
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(CgroupError::Look {
             path: path.to_owned(),
             source,

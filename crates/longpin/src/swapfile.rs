@@ -12,7 +12,7 @@ use longpin_linux::fiemap::ExtentFlags;
 use longpin_linux::file::{self, Found, Lease};
 use longpin_linux::swap::{self, SwapError};
 pub use longpin_linux::swap::{SwapFile, read_swap_files};
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 
 use crate::activation::{self, Policy, Report, Verdict};
 use crate::extents::{self, BlockMap, MapError};
@@ -417,14 +417,22 @@ pub fn read_active() -> io::Result<Vec<ActiveSwap>> {
 
 fn describe(file: &SwapFile) -> ActiveSwap {
     let whole = file.size + PAGE as u64;
-    let data = std::fs::metadata(&file.path);
     // The whole file is held, also what the header leaves out.
-    let size = data.as_ref().map(std::fs::Metadata::len).unwrap_or(whole);
+    let size = size_of_active(&file.path);
     ActiveSwap {
         path: file.path.clone(),
-        deleted: data.is_err(),
-        end: size.max(whole),
+        deleted: size.is_none(),
+        end: size.unwrap_or(whole).max(whole),
     }
+}
+
+/// `None`: its path leads to nothing any more, or to something else. Who may not try takes its word.
+fn size_of_active(path: &Path) -> Option<u64> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let size = std::fs::metadata(path).ok()?.len();
+    let tried = rustix::fs::open(path, flags, Mode::empty()).map(File::from);
+    let is_it = tried.map(|file| swap::is_swapped_to(&file));
+    (!matches!(is_it, Ok(Ok(Some(false))))).then_some(size)
 }
 
 #[cfg(test)]

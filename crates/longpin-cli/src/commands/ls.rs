@@ -119,6 +119,7 @@ fn cell(hold: &Hold, column: Column, bytes: bool) -> String {
         Column::Level => Some(level(hold).to_owned()),
         Column::Path => Some(path(hold)),
         Column::Start => Some(size(hold.start)),
+        Column::End if hold.end > i64::MAX.unsigned_abs() => Some("EOF".into()),
         Column::End => Some(size(hold.end)),
         Column::Pages => Some(hold.pages.to_string()),
         Column::Broken => Some(hold.broken.to_string()),

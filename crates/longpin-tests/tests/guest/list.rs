@@ -2,8 +2,8 @@
 
 use crate::{
     Test, acquire, admin, answers, backend, bad_input, behind, c_api, claims, config, consumers,
-    extents, hard, hints, hold, hold_moving, hosts, mount_ends, oracle, parity, plan, prepare, race,
-    rules, shutdown, swap_oracle, swapon, third_party, walk, watch, ways_round,
+    extents, hard, hints, hold, hold_moving, hosts, mount_ends, oracle, parity, plan, prepare,
+    race, rules, shutdown, swap_oracle, swapon, third_party, walk, watch, ways_round,
 };
 
 /// When a test runs.

@@ -83,12 +83,10 @@ impl Candidate {
     pub(super) fn wait_until_landed(&self, host: &Host) -> Result<(), Refusal> {
         let path = || self.request.path.clone();
         let patience = self.request.wait.landing();
-        let running = Running::open(host)?;
-        let own = identify(running.pinned(), &self.file)?;
+        let own = identify(Running::open(host)?.pinned(), &self.file)?;
         let late = flight::wait_until_landed(&self.file, patience, &|path| {
-            shows_another(running.pinned(), &own, path)
+            shows_another(host, &own, path)
         });
-        drop(running);
         let late = late.map_err(ask("what other processes do"))?;
         if let Some(by) = late {
             return Err(Refusal::InFlight { path: path(), by });
@@ -253,7 +251,7 @@ impl Candidate {
 }
 
 /// Is the file behind what overlayfs or FUSE shows here certainly another one?
-fn shows_another(pinned: &Pinned, own: &FileId, path: &Path) -> bool {
+fn shows_another(host: &Host, own: &FileId, path: &Path) -> bool {
     let is_file = fs::metadata(path).map(|data| data.is_file());
     // Nothing else is opened: it may do more than to show what it is.
     match is_file {
@@ -264,6 +262,8 @@ fn shows_another(pinned: &Pinned, own: &FileId, path: &Path) -> bool {
     let Ok(file) = File::open(path) else {
         return false;
     };
-    let found = pinned.identify(&file).ok().flatten();
+    // Only for the question: other commands do not wait for operations to land.
+    let running = Running::open(host).ok();
+    let found = running.and_then(|it| it.pinned().identify(&file).ok().flatten());
     found.is_some_and(|it| (it.ino, it.dev) != (own.ino, own.dev))
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 
 use longpin_linux::memory::{DeviceMemory, Sharing};
-use longpin_linux::{ring_limits, sparse};
+use longpin_linux::{cgroups, ring_limits, sparse};
 use rustix::io::Errno;
 
 use super::{Device, Lack, Medium, Question, Rule, decide};
@@ -49,14 +49,16 @@ fn buffer(bytes: u64) -> io::Result<Option<Lack>> {
     }))
 }
 
-/// tmpfs gives a page to each hole that is pinned.
+/// tmpfs gives a page to each hole that is pinned, and the control group of who pins it pays.
 fn room(file: &File, range: &Range<u64>) -> io::Result<Option<Lack>> {
     let system = rustix::fs::fstatvfs(file)?;
     // A tmpfs without a limit says that it has no blocks.
-    if system.f_blocks == 0 {
+    let left = system.f_bavail.saturating_mul(system.f_frsize);
+    let left = (system.f_blocks != 0).then_some(left);
+    let limits = left.into_iter().chain(cgroups::memory_limit()?);
+    let Some(there) = limits.min() else {
         return Ok(None);
-    }
-    let there = system.f_bavail.saturating_mul(system.f_frsize);
+    };
     let mut needed = range.end - range.start;
     for run in sparse::Data::of(file, range)? {
         let run = run?;

@@ -157,7 +157,7 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
     }
     Ok(Planned {
         alternatives: Alternative::to(&question),
-        unknown: unknown_of(medium, fit.unknown),
+        unknown: unknown_of(medium, fit.unknown).or_else(|| counts_more(&question, &fit.range)),
         range: fit.range,
         fs: fit.fs,
         question,
@@ -210,6 +210,20 @@ fn unknown_of(medium: Medium, unknown: Option<String>) -> Option<String> {
         Medium::Secret => None,
         _ => unknown,
     }
+}
+
+/// The largest folio of page cache.
+const LARGEST_FOLIO: u64 = 2 << 20;
+
+/// Of a page in a large folio io_uring counts the whole folio against the limit, and nobody knows which folios there are.
+fn counts_more(question: &Question, range: &Range<u64>) -> Option<String> {
+    let limit = question.memlock?;
+    let cut = range.start - range.start % LARGEST_FOLIO;
+    let most = range.end.next_multiple_of(LARGEST_FOLIO) - cut;
+    let may = question.device == Device::IoUring && question.medium == Medium::Memory;
+    (may && limit < most).then(|| {
+        format!("io_uring counts whole folios against RLIMIT_MEMLOCK ({limit} bytes): {most} bytes, if they are large")
+    })
 }
 
 /// A range begins where a page does, and ends where one does or where the file does.

@@ -112,7 +112,9 @@ impl Rule {
             Self::Memlock => "more than the limit of locked memory allows (RLIMIT_MEMLOCK)",
             Self::DeviceLimit => "larger than the device's largest region",
             Self::BufferLimit => "larger than io_uring's largest buffer",
-            Self::NoRoom => "the file is larger than the memory that its file system has left",
+            Self::NoRoom => {
+                "the file is larger than the memory that its file system has left, or than its user's control group may have"
+            }
             Self::NoHugePages => "the file needs more huge pages than are free",
         }
     }

@@ -77,7 +77,30 @@ pub(super) fn of_memory() -> Result<()> {
     FixedBuffer::register(&opened, 0, 4 << 20)?.unregister()?;
     drop(opened);
     small.close()?;
+    of_a_group()?;
     huge()
+}
+
+/// Who pins holes pays for them: a control group that may not have so much gets its process killed.
+fn of_a_group() -> Result<()> {
+    let large = Scratch::new(FsKind::Tmpfs, 256 << 20)?;
+    let file = large.dir().join("file");
+    File::create_new(&file)?.set_len(100 << 20)?;
+    let group = "G=/sys/fs/cgroup/longpin-limit
+        echo +memory > /sys/fs/cgroup/cgroup.subtree_control
+        mkdir -p $G; echo 30M > $G/memory.max; echo $$ > $G/cgroup.procs
+        longpin check $F --json --device io_uring || :
+        echo $$ > /sys/fs/cgroup/cgroup.procs; rmdir $G";
+    let told: Value = serde_json::from_str(&sh(group, &file)?)?;
+    ensure!(told["rule"] == "no-room", "{told}");
+    refuses_nothing(&file)?;
+    large.close()
+}
+
+fn refuses_nothing(file: &Path) -> Result<()> {
+    let (code, told) = plan(file, &[])?;
+    ensure!(code == 0, "outside of the group: {told}");
+    Ok(())
 }
 
 /// A memfd that nobody may map for writing any more.
