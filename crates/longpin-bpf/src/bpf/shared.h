@@ -58,13 +58,13 @@
  * guard_state.overlay: where overlayfs, a module too, keeps what is behind its inodes. In bytes; 0 as the first: none
  * of it is known.
  */
-#define OVERLAY_UPPER 0 /* from the inode to the upper file's dentry */
-#define OVERLAY_LOWER 1 /* to the lower file's dentry or, with OVERLAY_STEP, to a list of them */
-#define OVERLAY_STEP 2	/* from one dentry in the list to the next */
-#define OVERLAY_STACK 3 /* from the list to its first dentry */
-#define OVERLAY_COUNT 4 /* from the list to their number */
-#define OVERLAY_FLAGS 5 /* from the flags to the inode */
-#define OVERLAY_FILES 6 /* not 0: an open file has a structure that begins with the layer's */
+#define OVERLAY_UPPER 0	 /* from the inode to the upper file's dentry */
+#define OVERLAY_LOWER 1	 /* to the lower file's dentry or, with OVERLAY_STEP, to a list of them */
+#define OVERLAY_STEP 2	 /* from one dentry in the list to the next */
+#define OVERLAY_STACK 3	 /* from the list to its first dentry */
+#define OVERLAY_COUNT 4	 /* from the list to their number */
+#define OVERLAY_FLAGS 5	 /* from the flags to the inode */
+#define OVERLAY_FILES 6	 /* not 0: an open file has a structure that begins with the layer's */
 #define OVERLAY_LAYERS 7 /* of the super block: LAYERS_ */
 #define OVERLAY_WORDS 8
 #define OVERLAY_UPPER_DATA 3 /* OVL_UPPERDATA, the number of a flag */

@@ -112,7 +112,7 @@ const fn may(operations: &'static str) -> Refusal {
     }
 }
 
-fn is_gap(operation: &Operation, home: Home) -> bool {
+pub(super) fn is_gap(operation: &Operation, home: Home) -> bool {
     NAMED_GAPS.iter().any(|gap| {
         gap.operation == operation.name && (gap.homes.is_empty() || gap.homes.contains(&home))
     })
