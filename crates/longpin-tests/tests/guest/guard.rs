@@ -76,6 +76,15 @@ pub(crate) fn off() -> Result<()> {
     Ok(())
 }
 
+/// `kernel.ftrace_enabled`; false where the kernel refuses that (7.3).
+pub(crate) fn switch_tracing(on: bool) -> Result<bool> {
+    let value = if on { "1" } else { "0" };
+    match std::fs::write("/proc/sys/kernel/ftrace_enabled", value) {
+        Err(err) if err.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
+        done => done.map(|()| true).context("kernel.ftrace_enabled"),
+    }
+}
+
 pub(crate) fn status() -> Result<Value> {
     Ok(serde_json::from_str(&must(&[
         "guard", "status", "--json",
