@@ -73,7 +73,7 @@ const WEAKNESSES: &[Weakness] = &[
         says: "holds",
         environment: "",
         file: "rows.h",
-        from: "	return !known || row->id > known->born;\n",
+        from: "	return known ? row->id > known->born : state.suspect_all != 0;\n",
         to: "	return known || !known;\n",
     },
     Weakness {
