@@ -459,7 +459,7 @@ fn device_still_writes() -> Result<()> {
     let file = TestFile::new(FsKind::Ext4, LEN)?;
     let script =
         "modprobe dm-delay; truncate -s 8M /run/slow.img; L=$(losetup -f --show /run/slow.img)
-        dmsetup create slow --table \"0 16384 delay $L 0 20000\"; echo $L";
+        dmsetup create --noudevrules --noudevsync slow --table \"0 16384 delay $L 0 20000\"; echo $L";
     let device = sh(script, &file.path)?;
     let begin = Instant::now();
     let mut child = Command::new(std::env::current_exe()?)
@@ -478,7 +478,10 @@ fn device_still_writes() -> Result<()> {
     ])?;
     let waited = begin.elapsed();
     child.wait()?;
-    let script = format!("dmsetup remove slow; losetup -d {}", device.trim());
+    let script = format!(
+        "dmsetup remove --noudevrules --noudevsync slow; losetup -d {}",
+        device.trim()
+    );
     sh(&script, &file.path)?;
     ensure!(answer.0 == 0, "{answer:?}");
     ensure!(
