@@ -457,9 +457,11 @@ pub(crate) fn slow_read(arguments: &[String]) -> Result<()> {
 fn device_still_writes() -> Result<()> {
     guard::on()?;
     let file = TestFile::new(FsKind::Ext4, LEN)?;
+    // udev would read the slow device to see what is on it.
     let script =
         "modprobe dm-delay; truncate -s 8M /run/slow.img; L=$(losetup -f --show /run/slow.img)
-        dmsetup create --noudevrules --noudevsync slow --table \"0 16384 delay $L 0 20000\"; echo $L";
+        udevadm settle; udevadm control --stop-exec-queue; export DM_DISABLE_UDEV=1
+        dmsetup create slow --table \"0 16384 delay $L 0 20000\"; echo $L";
     let device = sh(script, &file.path)?;
     let begin = Instant::now();
     let mut child = Command::new(std::env::current_exe()?)
@@ -477,12 +479,13 @@ fn device_still_writes() -> Result<()> {
         "true",
     ])?;
     let waited = begin.elapsed();
-    child.wait()?;
+    let has_read = child.wait()?.success();
     let script = format!(
-        "dmsetup remove --noudevrules --noudevsync slow; losetup -d {}",
+        "DM_DISABLE_UDEV=1 dmsetup remove --retry slow; losetup -d {}; udevadm control --start-exec-queue",
         device.trim()
     );
     sh(&script, &file.path)?;
+    ensure!(has_read, "nothing was read");
     ensure!(answer.0 == 0, "{answer:?}");
     ensure!(
         waited > Duration::from_secs(19),
