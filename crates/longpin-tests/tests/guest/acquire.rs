@@ -487,6 +487,9 @@ fn device_still_writes() -> Result<()> {
     sh(&script, &file.path)?;
     ensure!(has_read, "nothing was read");
     ensure!(answer.0 == 0, "{answer:?}");
+    if !fs::read_to_string("/proc/kallsyms")?.contains(" iov_iter_extract_pages") {
+        return crate::report::skip("direct I/O takes references, which are no pins");
+    }
     ensure!(
         waited > Duration::from_secs(19),
         "it was granted after {waited:?}"

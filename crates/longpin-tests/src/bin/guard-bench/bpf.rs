@@ -92,10 +92,12 @@ fn links(dir: &Path) -> Result<Vec<Object>> {
 
 /// Where the guard that is pinned in `dir` has programs.
 pub(crate) fn places(dir: &Path) -> Result<Vec<Place>> {
-    links(dir)?.iter().map(place).collect()
+    let places: Result<Vec<Option<Place>>> = links(dir)?.iter().map(place).collect();
+    Ok(places?.into_iter().flatten().collect())
 }
 
-fn place(link: &Object) -> Result<Place> {
+/// `None`: it runs when somebody asks for it, or writes a setting of the kernel, and costs none of the acts anything.
+fn place(link: &Object) -> Result<Option<Place>> {
     let told: sys::bpf_link_info = info(&link.fd, sys::bpf_link_info::default())?;
     let program = open_program(told.prog_id)?;
     let program: sys::bpf_prog_info = info(&program, sys::bpf_prog_info::default())?;
@@ -104,17 +106,18 @@ fn place(link: &Object) -> Result<Place> {
         sys::BPF_LINK_TYPE_PERF_EVENT => sys::BPF_PERF_EVENT,
         // SAFETY: the kind of link says that this member of the union is the one written; all are numbers.
         sys::BPF_LINK_TYPE_TRACING => unsafe { told.__bindgen_anon_1.tracing.attach_type },
+        sys::BPF_LINK_TYPE_CGROUP | sys::BPF_LINK_TYPE_ITER => return Ok(None),
         other => bail!(
             "link {} is of kind {other}, which has no empty twin here",
             link.name
         ),
     };
-    Ok(Place {
+    Ok(Some(Place {
         name: link.name.clone(),
         kind: program.type_,
         attach_type,
         target: program.attach_btf_id,
-    })
+    }))
 }
 
 /// Empty programs, attached until dropped.
