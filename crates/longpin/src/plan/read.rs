@@ -216,7 +216,7 @@ fn unknown_of(medium: Medium, unknown: Option<String>) -> Option<String> {
 const LARGEST_FOLIO: u64 = 2 << 20;
 
 /// Of a page in a large folio io_uring counts the whole folio against the limit, and nobody knows which folios there are.
-fn counts_more(question: &Question, range: &Range<u64>) -> Option<String> {
+pub(super) fn counts_more(question: &Question, range: &Range<u64>) -> Option<String> {
     let limit = question.memlock?;
     let cut = range.start - range.start % LARGEST_FOLIO;
     let most = range.end.next_multiple_of(LARGEST_FOLIO) - cut;

@@ -1,3 +1,4 @@
+use super::read::counts_more;
 use super::*;
 use crate::activation::Name;
 
@@ -155,6 +156,20 @@ fn a_device_that_faults_only_some_accesses_pins_for_the_others() {
     assert_eq!(decide(&asked), Plan::Refused(Rule::AccessNotOnDemand));
     assert!(Alternative::to(&asked).contains(&Alternative::ReadOnly));
     assert!(Alternative::to(&asked).contains(&Alternative::Pin));
+}
+
+#[test]
+fn io_uring_may_count_more_than_it_pins() {
+    let mut asked = question(Medium::Memory, Access::READ_WRITE, Device::IoUring, NEW);
+    let of_limit = |asked: &mut Question, limit| {
+        asked.memlock = limit;
+        counts_more(asked, &(4096..8192)).is_some()
+    };
+    assert!(of_limit(&mut asked, Some(1 << 20)));
+    assert!(!of_limit(&mut asked, Some(2 << 20)));
+    assert!(!of_limit(&mut asked, None));
+    asked.device = device(false);
+    assert!(!of_limit(&mut asked, Some(1 << 20)));
 }
 
 #[test]
