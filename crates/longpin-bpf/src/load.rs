@@ -15,7 +15,7 @@ use crate::cgroup;
 use crate::facts::{Facts, WITNESS, is_for_pins, watches_entry};
 use crate::measure::{self, reached};
 use crate::shared::{ABI, MAX_PIN_PROGRAMS};
-use crate::skel::{GuardSkel, GuardSkelBuilder, OpenGuardSkel};
+use crate::skel::guard::{GuardSkel, GuardSkelBuilder, OpenGuardSkel};
 use crate::subvolumes::BesideInodes;
 use crate::{BpfError, SUSPECT_ALL, StateView, object};
 

@@ -1,6 +1,6 @@
 //! What file systems keep beside an inode, from the BTF of the kernel or of their modules: btrfs the number of a file's
 //! subvolume (each numbers its files anew), ext4 and xfs the flags that they journal its data, or want it in DAX; and
-//! and what overlayfs and FUSE keep (`overlay.rs`).
+//! what overlayfs and FUSE keep (`overlay.rs`).
 //!
 //! The programs cannot be told when they load: the module may come later.
 #![allow(

@@ -9,7 +9,7 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 
 use crate::BpfError;
 use crate::pinned::run;
-use crate::symbols_skel::{SymbolsSkelBuilder, types};
+use crate::skel::symbols::{SymbolsSkelBuilder, types};
 
 /// What the kernel says of one symbol: its first address, and the first behind it.
 type Place = (&'static str, Option<Range<u64>>);

@@ -9,7 +9,6 @@
 
 #include "folio.h"
 
-#define OVERLAY_MAGIC 0x794c7630
 #define OVERLAY_DEPTH 2 /* FILESYSTEM_MAX_STACK_DEPTH */
 #define MAX_LOWER 512	/* OVL_MAX_STACK */
 
@@ -75,7 +74,7 @@ static __noinline u64 written_behind(u64 file, u64 inode)
 		if (next)
 			inode = inode_of_file(next);
 	}
-	for (i = 0; i < OVERLAY_DEPTH && inode && magic_of(inode) == OVERLAY_MAGIC; i++) {
+	for (i = 0; i < OVERLAY_DEPTH && inode && magic_of(inode) == OVERLAYFS_MAGIC; i++) {
 		next = upper_of(inode);
 		/* A lower file is never written to: it is copied up before. */
 		if (!next)
@@ -90,7 +89,7 @@ static __always_inline bool is_front(u64 inode)
 {
 	u64 magic = magic_of(inode);
 
-	return magic == OVERLAY_MAGIC || magic == FUSE_MAGIC;
+	return magic == OVERLAYFS_MAGIC || magic == FUSE_MAGIC;
 }
 
 /* Whose contents change when somebody writes by this open file; 0: nobody's. */
@@ -112,7 +111,7 @@ static __noinline u64 read_inode(u64 file)
 	next = inode && magic_of(inode) == FUSE_MAGIC ? passed_on(file, inode) : 0;
 	if (next)
 		inode = inode_of_file(next);
-	for (i = 0; i < OVERLAY_DEPTH && inode && magic_of(inode) == OVERLAY_MAGIC; i++) {
+	for (i = 0; i < OVERLAY_DEPTH && inode && magic_of(inode) == OVERLAYFS_MAGIC; i++) {
 		upper = upper_of(inode);
 		next = upper && has_upper_data(inode) ? upper : lower_of(inode);
 		if (!next)
