@@ -10,7 +10,7 @@ PART  ?=
 CMD   ?= uname -a
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup kernels demo test test-long test-reboot test-weakened bench bench-all vm lint
+.PHONY: help setup kernels kmod demo test test-long test-reboot test-weakened bench bench-all vm lint
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -23,6 +23,9 @@ setup: ## Install what is missing on a Debian machine
 
 kernels: setup ## Fetch all kernels of KERNELS
 	@$(XTASK) kernels
+
+kmod: setup ## Build the kernel module for every row, into target/kmod/ROW. ROWS='6.1 latest': only for these
+	@$(XTASK) kmod $(foreach row,$(ROWS),--row $(row))
 
 demo: setup ## See the hazard and the cure, in a guest with a real kernel
 	@$(XTASK) demo

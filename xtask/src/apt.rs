@@ -7,21 +7,23 @@ use std::process::Command;
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// An apt whose lists, state and cache are below one directory, with one suite as its only source.
+/// An apt whose lists, state and cache are below one directory, with a few suites as its only sources.
 pub(crate) struct Apt {
     config: PathBuf,
     dir: PathBuf,
 }
 
 impl Apt {
-    /// Writes the configuration below `dir` and reads the suite's package lists.
-    pub(crate) fn open(dir: &Path, suite: &str) -> Result<Self> {
+    /// Writes the configuration below `dir` and reads the suites' package lists.
+    pub(crate) fn open(dir: &Path, suites: &[&str]) -> Result<Self> {
         for sub in ["lists/partial", "cache/archives/partial", "state", "debs"] {
             std::fs::create_dir_all(dir.join(sub))?;
         }
         let archive = archive_uri()?;
-        let source = format!("deb [arch=amd64 signed-by={KEYRING}] {archive} {suite} main\n");
-        std::fs::write(dir.join("sources.list"), source)?;
+        let source =
+            |suite| format!("deb [arch=amd64 signed-by={KEYRING}] {archive} {suite} main\n");
+        let sources: String = suites.iter().map(source).collect();
+        std::fs::write(dir.join("sources.list"), sources)?;
         std::fs::write(dir.join("state/status"), "")?;
         let apt = Self {
             config: dir.join("apt.conf"),
@@ -29,7 +31,7 @@ impl Apt {
         };
         std::fs::write(&apt.config, configuration(dir))?;
         env::output(apt.command("apt-get").args(["-q", "update"]))
-            .with_context(|| format!("cannot read the package lists of {suite}"))?;
+            .with_context(|| format!("cannot read the package lists of {}", suites.join(", ")))?;
         Ok(apt)
     }
 
@@ -57,6 +59,18 @@ impl Apt {
         let text = env::output(&mut download)?;
         let names = text.lines().filter_map(|line| line.split(' ').nth(1));
         Ok(names.map(str::to_owned).collect())
+    }
+
+    /// The archive file names of what these packages need on a machine that has nothing, without kernels to boot.
+    pub(crate) fn needed(&self, packages: &[&str]) -> Result<Vec<String>> {
+        let mut install = self.command("apt-get");
+        install.args(["install", "--print-uris", "-y", "--no-install-recommends"]);
+        let text = env::output(install.args(packages))?;
+        // 'ADDRESS' NAME SIZE HASH
+        let lines = text.lines().filter(|line| line.starts_with('\''));
+        let names = lines.filter_map(|line| line.split(' ').nth(1));
+        let wanted = names.filter(|name| !is_kernel(name));
+        Ok(wanted.map(str::to_owned).collect())
     }
 
     /// Downloads the packages and returns the archives' paths.
@@ -89,6 +103,7 @@ Dir::Cache "{dir}/cache";
 APT::Architecture "amd64";
 APT::Sandbox::User "";
 Acquire::Languages "none";
+APT::Update::Error-Mode "any";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;

@@ -2,6 +2,7 @@
 
 use crate::bench::BenchArgs;
 use crate::kernels::Kernel;
+use crate::kmod::KmodArgs;
 use crate::reboot::RebootArgs;
 use crate::test::TestArgs;
 use crate::vm::{Guest, ScratchFs, parse_memory};
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     Setup,
     /// Fetch kernels into the cache ($LONGPIN_CACHE, else ~/.cache/longpin)
     Kernels(KernelsArgs),
+    /// Build the kernel module of kmod/ for rows of KERNELS, into target/kmod/ROW
+    Kmod(KmodArgs),
     /// Run a command in the guest and pass its outputs and its exit status on
     Vm(VmArgs),
     /// Run the host tests, the guest tests on every row of KERNELS, the demo; or guest tests by row and name
@@ -93,6 +96,7 @@ and an idle PCI device to assign (QEMU's edu, 1234:11e8; load vfio-pci yourself)
   LONGPIN_SCRATCH     a directory on a fresh file system (--fs)
   LONGPIN_FSDAX       a block device for DAX file systems    LONGPIN_DEVDAX   a DAX character device
   LONGPIN_DISK        an empty disk (512 MiB, virtio)        LONGPIN_DISK_IMAGE  the host's file behind it
+  LONGPIN_KMOD        the kernel module, if `cargo xtask kmod` built it for this kernel; nothing loads it
   LONGPIN_SHARED      a directory that is writable and outlives the guest: target/vm-shared
 Everything else is read-only or forgotten. Variables LONGPIN_*, RUST_* and PROPTEST_* are passed through.
 
@@ -111,6 +115,7 @@ impl Command {
         match self {
             Self::Setup => setup::run().map(|()| 0),
             Self::Kernels(args) => args.run().map(|()| 0),
+            Self::Kmod(args) => args.run(),
             Self::Vm(args) => args.run(),
             Self::Test(args) => args.run(),
             Self::Weakened(args) => args.run(),

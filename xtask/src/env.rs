@@ -90,3 +90,25 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
+
+/// Removes a directory and what is in it, if it is there.
+pub(crate) fn remove_dir(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What to do, if it went wrong because the disk of this directory of the cache is full.
+pub(crate) fn if_full(error: &anyhow::Error, dir: &Path) -> Option<String> {
+    let said = format!("{error:#}");
+    let full = ["No space left", "enough free space", "os error 28"];
+    full.iter().any(|words| said.contains(words)).then(|| {
+        format!(
+            "the disk of {} is full: make 1 GB of room, or set LONGPIN_CACHE to another",
+            dir.display()
+        )
+    })
+}

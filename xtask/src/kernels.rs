@@ -11,6 +11,9 @@ use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+/// How the name of the package with the image begins.
+const IMAGE: &str = "linux-image-";
+
 /// A kernel in the cache, ready to boot.
 #[derive(Clone, Debug)]
 pub(crate) struct Kernel {
@@ -40,9 +43,9 @@ pub(crate) fn fetch(row: &Row) -> Result<Kernel> {
     let before = cached(row)?;
     // The lock is ours: another fetch's folder can only be what a killed one left.
     let work = dir.join("fetch.tmp");
-    remove(&work)?;
+    env::remove_dir(&work)?;
     let fetched = fetch_into(&work, row, before.as_ref());
-    remove(&work)?;
+    env::remove_dir(&work)?;
     fetched.map_err(|error| explain(error, row, &dir))?;
     prune(&dir, before.as_ref())?;
     cached(row)?.context("the fetched kernel is not in the cache: try again")
@@ -50,15 +53,9 @@ pub(crate) fn fetch(row: &Row) -> Result<Kernel> {
 
 /// The error with what to do about it.
 fn explain(error: anyhow::Error, row: &Row, dir: &Path) -> anyhow::Error {
-    let said = format!("{error:#}");
-    let full = ["No space left", "enough free space", "os error 28"];
-    let remedy = match full.iter().any(|words| said.contains(words)) {
-        true => format!(
-            "the disk of {} is full: make 1 GB of room, or set LONGPIN_CACHE to another",
-            dir.display()
-        ),
-        false => "check the network, `apt-get update`, and the row in KERNELS".to_owned(),
-    };
+    let remedy = env::if_full(&error, dir).unwrap_or_else(|| {
+        "check the network, `apt-get update`, and the row in KERNELS".to_owned()
+    });
     let (name, suite) = (&row.name, &row.suite);
     error.context(format!(
         "cannot fetch kernel {name} from suite {suite}: {remedy}"
@@ -79,7 +76,7 @@ pub(crate) fn cached(row: &Row) -> Result<Option<Kernel>> {
     let archives = std::fs::read_to_string(root.join("packages")).unwrap_or_default();
     Ok(find_image(&root, &release).map(|image| Kernel {
         row: row.clone(),
-        version: package_version(&archives).unwrap_or_else(|| release.clone()),
+        version: package_version(&archives, IMAGE).unwrap_or_else(|| release.clone()),
         release,
         image,
     }))
@@ -99,11 +96,10 @@ impl Kernel {
     }
 }
 
-/// From an archive's name, PACKAGE_VERSION_ARCH.deb; a backport's is that of what was brought back.
-fn package_version(archives: &str) -> Option<String> {
-    let archive = archives
-        .lines()
-        .find(|name| name.starts_with("linux-image-"))?;
+/// From the name of the archive that begins like this, PACKAGE_VERSION_ARCH.deb; a backport's is that of what was brought
+/// back.
+pub(crate) fn package_version(archives: &str, begin: &str) -> Option<String> {
+    let archive = archives.lines().find(|name| name.starts_with(begin))?;
     let version = archive.split('_').nth(1)?;
     let version = version.split("~bpo").next()?;
     Some(version.to_owned())
@@ -123,7 +119,7 @@ fn row_dir(row: &Row) -> Result<PathBuf> {
 fn fetch_into(work: &Path, row: &Row, before: Option<&Kernel>) -> Result<()> {
     let (name, suite) = (&row.name, &row.suite);
     let step = ui::Step::begin(&format!("kernel {name}: reading the lists of {suite}"));
-    let apt = Apt::open(work, suite)?;
+    let apt = Apt::open(work, &[&**suite])?;
     let packages = apt.kernel_packages(&row.metapackage())?;
     if packages.is_empty() {
         bail!("{} of {suite} names no kernel package", row.metapackage());
@@ -170,7 +166,7 @@ fn unpack(debs: &[PathBuf], root: &Path) -> Result<String> {
 }
 
 fn install(dir: &Path, root: &Path, release: &str) -> Result<()> {
-    remove(&dir.join(release))?;
+    env::remove_dir(&dir.join(release))?;
     std::fs::rename(root, dir.join(release))?;
     let mark = dir.join("current.tmp");
     std::fs::write(&mark, release)?;
@@ -196,19 +192,10 @@ fn prune(dir: &Path, before: Option<&Kernel>) -> Result<()> {
         let name = entry.file_name();
         let kept = *name == *current || before.is_some_and(|kernel| *name == *kernel.release);
         if entry.file_type()?.is_dir() && !kept {
-            remove(&entry.path())?;
+            env::remove_dir(&entry.path())?;
         }
     }
     Ok(())
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -217,7 +204,8 @@ mod tests {
 
     #[test]
     fn a_backport_has_the_version_of_what_was_brought_back() {
-        let of = |name: &str| package_version(&format!("linux-modules-x_1_amd64.deb\n{name}\n"));
+        let of =
+            |name: &str| package_version(&format!("linux-modules-x_1_amd64.deb\n{name}\n"), IMAGE);
         let bookworm = of("linux-image-6.1.0-50-amd64_6.1.176-1_amd64.deb");
         assert_eq!(bookworm.as_deref(), Some("6.1.176-1"));
         let backport = of("linux-image-7.3.4+deb13-amd64_7.3.4-1~bpo13+1_amd64.deb");

@@ -10,6 +10,7 @@ mod docs;
 mod env;
 mod failures;
 mod kernels;
+mod kmod;
 mod kvm;
 mod leash;
 mod lint;

@@ -2,7 +2,7 @@
 //! far it came. The console log and the contents of its disk and NVDIMMs are in it too.
 
 use crate::kernels::Kernel;
-use crate::{env, vm};
+use crate::{env, kmod, vm};
 use anyhow::{Context, Result, ensure};
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
@@ -145,6 +145,9 @@ impl RunDir {
         export(&mut text, "LONGPIN_ENFORCE", row.enforce.as_ref());
         export(&mut text, "LONGPIN_SHARED", vm::shared_dir()?.as_os_str());
         export(&mut text, "LONGPIN_REPORT", self.report_path().as_os_str());
+        if let Some(module) = kmod::find(&guest.kernel)? {
+            export(&mut text, "LONGPIN_KMOD", module.as_os_str());
+        }
         if let Some(limit) = guest.test_limit {
             let seconds = limit.as_secs().to_string();
             export(&mut text, "LONGPIN_TEST_LIMIT", seconds.as_ref());
@@ -195,15 +198,6 @@ fn ensure_room(home: &Path) -> Result<()> {
 fn free_mib(path: &Path) -> Result<u64> {
     let found = rustix::fs::statvfs(path).with_context(|| format!("statvfs {}", path.display()))?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize) >> 20)
-}
-
-/// Directories of programs, with their tags: the guest mounts them a second time, in such a way that it may keep what
-/// it has read.
-pub(crate) fn programs() -> impl Iterator<Item = (&'static str, PathBuf)> {
-    let release = env::target_dir().map(|dir| dir.join("release")).ok();
-    let release = release.filter(|path| path.is_dir());
-    let usr = std::iter::once(("usr", PathBuf::from("/usr")));
-    usr.chain(release.map(|path| ("release", path)))
 }
 
 /// Settings of the tests and of Rust programs; not the host's PATH or HOME, which mean other things in the guest.

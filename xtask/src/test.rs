@@ -11,7 +11,7 @@ use crate::kernels::Kernel;
 use crate::outputs::relay;
 use crate::rows::{Daily, Row};
 use crate::tally::Tally;
-use crate::{build, failures, kernels, rows, ui};
+use crate::{build, failures, kernels, kmod, rows, ui};
 use anyhow::{Context, Result, ensure};
 use chosen::{Listed, Part};
 use clap::Args;
@@ -40,6 +40,9 @@ pub(crate) struct TestArgs {
     /// With --long: one of several parts that take as long as each other, as 2/4
     #[arg(long, value_name = "K/N", requires = "long")]
     part: Option<Part>,
+    /// With --long: only what has no line in docs/long-tests.md, or failed when it was last run
+    #[arg(long, requires = "long")]
+    missing: bool,
     /// A test that takes longer hangs, and ends its guest [default: 1200; with --long, or a long test named: 3600]
     #[arg(long, value_name = "SECS")]
     limit: Option<u64>,
@@ -124,6 +127,7 @@ impl TestArgs {
         let chosen = chosen::choose(&list, &self.names, self.long)?;
         let skips = skips::read()?;
         summary.before.extend(strangers(&skips, &list)?);
+        summary.before.extend(self.module(&rows, &list, &chosen));
         let jobs = self.jobs(rows, &list, &chosen)?;
         let is_long = self.long || !self.names.is_empty() && chosen.iter().any(|test| test.long);
         let usual = if is_long { LONG_LIMIT } else { LIMIT };
@@ -149,12 +153,35 @@ impl TestArgs {
         Ok(())
     }
 
+    /// The kernel module, for the rows that have tests of it; a tier of its own if it was not built. What else there is runs
+    /// all the same.
+    fn module(&self, rows: &[Row], list: &[Listed], chosen: &[Listed]) -> Option<Tier> {
+        let loads = |row: &&Row| {
+            let tests = self.tests_of(row, list, chosen);
+            tests.iter().any(|test| test.name.starts_with("m13_"))
+        };
+        let rows: Vec<_> = rows.iter().filter(loads).cloned().collect();
+        let begin = Instant::now();
+        let failures = kmod::prepare(&rows);
+        for line in &failures {
+            ui::say(&format!("error: {line}"));
+        }
+        (!failures.is_empty()).then(|| Tier {
+            name: "kernel module".to_owned(),
+            tally: Tally::default().with_end(false),
+            failures,
+            took: begin.elapsed(),
+        })
+    }
+
     /// What each row has to run; rows of the same kernel only once.
     fn jobs(&self, rows: Vec<Row>, list: &[Listed], chosen: &[Listed]) -> Result<Vec<Job>> {
         let known = Record::committed()?;
+        let written = Record::read()?;
         let mut jobs: Vec<Job> = Vec::new();
         for (turn, row) in rows.into_iter().enumerate() {
-            let tests = self.tests_of(&row, list, chosen);
+            let mut tests = self.tests_of(&row, list, chosen);
+            tests.retain(|test| !self.missing || written.lacks(&test.name, &row.name));
             let seconds = |test: &str| known.seconds(test, &row.name);
             let tests = match self.part {
                 Some(part) => part.of(tests, turn, seconds),

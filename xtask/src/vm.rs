@@ -298,12 +298,11 @@ impl Guest {
         options.push(format!(
             "-drive if=none,id=disk,format=raw,file={disk} -device virtio-blk-pci,drive=disk"
         ));
-        for (tag, path) in rundir::programs() {
-            let path = rundir::qemu_path(&path);
-            options.push(format!(
-                "-virtfs 'local,path={path},mount_tag={tag},security_model=none,readonly=on,multidevs=remap'"
-            ));
-        }
+        // The host's root once more: the guest mounts it in such a way that it may keep what it has read.
+        options.push(
+            "-virtfs 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap'"
+                .to_owned(),
+        );
         if self.icount {
             options.push("-icount shift=0,sleep=off".to_owned());
         } else if !kvm {

@@ -30,6 +30,15 @@ struct Weakness {
 
 const WEAKNESSES: &[Weakness] = &[
     Weakness {
+        name: "settings-by-ring-pass",
+        test: "c06_settings_by_ring",
+        says: "done, not ETXTBSY",
+        environment: "",
+        file: "swapfile.bpf.c",
+        from: "	return is_in_opener(ctx);\n}",
+        to: "	return true;\n}",
+    },
+    Weakness {
         name: "older-pins",
         test: "c09_foreign_flood",
         says: "not ETXTBSY",
@@ -135,9 +144,36 @@ const WEAKNESSES: &[Weakness] = &[
         test: "c08_other_ends",
         says: "rmdir: done",
         environment: "",
-        file: "mounts.bpf.c",
-        from: "		if (is_end_kept(sb, dentry, dentry, 0))\n",
-        to: "		if (sb == dentry)\n",
+        file: "leaving.h",
+        from: "	leave_place(&d);\n",
+        to: "",
+    },
+    Weakness {
+        name: "unfinished-goes",
+        test: "c08_far_ends",
+        says: "below many: lazy umount: done",
+        environment: "",
+        file: "leaving.h",
+        from: "	if (!sb && !d->unfinished)\n		return false;\n",
+        to: "	if (!sb || !d->unfinished)\n		return false;\n",
+    },
+    Weakness {
+        name: "holds-outlive-file-systems",
+        test: "c08_broken_holds",
+        says: "was not told as broken",
+        environment: "",
+        file: "evict.bpf.c",
+        from: "	if (state.lent_files)\n		break",
+        to: "	if (!state.abi)\n		break",
+    },
+    Weakness {
+        name: "fronts-taken-for-files",
+        test: "c06_overlay",
+        says: "splice: ",
+        environment: "",
+        file: "real.h",
+        from: "	if (!inode || !is_front(inode))\n",
+        to: "	if (inode)\n",
     },
     Weakness {
         name: "layers-forgotten",
@@ -198,8 +234,8 @@ const WEAKNESSES: &[Weakness] = &[
         test: "hold_ext4",
         says: "copy from answered",
         environment: "",
-        file: "swapfile.bpf.c",
-        from: "	if (!(ctx[1] & MAY_WRITE) && !is_copied_from(ctx, call))\n",
+        file: "layout.bpf.c",
+        from: "	if (!(ctx[1] & MAY_WRITE) && !is_copied_from(ctx, act.detail))\n",
         to: "	if (!(ctx[1] & MAY_WRITE))\n",
     },
     Weakness {
@@ -217,8 +253,8 @@ const WEAKNESSES: &[Weakness] = &[
         says: "rename over answered",
         environment: "",
         file: "swapfile.bpf.c",
-        from: " ||\n			       is_name_refused(number(ctx, 3), OP_RENAME));\n",
-        to: ");\n",
+        from: " || is_name_refused(new, OP_RENAME)))\n",
+        to: "))\n",
     },
 ];
 

@@ -3,7 +3,8 @@
 use libbpf_rs::{MapCore, MapFlags};
 
 use crate::BpfError;
-use crate::pinned::{Pinned, run};
+use crate::hooks::requests;
+use crate::pinned::Pinned;
 use crate::shared::{self, FileId};
 
 /// `struct answer` in bpf/shared.h.
@@ -43,7 +44,7 @@ impl Pinned {
             // Ours alone: it cannot be gone.
             let _ = self.openings.delete(&key);
         }
-        run(&self.ask_inode, "ask_inode", &[file.inode])?;
+        self.run(requests::ASK_INODE, &[file.inode])?;
         self.read_answer()
     }
 
@@ -53,7 +54,7 @@ impl Pinned {
     ///
     /// [`BpfError::Run`] or [`BpfError::Table`].
     pub fn count_openings(&self) -> Result<Answer, BpfError> {
-        run(&self.count_openings, "count_openings", &[0])?;
+        self.run(requests::COUNT_OPENINGS, &[0])?;
         self.read_answer()
     }
 
@@ -63,7 +64,7 @@ impl Pinned {
         let value = value.map_err(|source| BpfError::Table { table, source })?;
         let answer = value.as_deref().and_then(parse);
         answer.ok_or(BpfError::Run {
-            program: "ask_inode",
+            program: requests::ASK_INODE,
             source: std::io::ErrorKind::InvalidData.into(),
         })
     }

@@ -13,7 +13,7 @@ pub enum BpfError {
     #[error("this kernel has no function {function}, which {purpose}")]
     MissingFunction {
         /// The kernel function.
-        function: &'static str,
+        function: String,
         /// What the guard needs it for.
         purpose: &'static str,
     },

@@ -20,7 +20,7 @@ pub enum EventKind {
     Held,
     /// A hold ended: nothing of its range is pinned any more.
     Ended,
-    /// A page left its file while it was pinned.
+    /// A page left its file while it was pinned; or the file of an explicit hold went, which has ended with it.
     Broken,
     /// An operation was refused.
     Refused,
@@ -96,6 +96,10 @@ pub enum Operation {
     Removal(i64),
     /// What took pages back from an on-demand region, in this system call (-1: not known).
     Teardown(i64),
+    /// The file of an explicit hold lost its last name and went, in this system call (-1: not known).
+    FileGone(i64),
+    /// A file system ended, in this system call (-1: not known).
+    End(i64),
     /// Something in this system call (-1: not known), whose arguments were not seen.
     Unknown(i64),
 }
@@ -122,6 +126,8 @@ impl Operation {
             20 => Self::Swapon,
             21 => Self::Loop,
             22 => Self::Teardown(i64::from_ne_bytes(detail.to_ne_bytes())),
+            23 => Self::FileGone(i64::from_ne_bytes(detail.to_ne_bytes())),
+            24 => Self::End(i64::from_ne_bytes(detail.to_ne_bytes())),
             12 => Self::Removal(i64::from_ne_bytes(detail.to_ne_bytes())),
             _ => Self::Unknown(i64::from_ne_bytes(detail.to_ne_bytes())),
         }

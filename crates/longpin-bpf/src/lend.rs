@@ -1,25 +1,13 @@
-//! Explicit holds on a pinned guard: entered, taken back, looked up; and the programs that only level
-//! swapfile needs, attached and detached.
-#![allow(
-    unsafe_code,
-    reason = "BPF_RAW_TRACEPOINT_OPEN of a pinned program and BPF_OBJ_PIN have no safe wrappers"
-)]
+//! Explicit holds on a pinned guard: entered, taken back, looked up.
 
-use std::ffi::CString;
-use std::io::ErrorKind;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
-use libbpf_rs::{MapCore, MapFlags, libbpf_sys};
+use libbpf_rs::{MapCore, MapFlags};
 
 use crate::BpfError;
-use crate::load::{LAYOUT, STRICT};
-use crate::measure;
+use crate::hooks::requests;
 use crate::on_pins::EVENT_RELEASED;
-use crate::pinned::{Pinned, open_program, read_table, run};
+use crate::pinned::{Pinned, read_table};
 use crate::shared::{self, FileId, Level, Row};
 use crate::subvolumes::{self, BesideInodes};
 
@@ -55,8 +43,6 @@ impl Loan {
     }
 }
 
-/// How long the kernel may take to let go of a link.
-const LETTING_GO: Duration = Duration::from_secs(10);
 /// `LEVEL_PERSISTS` in bpf/shared.h.
 const PERSISTS: u64 = 0x100;
 /// `-EBUSY`, as a program returns it.
@@ -76,6 +62,7 @@ impl Pinned {
         let state = self.state();
         let all = [
             (&state.subvolumes, c"btrfs"),
+            (&state.subvolume_refs, c"btrfs"),
             (&state.ext4_flags, c"ext4"),
             (&state.xfs_flags, c"xfs"),
             (&state.overlay[0], c"overlay"),
@@ -87,6 +74,7 @@ impl Pinned {
         }
         let found = BesideInodes::read();
         learn(&state.subvolumes, found.subvolumes);
+        learn(&state.subvolume_refs, found.subvolume_refs);
         learn(&state.ext4_flags, found.ext4_flags);
         learn(&state.xfs_flags, found.xfs_flags);
         learn(&state.fuse_passthrough, found.fuse_passthrough);
@@ -109,7 +97,7 @@ impl Pinned {
     pub fn lend(&self, loan: &Loan) -> Result<Lent, BpfError> {
         let (first, last) = loan.range;
         let arguments = [loan.file.inode, loan.level_word(), first, last, loan.token];
-        Ok(match run(&self.lend, "lend", &arguments)? {
+        Ok(match self.run(requests::LEND, &arguments)? {
             0 => Lent::Done,
             BUSY => Lent::Busy,
             _ => Lent::NoRoom,
@@ -123,7 +111,7 @@ impl Pinned {
     /// [`BpfError::Run`].
     pub fn publish(&self, loan: &Loan) -> Result<bool, BpfError> {
         let arguments = [loan.file.inode, loan.token, loan.level_word()];
-        Ok(run(&self.publish, "publish", &arguments)? == 0)
+        Ok(self.run(requests::PUBLISH, &arguments)? == 0)
     }
 
     /// End an explicit hold; false: it had ended.
@@ -141,7 +129,7 @@ impl Pinned {
             level.into(),
             EVENT_RELEASED,
         ];
-        Ok(run(&self.take_back, "take_back", &arguments)? == 0)
+        Ok(self.run(requests::TAKE_BACK, &arguments)? == 0)
     }
 
     /// Where the inode of a file that is held explicitly was met last; `None`: it is not held any more.
@@ -168,9 +156,8 @@ impl Pinned {
         let files = read_table(&self.lent, "lent", identity)?;
         let mut left = files.len();
         for file in files {
-            let gone = run(
-                &self.tidy,
-                "tidy",
+            let gone = self.run(
+                requests::TIDY,
                 &[file.ino, file.dev.into(), file.generation.into()],
             )?;
             left -= usize::from(gone == 1);
@@ -184,104 +171,6 @@ impl Pinned {
     ///
     /// [`BpfError::Run`].
     pub fn count_direct(&self, file: &FileId) -> Result<u32, BpfError> {
-        run(&self.count_direct, "count_direct", &[file.inode])
-    }
-}
-
-/// Are the programs of level swapfile attached in the guard pinned at `dir`?
-#[must_use]
-pub fn is_strict(dir: &Path) -> bool {
-    dir.join(format!("link_{}", STRICT[0])).exists()
-}
-
-/// Attach the programs of level swapfile, as far as this kernel has them.
-///
-/// # Errors
-///
-/// [`BpfError::Attach`] or [`BpfError::Pin`]; those attached by then stay so, and do no harm.
-pub fn attach_strict(dir: &Path) -> Result<(), BpfError> {
-    attach_each(dir, &STRICT)
-}
-
-/// Attach the programs of level layout, where only explicit holds are.
-///
-/// # Errors
-///
-/// As [`attach_strict`].
-pub fn attach_layout(dir: &Path) -> Result<(), BpfError> {
-    attach_each(dir, &LAYOUT)
-}
-
-fn attach_each(dir: &Path, programs: &[&str]) -> Result<(), BpfError> {
-    // The first one last: it says that all are there.
-    for name in programs.iter().rev() {
-        let path = dir.join(format!("link_{name}"));
-        if path.exists() || !dir.join(format!("prog_{name}")).exists() {
-            continue;
-        }
-        let program = open_program(dir, &format!("prog_{name}"))?;
-        let link = attach(&program).map_err(|source| BpfError::Attach {
-            program: (*name).to_owned(),
-            source: source.into(),
-        })?;
-        measure::attached(name);
-        pin(&link, &path)?;
-    }
-    Ok(())
-}
-
-/// Detach them.
-///
-/// # Errors
-///
-/// [`BpfError::ListPins`].
-pub fn detach_strict(dir: &Path) -> Result<(), BpfError> {
-    for name in STRICT {
-        let path = dir.join(format!("link_{name}"));
-        match std::fs::remove_file(&path) {
-            Err(source) if source.kind() != ErrorKind::NotFound => {
-                return Err(BpfError::ListPins { path, source });
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// The kernel lets go of a link some time after it was unpinned, and attaches a program only once.
-fn attach(program: &OwnedFd) -> std::io::Result<OwnedFd> {
-    let deadline = Instant::now() + LETTING_GO;
-    loop {
-        match attach_once(program) {
-            Err(err) if err.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            answer => return answer,
-        }
-    }
-}
-
-/// The target is part of an LSM program: it needs no name.
-fn attach_once(program: &OwnedFd) -> std::io::Result<OwnedFd> {
-    // SAFETY: a null name is allowed for programs that know their target; the descriptor is open.
-    let fd: RawFd =
-        unsafe { libbpf_sys::bpf_raw_tracepoint_open(std::ptr::null(), program.as_raw_fd()) };
-    if fd < 0 {
-        return Err(std::io::Error::from_raw_os_error(-fd));
-    }
-    // SAFETY: a fresh descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn pin(link: &OwnedFd, path: &Path) -> Result<(), BpfError> {
-    let failed = |source: std::io::Error| BpfError::Pin {
-        path: path.to_owned(),
-        source: source.into(),
-    };
-    let name = CString::new(path.as_os_str().as_bytes()).map_err(|err| failed(err.into()))?;
-    // SAFETY: the name is terminated and outlives the call.
-    match unsafe { libbpf_sys::bpf_obj_pin(link.as_raw_fd(), name.as_ptr()) } {
-        0 => Ok(()),
-        err => Err(failed(std::io::Error::from_raw_os_error(-err))),
+        self.run(requests::COUNT_DIRECT, &[file.inode])
     }
 }

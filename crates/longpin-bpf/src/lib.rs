@@ -7,9 +7,11 @@
 
 pub mod answer;
 mod cgroup;
+mod claim;
 mod error;
 pub mod event;
 pub mod facts;
+pub mod hooks;
 pub mod lend;
 pub mod load;
 #[doc(hidden)]
@@ -27,6 +29,7 @@ mod state;
 mod subvolumes;
 mod symbols;
 
+pub use claim::Claim;
 pub use error::BpfError;
 pub use state::{
     GuardState, Mode, STRICT_ALL, STRICT_HOLDS, STRICT_RULES, SUSPECT_ALL, SWEEPING, StateView,

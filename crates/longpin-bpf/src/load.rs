@@ -12,7 +12,9 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Iter, Link, OpenObject, Program};
 
 use crate::cgroup;
-use crate::facts::{Facts, WITNESS, is_for_pins, watches_entry};
+use crate::facts::Facts;
+use crate::hooks::requests::FIND_STATISTICS;
+use crate::hooks::{Hook, On};
 use crate::measure::{self, reached};
 use crate::shared::{ABI, MAX_PIN_PROGRAMS};
 use crate::skel::guard::{GuardSkel, GuardSkelBuilder, OpenGuardSkel};
@@ -21,55 +23,6 @@ use crate::{BpfError, SUSPECT_ALL, StateView, object};
 
 /// Files of one user other than root, unless the configuration says otherwise.
 pub const DEFAULT_QUOTA: u32 = 4096;
-
-/// Programs that are run on request and attached to nothing.
-pub(crate) const ON_REQUEST: [&str; 16] = [
-    "lend",
-    "take_back",
-    "tidy",
-    "count_direct",
-    "publish",
-    "ask_inode",
-    "count_openings",
-    "introduce",
-    "inspect",
-    "end_row",
-    "end_strays",
-    "forget",
-    "begin_sweep",
-    "sweep_frames",
-    "check_hints",
-    ONCE,
-];
-
-/// Run at the start, and never again.
-const ONCE: &str = "find_statistics";
-
-/// Programs that are attached while somebody asks for level swapfile: every write pays for the first.
-pub const STRICT: [&str; 8] = [
-    "strict_permission",
-    "strict_mmap",
-    "strict_mprotect",
-    "strict_unlink",
-    "strict_rename",
-    "strict_exec",
-    "strict_open",
-    "strict_touch",
-];
-
-/// Programs that explicit holds of level layout need, and those of level swapfile do not. A guard has them attached; for
-/// explicit holds alone they wait until somebody asks for the level.
-pub const LAYOUT: [&str; 9] = [
-    "file_permission",
-    "vfs_fallocate_entry",
-    "vfs_fallocate_exit",
-    "vfs_clone_file_range_entry",
-    "vfs_clone_file_range_exit",
-    "vfs_copy_file_range_entry",
-    "vfs_copy_file_range_exit",
-    "vfs_dedupe_file_range_one_entry",
-    "vfs_dedupe_file_range_one_exit",
-];
 
 /// What is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,10 +52,9 @@ pub struct Attached<'obj> {
     skel: GuardSkel<'obj>,
     links: Vec<(String, Link)>,
     state: StateView,
-    purpose: Purpose,
 }
 
-/// Load the programs and attach them, but for those of level swapfile. They refuse nothing until the mode is set.
+/// Load the programs and attach them. They refuse nothing until the mode is set.
 ///
 /// # Errors
 ///
@@ -121,14 +73,9 @@ pub fn attach<'obj>(
         watch_suppression(&skel, &state)?;
         reached("statistics found");
     }
-    let links = attach_all(&skel, purpose)?;
+    let links = attach_all(&skel)?;
     reached("programs attached");
-    Ok(Attached {
-        skel,
-        links,
-        state,
-        purpose,
-    })
+    Ok(Attached { skel, links, state })
 }
 
 /// The object for this kernel, with what is wanted of it and the facts, to be loaded.
@@ -148,13 +95,10 @@ pub(crate) fn open<'obj>(
 }
 
 fn choose_programs(open: &mut OpenGuardSkel<'_>, facts: &Facts, purpose: Purpose) {
-    let in_use = |name: &str| purpose != Purpose::Holds || !is_for_pins(name);
+    let in_use = |hook: &Hook| purpose != Purpose::Holds || !hook.pins;
     for mut program in open.open_object_mut().progs_mut() {
-        let wanted = program
-            .name()
-            .to_str()
-            .is_some_and(|name| facts.allow(name) && in_use(name));
-        program.set_autoload(wanted);
+        let row = program.name().to_str().and_then(Hook::of);
+        program.set_autoload(row.is_some_and(|hook| facts.allow(hook) && in_use(hook)));
     }
 }
 
@@ -171,8 +115,12 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
             rodata.kprobes_all_disarmed,
         ] = facts.variables;
         rodata.mountpoint_table = facts.mountpoints;
-        rodata.remote_probed = facts.remote_is_probed.into();
+        rodata.remote_probed = facts.is_probed().into();
         for (slot, code) in rodata.operations.iter_mut().zip(&facts.operations) {
+            slot.start = code.start;
+            slot.end = code.end;
+        }
+        for (slot, code) in rodata.openers.iter_mut().zip(&facts.openers) {
             slot.start = code.start;
             slot.end = code.end;
         }
@@ -185,12 +133,14 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
         data.state.quota_files = DEFAULT_QUOTA;
         let BesideInodes {
             subvolumes,
+            subvolume_refs,
             ext4_flags,
             xfs_flags,
             overlay,
             fuse_passthrough,
         } = facts.beside_inodes;
         data.state.subvolumes = subvolumes.unwrap_or(0);
+        data.state.subvolume_refs = subvolume_refs.unwrap_or(0);
         data.state.ext4_flags = ext4_flags.unwrap_or(0);
         data.state.xfs_flags = xfs_flags.unwrap_or(0);
         data.state.overlay = overlay.unwrap_or_default();
@@ -221,12 +171,13 @@ fn tell_purpose(open: &mut OpenGuardSkel<'_>, purpose: Purpose) -> Result<(), Bp
 /// Tell the programs where the kernel counts the runs of the pin programs that it suppressed.
 fn watch_suppression(skel: &GuardSkel<'_>, state: &StateView) -> Result<(), BpfError> {
     let failed = |source| BpfError::Attach {
-        program: "find_statistics".into(),
+        program: FIND_STATISTICS.into(),
         source,
     };
     let mut ids = Vec::new();
     for program in skel.object().progs() {
-        if program.autoload() && program.name().to_str().is_some_and(watches_entry) {
+        let row = program.name().to_str().and_then(Hook::of);
+        if program.autoload() && row.is_some_and(Hook::sees_pins_begin) {
             ids.push(Program::id_from_fd(program.as_fd()).map_err(failed)?);
         }
     }
@@ -247,7 +198,7 @@ fn watch_suppression(skel: &GuardSkel<'_>, state: &StateView) -> Result<(), BpfE
         .map_err(failed)?
         .read_to_end(&mut out)
         .map_err(|err| BpfError::Run {
-            program: "find_statistics",
+            program: FIND_STATISTICS,
             source: err,
         })?;
     let unknown = |slot: &AtomicU64| slot.load(Ordering::Relaxed) == 0;
@@ -264,32 +215,27 @@ fn device_of(dir: &Path) -> Option<u32> {
     (minor < 1 << 20).then_some(major << 20 | minor)
 }
 
-/// Is a program of this name attached when somebody asks for its level?
-fn is_of_level(name: &str, purpose: Purpose) -> bool {
-    STRICT.contains(&name) || (purpose == Purpose::Holds && LAYOUT.contains(&name))
-}
-
-fn attach_all(skel: &GuardSkel<'_>, purpose: Purpose) -> Result<Vec<(String, Link)>, BpfError> {
+fn attach_all(skel: &GuardSkel<'_>) -> Result<Vec<(String, Link)>, BpfError> {
     let mut links = Vec::new();
     for program in skel.object().progs_mut() {
-        let name = program.name().to_string_lossy().into_owned();
-        let later = ON_REQUEST.contains(&name.as_str()) || is_of_level(&name, purpose);
-        if !program.autoload() || later {
+        let row = program.name().to_str().and_then(Hook::of);
+        let wanted = |hook: &&Hook| hook.is_attached() && program.autoload();
+        let Some(hook) = row.filter(wanted) else {
             continue;
-        }
-        if name == WITNESS {
+        };
+        if hook.on == On::Sysctl {
             // Where there is no root to attach it to, or somebody keeps it, the status says so.
             let root = cgroup::open_root();
             let link = root.and_then(|root| program.attach_cgroup(root.as_raw_fd()).ok());
-            links.extend(link.map(|link| (name, link)));
+            links.extend(link.map(|link| (hook.link(), link)));
             continue;
         }
         let link = program.attach().map_err(|source| BpfError::Attach {
-            program: name.clone(),
+            program: hook.program.to_owned(),
             source,
         })?;
-        measure::attached(&name);
-        links.push((name, link));
+        measure::attached(hook.program);
+        links.push((hook.link(), link));
     }
     Ok(links)
 }
@@ -311,7 +257,7 @@ impl Attached<'_> {
         let home = device_of(dir).unwrap_or(0);
         self.state.home.store(home, Ordering::Relaxed);
         for (name, link) in &mut self.links {
-            let path = dir.join(format!("link_{name}"));
+            let path = dir.join(name);
             link.pin(&path)
                 .map_err(|source| BpfError::Pin { path, source })?;
         }
@@ -337,15 +283,15 @@ impl Attached<'_> {
         self.pin_programs(dir)
     }
 
-    /// Those that are run on request, and those that are attached when somebody asks for their level.
+    /// Those that are run on request.
     fn pin_programs(&mut self, dir: &Path) -> Result<(), BpfError> {
         for mut program in self.skel.object_mut().progs_mut() {
-            let name = program.name().to_string_lossy().into_owned();
-            let wanted = ON_REQUEST.contains(&name.as_str()) || is_of_level(&name, self.purpose);
-            if !program.autoload() || !wanted || name == ONCE {
+            let row = program.name().to_str().and_then(Hook::of);
+            let wanted = |hook: &&Hook| hook.is_on_request() && program.autoload();
+            let Some(hook) = row.filter(wanted) else {
                 continue;
-            }
-            let path = dir.join(format!("prog_{name}"));
+            };
+            let path = dir.join(hook.pinned());
             program
                 .pin(&path)
                 .map_err(|source| BpfError::Pin { path, source })?;

@@ -1,5 +1,6 @@
-//! What the running kernel's BTF offers, by name: for those who ask before anything is loaded.
+//! What a kernel's BTF offers, by name.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use libbpf_rs::ReferencesType;
@@ -7,10 +8,16 @@ use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{Func, FuncProto, Typedef};
 
 use crate::BpfError;
+use crate::facts::MARKS;
+use crate::hooks::{self, Offered};
 
-/// A kernel's type information.
+/// A kernel's type information, with what is asked for by the table of hooks and by the facts.
 #[derive(Debug)]
-pub struct Offers(Btf<'static>);
+pub struct Offers {
+    types: Btf<'static>,
+    /// Of the functions that it knows.
+    arguments: HashMap<String, usize>,
+}
 
 impl Offers {
     /// Read BTF, as a rule `/sys/kernel/btf/vmlinux`. No privilege is needed.
@@ -19,23 +26,42 @@ impl Offers {
     ///
     /// [`BpfError::NoBtf`].
     pub fn read(path: &Path) -> Result<Self, BpfError> {
-        Btf::from_path(path).map(Self).map_err(BpfError::NoBtf)
+        Btf::from_path(path).map(Self::of).map_err(BpfError::NoBtf)
     }
 
-    /// How many arguments a kernel function takes; `None` when BTF does not know the function.
-    #[must_use]
-    pub fn arguments(&self, function: &str) -> Option<usize> {
-        let function: Func<'_> = self.0.type_by_name(function)?;
-        let prototype: FuncProto<'_> = self.0.type_by_id(function.referenced_type_id())?;
-        Some(prototype.len())
+    pub(crate) fn of_this_kernel() -> Result<Self, BpfError> {
+        Btf::from_vmlinux().map(Self::of).map_err(BpfError::NoBtf)
     }
 
-    /// Does the kernel have a tracepoint of this name, with its arguments typed?
-    #[must_use]
-    pub fn has_tracepoint(&self, name: &str) -> bool {
-        let typed = self
-            .0
-            .type_by_name::<Typedef<'_>>(&format!("btf_trace_{name}"));
-        typed.is_some()
+    /// Each name is looked up once: libbpf goes over all types for it.
+    fn of(types: Btf<'static>) -> Self {
+        let mut wanted: HashSet<String> = hooks::functions().collect();
+        wanted.extend(MARKS.map(str::to_owned));
+        let count = |name: &String| {
+            let function: Func<'_> = types.type_by_name(name)?;
+            let prototype: FuncProto<'_> = types.type_by_id(function.referenced_type_id())?;
+            Some(prototype.len())
+        };
+        let counted = wanted.into_iter().filter_map(|name| {
+            let arguments = count(&name)?;
+            Some((name, arguments))
+        });
+        let arguments = counted.collect();
+        Self { types, arguments }
+    }
+
+    pub(crate) const fn types(&self) -> &Btf<'static> {
+        &self.types
+    }
+}
+
+impl Offered for Offers {
+    fn arguments(&self, function: &str) -> Option<usize> {
+        self.arguments.get(function).copied()
+    }
+
+    fn has_tracepoint(&self, name: &str) -> bool {
+        let name = format!("btf_trace_{name}");
+        self.types.type_by_name::<Typedef<'_>>(&name).is_some()
     }
 }

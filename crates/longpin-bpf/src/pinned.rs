@@ -4,6 +4,7 @@
     reason = "BPF_PROG_TEST_RUN of a pinned program, and an ioctl, have no safe wrappers"
 )]
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Program, libbpf_sys};
 
 use crate::event::{Event, MAX_EVENTS, parse_event};
-use crate::on_pins::OnPins;
+use crate::hooks::{HOOKS, Hook, REGIONS, requests};
 use crate::rule::{self, Rule, RuleAction};
 use crate::shared::{self, FileId, Row, Sight, Suspect};
 use crate::{BpfError, Mode, StateView};
@@ -36,19 +37,9 @@ pub struct Pinned {
     identified: MapHandle,
     rules: MapHandle,
     file_rules: MapHandle,
-    inspect: OwnedFd,
     pub(crate) strays: MapHandle,
-    /// Not there where only explicit holds are.
-    pub(crate) on_pins: Option<OnPins>,
-    introduce: OwnedFd,
-    check_hints: OwnedFd,
-    pub(crate) lend: OwnedFd,
-    pub(crate) take_back: OwnedFd,
-    pub(crate) tidy: OwnedFd,
-    pub(crate) count_direct: OwnedFd,
-    pub(crate) publish: OwnedFd,
-    pub(crate) ask_inode: OwnedFd,
-    pub(crate) count_openings: OwnedFd,
+    /// Those that are run on request, by name. Those about pins are not there where only explicit holds are.
+    programs: HashMap<&'static str, OwnedFd>,
     pub(crate) answers: MapHandle,
     pub(crate) openings: MapHandle,
     pub(crate) lent: MapHandle,
@@ -61,9 +52,18 @@ fn open_map(dir: &Path, name: &str) -> Result<MapHandle, BpfError> {
     MapHandle::from_pinned_path(&path).map_err(|source| BpfError::Pin { path, source })
 }
 
-pub(crate) fn open_program(dir: &Path, name: &str) -> Result<OwnedFd, BpfError> {
+fn open_program(dir: &Path, name: &str) -> Result<OwnedFd, BpfError> {
     let path = dir.join(name);
     Program::fd_from_pinned_path(&path).map_err(|source| BpfError::Pin { path, source })
+}
+
+fn open_programs(
+    dir: &Path,
+    watches_pins: bool,
+) -> Result<HashMap<&'static str, OwnedFd>, BpfError> {
+    let here = |hook: &&Hook| hook.is_on_request() && (watches_pins || !hook.pins);
+    let open = |hook: &'static Hook| Ok((hook.program, open_program(dir, &hook.pinned())?));
+    HOOKS.iter().filter(here).map(open).collect()
 }
 
 /// Whom a pinned guard refuses, from its state alone; `None` when no state is pinned in `dir`.
@@ -89,7 +89,7 @@ impl Pinned {
         let state = StateView::map(&open_map(dir, "map_state")?)?;
         let watches_pins = state.holds_only.load(Ordering::Acquire) == 0;
         Ok(Self {
-            on_pins: watches_pins.then(|| OnPins::open(dir)).transpose()?,
+            programs: open_programs(dir, watches_pins)?,
             state,
             files: open_map(dir, "map_files")?,
             rows: open_map(dir, "map_rows")?,
@@ -99,20 +99,10 @@ impl Pinned {
             rules: open_map(dir, "map_rules")?,
             file_rules: open_map(dir, "map_file_rules")?,
             strays: open_map(dir, "map_strays")?,
-            introduce: open_program(dir, "prog_introduce")?,
-            inspect: open_program(dir, "prog_inspect")?,
-            check_hints: open_program(dir, "prog_check_hints")?,
-            lend: open_program(dir, "prog_lend")?,
-            take_back: open_program(dir, "prog_take_back")?,
-            tidy: open_program(dir, "prog_tidy")?,
-            count_direct: open_program(dir, "prog_count_direct")?,
-            publish: open_program(dir, "prog_publish")?,
-            ask_inode: open_program(dir, "prog_ask_inode")?,
-            count_openings: open_program(dir, "prog_count_openings")?,
             answers: open_map(dir, "map_answers")?,
             openings: open_map(dir, "map_openings")?,
             lent: open_map(dir, "map_lent")?,
-            regions: dir.join("link_list_regions"),
+            regions: dir.join(format!("link_{REGIONS}")),
         })
     }
 
@@ -120,6 +110,20 @@ impl Pinned {
     #[must_use]
     pub fn state(&self) -> &StateView {
         &self.state
+    }
+
+    /// Does it watch pins? Not where it was started by an explicit hold.
+    #[must_use]
+    pub fn watches_pins(&self) -> bool {
+        self.programs.contains_key(requests::FORGET)
+    }
+
+    /// What a program that is run on request returned. One about pins has nothing to tell where no pin is watched: 0.
+    pub(crate) fn run(&self, program: &'static str, arguments: &[u64]) -> Result<u32, BpfError> {
+        match self.programs.get(program) {
+            Some(opened) => run(opened, program, arguments),
+            None => Ok(0),
+        }
     }
 
     /// The suspects.
@@ -166,7 +170,7 @@ impl Pinned {
         let (table, key) = ("identified", 0_u32.to_ne_bytes());
         self.learn_beside_inodes();
         write(&self.identified, table, &key, &[0; shared::SUSPECT_LEN])?;
-        run(&self.introduce, "introduce", &[0])?;
+        self.run(requests::INTRODUCE, &[0])?;
         // SAFETY: the command carries no argument and no file system knows it; the answer (ENOTTY) says
         // nothing, what the program saw does.
         let _ = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), IDENTIFY, 0) };
@@ -311,7 +315,7 @@ impl Pinned {
                 only_run.into(),
                 nonce,
             ];
-            if run(&self.inspect, "inspect", &arguments)? == GONE {
+            if self.run(requests::INSPECT, &arguments)? == GONE {
                 return Ok(None);
             }
             // Others may ask at the same time, and their answer lie there: it is ours if it is so twice.
@@ -321,7 +325,7 @@ impl Pinned {
             }
         }
         Err(BpfError::Run {
-            program: "inspect",
+            program: requests::INSPECT,
             source: std::io::ErrorKind::ResourceBusy.into(),
         })
     }
@@ -339,7 +343,7 @@ impl Pinned {
     ///
     /// [`BpfError::Run`].
     pub fn hints_complete(&self) -> Result<bool, BpfError> {
-        Ok(run(&self.check_hints, "check_hints", &[0])? == 1)
+        Ok(self.run(requests::CHECK_HINTS, &[0])? == 1)
     }
 
     /// Does the kernel call none of the programs that are attached: is `kernel.ftrace_enabled` 0?
@@ -348,7 +352,7 @@ impl Pinned {
     ///
     /// [`BpfError::Run`].
     pub fn is_silent(&self) -> Result<bool, BpfError> {
-        Ok(run(&self.check_hints, "check_hints", &[0])? == HINTS_SILENT)
+        Ok(self.run(requests::CHECK_HINTS, &[0])? == HINTS_SILENT)
     }
 }
 

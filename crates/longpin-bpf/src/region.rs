@@ -43,7 +43,7 @@ impl Pinned {
     /// [`BpfError::Run`].
     pub fn regions(&self) -> Result<Option<Regions>, BpfError> {
         let failed = |source| BpfError::Run {
-            program: "list_regions",
+            program: crate::hooks::REGIONS,
             source,
         };
         let mut file = match File::open(&self.regions) {

@@ -1,7 +1,7 @@
 //! The Rust twins of `bpf/shared.h`: plain bytes in the kernel's tables, typed values here.
 
 /// Layout version of everything pinned; raised with each change of `shared.h`.
-pub const ABI: u32 = 8;
+pub const ABI: u32 = 11;
 /// Most suspect files, unless a start says otherwise.
 pub const MAX_FILES: u32 = 65_536;
 /// How many programs watch the entries of pin functions, at most.
@@ -221,12 +221,6 @@ impl Row {
     #[must_use]
     pub fn persists(&self) -> bool {
         u32_at(&self.key, 20) & 0x100 != 0
-    }
-
-    /// Of an explicit hold: the address of the inode whose descriptors its holder has.
-    #[must_use]
-    pub fn token(&self) -> u64 {
-        u64_at(&self.key, 8)
     }
 }
 

@@ -64,10 +64,13 @@ pub struct GuardState {
     pub(crate) home: AtomicU32,
     pub(crate) fuse_passthrough: AtomicU32,
     pub(crate) overlay: [AtomicU32; OVERLAY_WORDS],
+    pub broken_holds: AtomicU64,
+    pub(crate) subvolume_refs: AtomicU32,
+    pad: u32,
 }
 
 const _: () = assert!(
-    size_of::<GuardState>() == 368,
+    size_of::<GuardState>() == 384,
     "struct guard_state in bpf/shared.h"
 );
 

@@ -86,6 +86,8 @@ const _: () = assert!(size_of::<btf_type>() == 12 && size_of::<btf_member>() == 
 pub struct BesideInodes {
     /// `guard_state.subvolumes` of bpf/shared.h; `None` where there is no btrfs, or no BTF of it.
     pub subvolumes: Option<u32>,
+    /// `guard_state.subvolume_refs`; as `subvolumes`.
+    pub subvolume_refs: Option<u32>,
     /// `guard_state.ext4_flags`; `None` where there is no ext4, or no BTF of it.
     pub ext4_flags: Option<u32>,
     /// `guard_state.xfs_flags`; `None` where there is no xfs, or no BTF of it.
@@ -101,6 +103,7 @@ impl BesideInodes {
     pub(crate) fn find(kernel: &Btf<'_>) -> Self {
         Self {
             subvolumes: look(kernel, c"btrfs", find_subvolumes),
+            subvolume_refs: look(kernel, c"btrfs", find_subvolume_refs),
             ext4_flags: look(kernel, c"ext4", find_ext4_flags),
             xfs_flags: look(kernel, c"xfs", find_xfs_flags),
             overlay: look(kernel, c"overlay", overlay::find),
@@ -145,6 +148,12 @@ fn find_subvolumes(types: &Types) -> Option<u32> {
     let back = inode.checked_sub(types.offset(c"btrfs_inode", c"root")?)?;
     let key = types.offset(c"btrfs_root", c"root_key")?;
     pack(back, key + types.offset(c"btrfs_key", c"objectid")?)
+}
+
+/// How often a subvolume has a name, of which it has one until it is deleted.
+fn find_subvolume_refs(types: &Types) -> Option<u32> {
+    let item = types.offset(c"btrfs_root", c"root_item")?;
+    Some(item + types.offset(c"btrfs_root_item", c"refs")?)
 }
 
 fn find_ext4_flags(types: &Types) -> Option<u32> {

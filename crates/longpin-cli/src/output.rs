@@ -136,6 +136,11 @@ fn format_line(cells: &[String], widths: &[usize], right: &[usize]) -> String {
     padded.collect::<Vec<_>>().join(" ").trim_end().to_owned()
 }
 
+/// Whether a range that ends here goes to the end of its file, whatever the file's size.
+pub(crate) const fn is_open(end: u64) -> bool {
+    end > i64::MAX.unsigned_abs()
+}
+
 /// Bytes in the largest unit that divides them, as in `8M`.
 pub(crate) fn human(bytes: u64) -> String {
     const UNITS: [(u64, &str); 4] = [

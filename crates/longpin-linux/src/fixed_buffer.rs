@@ -4,9 +4,10 @@
     reason = "mmap and IORING_REGISTER_BUFFERS take raw memory"
 )]
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 use io_uring::{IoUring, opcode, types};
@@ -389,6 +390,23 @@ pub fn write_by_ring(
         true => Ok(()),
         false => Err(Errno::IO),
     }))
+}
+
+/// `IORING_OP_OPENAT`: `open(2)` of an absolute path by way of a ring; what it answered.
+///
+/// # Errors
+///
+/// [`RegisterError::Ring`] when the ring itself fails.
+pub fn open_by_ring(path: &CStr, flags: i32) -> Result<Result<OwnedFd, Errno>, RegisterError> {
+    let here = types::Fd(libc::AT_FDCWD);
+    let entry = opcode::OpenAt::new(here, path.as_ptr())
+        .flags(flags | libc::O_CLOEXEC)
+        .build();
+    // SAFETY: the path outlives the call.
+    let answer = unsafe { ask_ring(&entry) }?;
+    let fd = answer.and_then(|fd| i32::try_from(fd).map_err(|_| Errno::BADF));
+    // SAFETY: a descriptor that was made just now, and is nobody else's.
+    Ok(fd.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 /// Has a ring of its own carry out one request, and waits for it.

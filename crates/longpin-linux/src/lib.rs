@@ -31,5 +31,6 @@ pub mod xfs;
 pub mod zones;
 
 pub use fixed_buffer::{
-    FixedBuffer, PinnedMemory, RegisterError, fallocate_by_ring, ftruncate_by_ring, write_by_ring,
+    FixedBuffer, PinnedMemory, RegisterError, fallocate_by_ring, ftruncate_by_ring, open_by_ring,
+    write_by_ring,
 };

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::mounts::{self, Mount};
+
 /// The number of the first pid namespace is a constant of the kernel's: `PROC_PID_INIT_INO`.
 const FIRST_NAMESPACE: &str = "pid:[4026531836]";
 
@@ -24,8 +26,41 @@ pub fn count_tasks_inside(functions: &[&str]) -> io::Result<u64> {
     Ok(count)
 }
 
-/// The directories of all tasks of the processes that are wanted.
+/// A mount hides what a process does.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a mount covers {place}, so nobody sees what process {pid} ({command}) does: it may be in an operation on the file"
+)]
+pub struct Covered {
+    /// The process.
+    pub pid: u32,
+    /// Its command.
+    pub command: String,
+    /// What is covered.
+    pub place: String,
+}
+
+/// The mounts below `/proc/PID`, of which the first one counts.
+fn find_covered(mounts: &[Mount]) -> Option<Covered> {
+    mounts.iter().find_map(|mount| {
+        let below = mount.point.strip_prefix("/proc/")?;
+        let pid = below.split('/').next()?.parse().ok()?;
+        let command = fs::read_to_string(format!("/proc/{pid}/comm"));
+        Some(Covered {
+            pid,
+            command: command.unwrap_or_default().trim_end().to_owned(),
+            place: mount.point.clone(),
+        })
+    })
+}
+
+/// The directories of all tasks of the processes that are wanted. A [`Covered`] inside of the error says that one of them
+/// may be missing.
 pub(crate) fn list_tasks(is_wanted: impl Fn(u32) -> bool) -> io::Result<Vec<PathBuf>> {
+    let covered = find_covered(&mounts::read_mounts()?);
+    if let Some(covered) = covered.filter(|it| is_wanted(it.pid)) {
+        return Err(io::Error::other(covered));
+    }
     let mut tasks = Vec::new();
     for (pid, process) in list_processes()? {
         if !is_wanted(pid) {
@@ -123,6 +158,23 @@ mod tests {
         fs::write(dir.path().join("stack"), b"x\xff\n[<0>] vfs_write+0x1/0x2").unwrap();
         let stack = read_stack(dir.path()).unwrap().unwrap();
         assert!(is_inside(&stack, &["vfs_write"]));
+    }
+
+    #[test]
+    fn a_mount_over_a_process_is_found() {
+        let at = |point: &str| Mount {
+            id: 1,
+            device: (0, 1),
+            root: "/".into(),
+            point: point.into(),
+            kind: "tmpfs".into(),
+            options: String::new(),
+        };
+        let (own, place) = (std::process::id(), "/proc/1/task");
+        let found = find_covered(&[at("/proc"), at("/proc/sys/fs"), at(place), at("/")]).unwrap();
+        assert_eq!((found.pid, found.place.as_str()), (1, place));
+        assert_eq!(find_covered(&[at(&format!("/srv/proc/{own}"))]), None);
+        assert_eq!(find_covered(&[at("/proc/fs/nfsd")]), None);
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! What the tests that need a kernel share: file systems to spoil, files whose every byte is known, the acts that a
-//! pin must survive, and devices that pin: by VFIO, udmabuf, and (feature `rdma`) RDMA.
+//! pin must survive, and devices that pin: by VFIO, udmabuf, and (feature `rdma`) RDMA;
+//! a camera that writes into DMA buffers, and the module that lends pages to all of them.
 //!
 //! Everything here acts on the running kernel, most of it as root: it is meant for the guest.
 
 pub mod act;
+pub mod camera;
 pub mod frames;
 pub mod history;
+pub mod lend;
 pub mod mapping;
 pub mod operations;
 pub mod pattern;

@@ -11,7 +11,7 @@ use crate::act::Outcome;
 
 mod blocks;
 mod btrfs;
-mod compat;
+pub mod compat;
 mod copies;
 mod devices;
 mod ends;

@@ -149,6 +149,11 @@ impl Scratch {
         Self::make(kind, 0, true, Some(device))
     }
 
+    /// On persistent memory, whatever is there, and mounted with `dax=always`.
+    pub fn dax_on(kind: FsKind, device: &Path) -> Result<Self> {
+        Self::make(kind, 0, false, Some(device))
+    }
+
     fn make(kind: FsKind, size: u64, full: bool, device: Option<&Path>) -> Result<Self> {
         let root = tempfile::Builder::new()
             .prefix("longpin-test-")
@@ -189,7 +194,12 @@ impl Scratch {
         }
         load_module("loop");
         load_module(self.kind.name());
-        let features = if self.full { self.kind.features() } else { &[] };
+        let features: &[&str] = match self.kind {
+            kind if self.full => kind.features(),
+            // Of a small device it would make blocks of 1 KiB, for which there is no DAX.
+            FsKind::Ext4 if !self.is_loop() => &["-b", "4096", "-O", "encrypt"],
+            _ => &[],
+        };
         run(Command::new(maker[0])
             .args(&maker[1..])
             .args(features)
@@ -217,6 +227,8 @@ impl Scratch {
             FsKind::Tmpfs | FsKind::TmpfsHuge => ("tmpfs", format!("size={},{own}", self.size)),
             FsKind::Hugetlbfs => (self.kind.name(), own.to_owned()),
             other if self.is_loop() => (other.name(), format!("loop,{own}")),
+            // A block device that is not full is persistent memory.
+            other if !self.full => (other.name(), format!("dax=always,{own}")),
             other => (other.name(), own.to_owned()),
         };
         mount(kind, &options, &self.image, &self.dir)
@@ -337,7 +349,7 @@ pub fn write_striped(path: &Path, extents: u64) -> Result<()> {
 }
 
 /// Unmounts, and waits for whoever is just letting go; what is still busy then is detached lazily, and is an error.
-fn unmount(point: &Path) -> Result<()> {
+pub fn unmount(point: &Path) -> Result<()> {
     let begin = Instant::now();
     while begin.elapsed() < PATIENCE / 3 {
         let quiet = Command::new("umount")

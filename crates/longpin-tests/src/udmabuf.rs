@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use rustix::fs::SealFlags;
 use rustix::io::Errno;
 
+use crate::PAGE;
 use crate::act::{errno_name, last_errno};
 use crate::mapping::Mapping;
 
@@ -27,6 +28,27 @@ struct Create {
     offset: u64,
     size: u64,
 }
+
+/// `struct udmabuf_create_list` with two items.
+#[repr(C)]
+struct CreateList {
+    flags: u32,
+    count: u32,
+    items: [Item; 2],
+}
+
+/// `struct udmabuf_create_item`.
+#[repr(C)]
+struct Item {
+    memfd: u32,
+    pad: u32,
+    offset: u64,
+    size: u64,
+}
+
+/// `UDMABUF_CREATE_LIST`: `_IOW('u', 0x43, struct udmabuf_create_list)`, without the items.
+const UDMABUF_CREATE_LIST: libc::Ioctl = 0x4008_7543;
+const _: () = assert!(size_of::<CreateList>() == 8 + 2 * 24);
 
 /// `UDMABUF_CREATE`: `_IOW('u', 0x42, struct udmabuf_create)`.
 const UDMABUF_CREATE: libc::Ioctl = 0x4018_7542;
@@ -71,6 +93,11 @@ pub fn supported() -> io::Result<bool> {
     std::fs::exists(DEVICE)
 }
 
+fn open() -> Result<File, CreateError> {
+    let device = File::options().read(true).write(true).open(DEVICE);
+    device.map_err(CreateError::Open)
+}
+
 impl Udmabuf {
     /// `fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK)` and `ioctl(UDMABUF_CREATE)` of `[offset, offset + len)`, in pages.
     ///
@@ -78,8 +105,7 @@ impl Udmabuf {
     pub fn create(memfd: &impl AsFd, offset: u64, len: usize) -> Result<Self, CreateError> {
         rustix::fs::fcntl_add_seals(memfd, SealFlags::SHRINK)
             .map_err(|errno| CreateError::NotSealed { errno })?;
-        let device = File::options().read(true).write(true).open(DEVICE);
-        let device = device.map_err(CreateError::Open)?;
+        let device = open()?;
         let refused = |errno| CreateError::Refused { offset, len, errno };
         let fd = u32::try_from(memfd.as_fd().as_raw_fd()).map_err(|_| refused(Errno::BADF))?;
         let asked = Create {
@@ -94,6 +120,36 @@ impl Udmabuf {
             return Err(refused(last_errno()));
         }
         // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        let buffer = unsafe { OwnedFd::from_raw_fd(answer) };
+        Ok(Self { buffer, len })
+    }
+
+    /// `ioctl(UDMABUF_CREATE_LIST)` of the first pages of two memfds, both of them sealed.
+    pub fn create_of_both(memfds: [&impl AsFd; 2]) -> Result<Self, CreateError> {
+        let device = open()?;
+        let len = 2 * PAGE;
+        let refused = |errno| CreateError::Refused {
+            offset: 0,
+            len,
+            errno,
+        };
+        let asked = CreateList {
+            flags: UDMABUF_FLAGS_CLOEXEC,
+            count: 2,
+            items: memfds.map(|fd| Item {
+                memfd: fd.as_fd().as_raw_fd().unsigned_abs(),
+                pad: 0,
+                offset: 0,
+                size: PAGE as u64,
+            }),
+        };
+        // SAFETY: the kernel reads one list with its two items, which lives across the call, and touches no other memory.
+        let answer =
+            unsafe { libc::ioctl(device.as_raw_fd(), UDMABUF_CREATE_LIST, &raw const asked) };
+        if answer < 0 {
+            return Err(refused(last_errno()));
+        }
+        // SAFETY: as above.
         let buffer = unsafe { OwnedFd::from_raw_fd(answer) };
         Ok(Self { buffer, len })
     }

@@ -126,7 +126,7 @@ pub struct Device {
 #[derive(Debug)]
 struct Assigned {
     device: File,
-    _group: File,
+    group: File,
     container: File,
     next_iova: Cell<u64>,
     _binding: Binding,
@@ -145,12 +145,17 @@ impl Device {
         Ok(Self {
             assigned: Rc::new(Assigned {
                 device,
-                _group: group,
+                group,
                 container,
                 next_iova: Cell::new(FIRST_IOVA),
                 _binding: binding,
             }),
         })
+    }
+
+    /// The group, as long as which is open the device may reach what is mapped for it.
+    pub fn group(&self) -> &File {
+        &self.assigned.group
     }
 
     /// `VFIO_IOMMU_MAP_DMA` of a whole mapping: its pages are pinned (`FOLL_LONGTERM`) until the pin goes.
@@ -163,7 +168,7 @@ impl Device {
             iova,
             len,
         };
-        let after = (iova + len as u64).next_multiple_of(IOVA_STEP);
+        let after = after(iova, len);
         if after > IOVA_END {
             return Err(failed(Errno::NOSPC));
         }
@@ -222,6 +227,19 @@ impl VfioPin {
         dma::read(&self.device, iova + at as u64, len)
     }
 
+    /// The device writes these bytes `at` bytes behind the beginning, by DMA; up to [`VfioPin::MAX_READ`].
+    pub fn write_as_device(&self, at: usize, bytes: &[u8]) -> Result<()> {
+        let iova = self.iova.context("the pin has gone")?;
+        ensure!(
+            bytes.len() <= Self::MAX_READ && at + bytes.len() <= self.mapping.len(),
+            "{} bytes at {at} of {}, at most {} in one go",
+            bytes.len(),
+            self.mapping.len(),
+            Self::MAX_READ
+        );
+        dma::write(&self.device, iova + at as u64, bytes)
+    }
+
     /// `VFIO_IOMMU_UNMAP_DMA`: the pages are unpinned before this returns.
     pub fn unmap(mut self) -> Result<(), UnmapError> {
         self.end()
@@ -242,6 +260,10 @@ impl VfioPin {
         // SAFETY: the kernel reads and writes one `vfio_iommu_type1_dma_unmap`, which lives across the call.
         let answer = unsafe { libc::ioctl(container, request::IOMMU_UNMAP_DMA, &raw mut asked) };
         if answer == 0 && asked.size == len as u64 {
+            let next = &self.device.assigned.next_iova;
+            if next.get() == after(iova, len) {
+                next.set(iova);
+            }
             return Ok(());
         }
         let errno = if answer == 0 { Errno::IO } else { last_errno() };
@@ -256,6 +278,11 @@ impl Drop for VfioPin {
     fn drop(&mut self) {
         let _ = self.end();
     }
+}
+
+/// Where the next one goes.
+const fn after(iova: u64, len: usize) -> u64 {
+    (iova + len as u64).next_multiple_of(IOVA_STEP)
 }
 
 fn open(path: &Path) -> Result<File> {

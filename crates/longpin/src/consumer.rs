@@ -1,6 +1,6 @@
 //! Who in the kernel asked for a pin: told from the kernel stack of the pin call.
 
-use longpin_bpf::facts::PIN_FUNCTIONS;
+use longpin_bpf::hooks::pin_functions;
 use longpin_linux::kallsyms::{Kallsyms, Symbol};
 
 /// The subsystem behind a stack (innermost frame first), or the function's name where it is none of
@@ -18,7 +18,7 @@ pub(crate) fn name_consumer(symbols: &Kallsyms, stack: &[u64]) -> Option<String>
 fn is_machinery(symbol: &Symbol) -> bool {
     symbol.name.starts_with("bpf_")
         || symbol.module.as_deref() == Some("bpf")
-        || PIN_FUNCTIONS.contains(&symbol.name.as_str())
+        || pin_functions().contains(&symbol.name.as_str())
 }
 
 /// The driver behind an on-demand region, by the function with which it gives pages back: the subsystem where it is

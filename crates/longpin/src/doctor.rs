@@ -57,7 +57,7 @@ pub struct HostFacts {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BtfFacts {
     /// Functions, with their numbers of arguments.
-    pub functions: BTreeMap<&'static str, usize>,
+    pub functions: BTreeMap<String, usize>,
     /// Tracepoints.
     pub tracepoints: Vec<&'static str>,
 }
@@ -131,7 +131,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ClaimVerdict {
     /// The claim's id in `docs/guarantee.md`.
-    pub id: &'static str,
+    pub id: String,
     /// The claim in a few words.
     pub summary: &'static str,
     /// How much of it this host can enforce.

@@ -2,18 +2,19 @@
 //! guard keeps the last 1,024 events in the kernel, so that one can ask afterwards; whoever asks too late is told how
 //! many are gone.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use longpin_bpf::event::MAX_EVENTS;
 pub use longpin_bpf::event::{Event, EventKind, Operation, Torn};
 use longpin_bpf::pinned::Pinned;
-use longpin_bpf::shared::FileId;
+use longpin_bpf::shared::{FileId, Row};
 use longpin_linux::mounts::{self, Mount};
 use longpin_linux::probe;
 
 use crate::guard::{GuardError, Running};
-use crate::holds::end_rows;
+use crate::holds::{end_rows, name_lent};
 use crate::names::name_file;
 use crate::on_demand::{Cause, find_cause};
 
@@ -69,6 +70,7 @@ pub fn read_events(running: &Running, from: u64) -> Result<Batch, GuardError> {
         source,
     })?;
     let first = from.max(end.saturating_sub(MAX_EVENTS));
+    let mut lent = Lent::read(pinned)?;
     let mut batch = Batch {
         lost: first - from,
         next: first,
@@ -76,7 +78,7 @@ pub fn read_events(running: &Running, from: u64) -> Result<Batch, GuardError> {
     };
     for number in first..end {
         match pinned.event(number)? {
-            Some(event) => batch.events.push(tell(pinned, event, &mounts)?),
+            Some(event) => batch.events.push(tell(pinned, event, &mounts, &mut lent)?),
             None if next_number(running) > number + MAX_EVENTS => batch.lost += 1,
             // Being written: the next call has it.
             None => break,
@@ -103,9 +105,48 @@ pub(crate) fn read_events_of(
     Ok(batch.events)
 }
 
-fn tell(pinned: &Pinned, event: Event, mounts: &[Mount]) -> Result<Told, GuardError> {
-    let path = match pinned.inspect(&event.file, 0, 0)? {
+/// Explicit holds that stand, by their numbers, with the paths of their files once somebody has asked.
+struct Lent(HashMap<u64, (Row, Option<String>)>);
+
+impl Lent {
+    fn read(pinned: &Pinned) -> Result<Self, GuardError> {
+        let rows = pinned.rows()?.into_iter();
+        let rows = rows.filter(|row| row.explicit.is_some());
+        Ok(Self(rows.map(|row| (row.id, (row, None))).collect()))
+    }
+
+    /// The file of this hold: it has not gone, though it may have left memory.
+    fn path(
+        &mut self,
+        pinned: &Pinned,
+        hold: u64,
+        mounts: &[Mount],
+    ) -> Result<Option<String>, GuardError> {
+        let Some((row, path)) = self.0.get_mut(&hold) else {
+            return Ok(None);
+        };
+        if path.is_none() {
+            *path = Some(name_lent(pinned, row, mounts)?);
+        }
+        Ok(path.clone())
+    }
+}
+
+fn tell(
+    pinned: &Pinned,
+    event: Event,
+    mounts: &[Mount],
+    lent: &mut Lent,
+) -> Result<Told, GuardError> {
+    let seen = pinned.inspect(&event.file, 0, 0)?;
+    let of_hold = match &seen {
+        Some(_) => None,
+        None => lent.path(pinned, event.row, mounts)?,
+    };
+    let path = match seen {
         Some(sight) => name_file(&event.file, &sight, mounts),
+        None if of_hold.is_some() => of_hold.unwrap_or_default(),
+        None if event.file.ino == 0 => "a file that was not found".to_owned(),
         None if event.name.is_empty() => {
             let (major, minor) = event.file.device();
             format!("inode {} on {major}:{minor} (gone)", event.file.ino)

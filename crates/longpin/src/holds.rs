@@ -205,13 +205,40 @@ fn inspect_lent(pinned: &Pinned, row: &Row) -> Result<Option<Sight>, GuardError>
     Ok(pinned.inspect(&file, row.first, row.last)?)
 }
 
-/// Pages of this row that left their file while they were pinned, and are pinned still.
+/// A file that nobody has open may have left memory, or its names: it is held all the same.
+fn see_lent(pinned: &Pinned, row: &Row, mounts: &[Mount]) -> Result<Sight, GuardError> {
+    let sight = inspect_lent(pinned, row)?;
+    let mut sight = sight.unwrap_or_else(|| Sight::unseen(Vec::new()));
+    // The name that it had is a guess.
+    let names = vec![row.name.clone()];
+    if sight.names.is_empty() && leads_to_lent(&row.file, &names, mounts) {
+        sight.names = names;
+    }
+    Ok(sight)
+}
+
+/// The file of an explicit hold, which may have left memory.
+pub(crate) fn name_lent(
+    pinned: &Pinned,
+    row: &Row,
+    mounts: &[Mount],
+) -> Result<String, GuardError> {
+    let sight = see_lent(pinned, row, mounts)?;
+    Ok(name_file(&row.file, &sight, mounts))
+}
+
+/// Pages of this row that left their file while they were pinned, and are pinned still. A large folio goes as a whole; the
+/// row has only those of its pages that lie in its range.
 fn stray_pages(strays: &[Stray], row: &Row) -> u64 {
-    let own = strays.iter().filter(|stray| {
-        let last = stray.first + stray.pages.saturating_sub(1);
-        stray.file == row.file && stray.first <= row.last && row.first <= last
-    });
-    own.map(|stray| stray.pages).sum()
+    let own = strays.iter().filter(|stray| stray.file == row.file);
+    own.map(|stray| pages_between(stray, row.first, row.last))
+        .sum()
+}
+
+fn pages_between(stray: &Stray, first: u64, last: u64) -> u64 {
+    let end = stray.first.saturating_add(stray.pages);
+    let end = end.min(last.saturating_add(1));
+    end.saturating_sub(stray.first.max(first))
 }
 
 /// The row's hold is over; the file need not be walked any more if nothing else of it is pinned.
@@ -285,14 +312,7 @@ impl Reader {
         row: &Row,
         level: Level,
     ) -> Result<Hold, GuardError> {
-        // A file that nobody has open may have left memory, or its names: it is held all the same.
-        let sight = inspect_lent(pinned, row)?;
-        let mut sight = sight.unwrap_or_else(|| Sight::unseen(Vec::new()));
-        // The name that it had is a guess.
-        let names = vec![row.name.clone()];
-        if sight.names.is_empty() && leads_to_lent(&row.file, &names, &self.mounts) {
-            sight.names = names;
-        }
+        let sight = see_lent(pinned, row, &self.mounts)?;
         let is_named = !sight.names.is_empty();
         Ok(Hold {
             id: row.id,
@@ -414,7 +434,34 @@ fn gaps(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::gaps;
+    use longpin_bpf::shared::{FileId, Stray};
+
+    use super::{gaps, pages_between};
+
+    #[test]
+    fn a_row_has_of_a_folio_what_lies_in_its_range() {
+        let file = FileId {
+            inode: 1,
+            ino: 1,
+            dev: 1,
+            generation: 0,
+        };
+        let stray = Stray {
+            file,
+            first: 16,
+            pages: 16,
+        };
+        for (first, last, pages) in [
+            (0, 15, 0),
+            (0, 16, 1),
+            (18, 19, 2),
+            (31, 40, 1),
+            (32, 40, 0),
+            (0, u64::MAX, 16),
+        ] {
+            assert_eq!(pages_between(&stray, first, last), pages, "{first}..{last}");
+        }
+    }
 
     #[test]
     fn gaps_are_what_no_row_covers() {

@@ -2,8 +2,8 @@
 //! renamed the file, put another one in its place, or mounted something over it.
 
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use longpin_bpf::shared::{FileId, Sight};
 use longpin_linux::btrfs;
@@ -50,6 +50,40 @@ pub(crate) fn leads_to_lent(file: &FileId, names: &[String], mounts: &[Mount]) -
     })
 }
 
+/// The file behind an overlay's, by the options of its mount: told only where the first layer that has something of this
+/// name has a file of this number and size.
+pub(crate) fn find_in_layers(path: &Path) -> Option<PathBuf> {
+    let mounts = mounts::read_mounts().ok()?;
+    let found = identify(path, &mounts).ok()?;
+    let whole = path.canonicalize().ok()?;
+    let below = whole.strip_prefix(&found.mount.point).ok()?;
+    let inside = Path::new(&found.mount.root).join(below);
+    let inside = inside.strip_prefix("/").ok()?;
+    let own = whole.metadata().ok()?;
+    let mut there = layers(&found.mount).filter_map(|layer| {
+        let candidate = Path::new(layer).join(inside);
+        let data = candidate.symlink_metadata().ok()?;
+        Some((candidate, data))
+    });
+    let (candidate, data) = there.next()?;
+    let is_it = data.is_file() && (data.ino(), data.len()) == (own.ino(), own.len());
+    is_it.then_some(candidate)
+}
+
+/// The directories of an overlay's layers, from above. Of one that is not told as an absolute path nothing is known, so
+/// none below it is told either.
+fn layers(mount: &Mount) -> impl Iterator<Item = &str> {
+    let of = |name: &'static str| {
+        let options = mount.options.split(',');
+        options.filter_map(move |option| option.strip_prefix(name))
+    };
+    let lower = of("lowerdir=")
+        .flat_map(|list| list.split(':'))
+        .chain(of("lowerdir+="));
+    let is_whole = |dir: &&str| dir.starts_with('/') && !dir.contains('\\');
+    of("upperdir=").chain(lower).take_while(is_whole)
+}
+
 fn is_in_subvolume(path: &Path, number: u32) -> bool {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
     let opened = File::options().read(true).custom_flags(flags).open(path);
@@ -60,13 +94,36 @@ fn is_in_subvolume(path: &Path, number: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
 
     fn sight(names: &[&str], links: u32) -> Sight {
         let names = names.iter().map(|&name| name.to_owned()).collect();
         let mut sight = Sight::unseen(names);
         sight.links = links;
         sight
+    }
+
+    #[test]
+    fn layers_are_told_down_to_the_first_unknown_one() {
+        let overlay = |options: &str| Mount {
+            id: 1,
+            device: (0, 1),
+            root: "/".into(),
+            point: "/m".into(),
+            kind: "overlay".into(),
+            options: options.into(),
+        };
+        let told = |options| {
+            layers(&overlay(options))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            told("rw,lowerdir=/a:/b,upperdir=/u,workdir=/w"),
+            ["/u", "/a", "/b"]
+        );
+        assert_eq!(told("ro,lowerdir+=/a,lowerdir+=/b"), ["/a", "/b"]);
+        assert_eq!(told("ro,lowerdir=/a:b:/c"), ["/a"]);
+        assert_eq!(told("rw,lowerdir=/a,upperdir=u"), [""; 0]);
     }
 
     #[test]

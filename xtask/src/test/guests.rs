@@ -80,10 +80,11 @@ pub(crate) fn run_all(
     all.into_iter().map(|(_, ran)| ran).collect()
 }
 
-/// An emulated guest keeps one processor busy. One guest more than there are processors, so that none of these is idle as
-/// long as two guests run: rows do not end together.
+/// An emulated guest keeps one processor busy. Where the processors share the rows evenly, each takes one after the other:
+/// with one guest more, the last row would run alone. Where they do not, one guest more keeps all of them busy for longer.
 fn width(jobs: usize, processors: usize, room: usize) -> usize {
-    jobs.min((processors + 1).min(room).max(1))
+    let more = usize::from(jobs % processors != 0);
+    jobs.min((processors + more).min(room).max(1))
 }
 
 /// How many guests fit into the free memory.
@@ -191,7 +192,8 @@ mod tests {
         let meminfo = "MemTotal: 24000000 kB\nMemAvailable:   22020096 kB\n";
         assert_eq!(room(meminfo), 4);
         assert_eq!(room("MemTotal: 1 kB\n"), 0);
-        assert_eq!(width(4, 2, 4), 3);
+        assert_eq!(width(4, 2, 4), 2);
+        assert_eq!(width(3, 2, 4), 3);
         assert_eq!(width(4, 2, 1), 1);
         assert_eq!(width(3, 8, 9), 3);
         assert_eq!(width(3, 2, 0), 1);

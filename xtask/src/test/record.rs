@@ -2,6 +2,7 @@
 
 use super::chosen::Listed;
 use super::guests::Ran;
+use super::report::Outcome;
 use crate::env;
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
@@ -19,6 +20,7 @@ on writing, races, floods. Nobody runs them for you: who changes what they cover
 make test-long                             # all of them on every row: hours
 make test-long ROWS=latest PART=2/4        # the second of four parts, on one row
 cargo xtask test --long --row 6.1 parity   # those with `parity` in their names, on one row
+cargo xtask test --long --missing          # those that have no line here, or failed
 ```
 
 Run all parts before you commit the table: the parts are divided by the seconds of the committed one. A run replaces the lines
@@ -172,18 +174,19 @@ impl Record {
             .with_context(|| format!("cannot write {FILE}"))
     }
 
-    /// Long tests and rows without a line.
+    /// Whether the test has no line for the row, or one that says that it failed.
+    pub(crate) fn lacks(&self, test: &str, row: &str) -> bool {
+        let good = |entry: &&Entry| entry.result != Outcome::Failed.name();
+        let mut good = self.0.iter().filter(good);
+        !good.any(|entry| entry.test == test && entry.row == row)
+    }
+
+    /// Long tests and rows of which that is so.
     pub(crate) fn missing(&self, tests: &[Listed], rows: &[String]) -> Vec<String> {
         let long = tests.iter().filter(|test| test.long);
         let pairs = long.flat_map(|test| rows.iter().map(move |row| (&test.name, row)));
-        let lacks = |(test, row): &(&String, &String)| {
-            !self
-                .0
-                .iter()
-                .any(|entry| (&entry.test, &entry.row) == (*test, *row))
-        };
         pairs
-            .filter(lacks)
+            .filter(|(test, row)| self.lacks(test, row))
             .map(|(test, row)| format!("{test} on {row}"))
             .collect()
     }
@@ -237,10 +240,11 @@ mod tests {
     #[test]
     fn a_run_replaces_its_own_lines_and_keeps_the_others() {
         let mut record =
-            imported("b,6.1,k,failed,1,old,d\na,6.12,k,passed,1,old,d\na,6.1,k,passed,1,old,d\n");
-        record.replace(imported("b,6.1,k2,passed,2,new,d2\n"));
+            imported("b,6.1,k,failed,1,old,d\na,6.12,k,passed,1,old,d\na,6.1,k,skipped,1,old,d\n");
         let tests = super::super::chosen::tests_of("a long whole\nb both whole\nc daily whole\n");
         let rows = ["6.1".to_owned(), "6.12".to_owned()];
+        assert_eq!(record.missing(&tests, &rows), ["b on 6.1", "b on 6.12"]);
+        record.replace(imported("b,6.1,k2,passed,2,new,d2\n"));
         record.tidy(&tests, &rows);
         let told: Vec<_> = record
             .0

@@ -8,6 +8,8 @@
 /* The size in a command's number is left out: 32-bit programs have others. */
 #define COMMAND(type, number) ((type) << 8 | (number))
 #define XFS_SWAPEXT COMMAND('X', 109)
+#define XFS_SCRUB COMMAND('X', 60)
+#define XFS_SCRUB_ALL COMMAND('X', 64)
 #define SETFLAGS COMMAND('f', 2)
 #define SETXATTR COMMAND('X', 32)
 #define EXT4_MOVE_EXT COMMAND('f', 15)
@@ -41,6 +43,10 @@
 #define LOOP_SET_FD COMMAND('L', 0)
 #define LOOP_CHANGE_FD COMMAND('L', 6)
 #define LOOP_CONFIGURE COMMAND('L', 10)
+/* Of these the whole number counts. */
+#define MD_SET_BITMAP 0x4004092b
+#define BUFFER_CREATE 0x40187542
+#define BUFFER_CREATE_LIST 0x40087543
 #define EXT4_MAGIC 0xef53
 #define F2FS_MAGIC 0xf2f52010
 

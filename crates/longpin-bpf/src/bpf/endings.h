@@ -14,7 +14,6 @@
 
 #define MAX_ENDINGS 16384
 #define MAX_MOUNTS (1 << 16)
-#define MAX_PARENTS 16
 
 /* Copies of a mount in other namespaces have the same mount point, and go with it. */
 struct ending_key {
@@ -67,6 +66,12 @@ static long drop_if_over(void *map, struct ending_key *key, struct ending *endin
 	return 0;
 }
 
+/* Before a call enters its own. */
+static __always_inline void drop_endings_over(void)
+{
+	bpf_for_each_map_elem(&endings, drop_if_over, 0, 0);
+}
+
 /* False: no room, so that nobody else will know. */
 static __noinline bool enter_ending(u64 sb, u64 mountpoint)
 {
@@ -82,18 +87,24 @@ static __noinline bool enter_ending(u64 sb, u64 mountpoint)
 	};
 	bool entered;
 
-	bpf_for_each_map_elem(&endings, drop_if_over, 0, 0);
 	entered = !bpf_map_update_elem(&endings, &key, &ending, BPF_ANY);
 	__sync_fetch_and_add(&endings_entered, 1);
 	return entered;
 }
 
-/* It was refused. */
-static __noinline int drop_ending(u64 sb, u64 mountpoint)
+static long drop_if_own(void *map, struct ending_key *key, struct ending *ending, void *none)
 {
-	struct ending_key key = { .sb = sb, .mountpoint = mountpoint };
+	struct ending_key own = *key;
 
-	return bpf_map_delete_elem(&endings, &key);
+	if (ending->task == bpf_get_current_task())
+		bpf_map_delete_elem(&endings, &own);
+	return 0;
+}
+
+/* What this call entered was refused. */
+static __always_inline void drop_endings(void)
+{
+	bpf_for_each_map_elem(&endings, drop_if_own, 0, 0);
 }
 
 static __always_inline bool is_ending(u64 sb, u64 mountpoint)
@@ -134,21 +145,36 @@ static __always_inline bool is_in_namespace(u64 mount)
 	return true;
 }
 
-/* Is it mounted at this place, or somewhere below what is? It goes with that. */
+struct climb {
+	u64 mount;
+	u64 mountpoint;
+	u32 found;
+};
+
+static long look_at_parent(u32 i, struct climb *climb)
+{
+	u64 mount = climb->mount, parent;
+
+	if (FIELD64(mount, struct mount, mnt_mountpoint) == climb->mountpoint) {
+		climb->found = 1;
+		return 1;
+	}
+	parent = FIELD64(mount, struct mount, mnt_parent);
+	if (!parent || parent == mount) {
+		climb->mount = 0;
+		return 1;
+	}
+	climb->mount = parent;
+	return 0;
+}
+
+/* Is it mounted at this place, or somewhere below what is? It goes with that. So does what is not found out. */
 static __always_inline bool goes_with(u64 mount, u64 mountpoint)
 {
-	u64 parent;
-	int i;
+	struct climb climb = { .mount = mount, .mountpoint = mountpoint };
 
-	for (i = 0; i < MAX_PARENTS; i++) {
-		if (FIELD64(mount, struct mount, mnt_mountpoint) == mountpoint)
-			return true;
-		parent = FIELD64(mount, struct mount, mnt_parent);
-		if (!parent || parent == mount)
-			return false;
-		mount = parent;
-	}
-	return false;
+	bpf_loop(MAX_MOUNTS, look_at_parent, &climb, 0);
+	return climb.found || climb.mount;
 }
 
 static long look_at_mount(u32 i, struct mounts *mounts)

@@ -108,7 +108,7 @@ int publish(u64 *ctx)
 	if (!row || row->verdict != PENDING)
 		return -ENOENT;
 	row->verdict = HELD;
-	tell_in_name_of(row, key.inode, key.tgid, EVENT_HELD);
+	tell_in_name_of(row, key.inode, key.tgid, EVENT_HELD, OP_PIN);
 	return 0;
 }
 
@@ -124,7 +124,7 @@ int take_back(u64 *ctx)
 	};
 
 	drop_token(&key);
-	return end_hold(&key, ctx[4]) ? 0 : -ENOENT;
+	return end_hold(&key, ctx[4], OP_PIN) ? 0 : -ENOENT;
 }
 
 /* tidy(ino, dev, subvolume): a file of which no hold is left is no longer looked up */

@@ -4,12 +4,13 @@
  * in a command's number is left out: 32-bit programs have others.
  */
 #include "commands.h"
+#include "drivers.h"
 #include "notes.h"
 #include "real.h"
+#include "scrub.h"
 #include "strict.h"
 #include "superblock.h"
 
-#define LOOP_MAJOR 7
 #define JOURNAL_DATA 0x4000
 #define DAX_FLAG 0x2000000
 #define DAX_XFLAG 0x8000
@@ -29,6 +30,8 @@ __noinline int knows(u64 number)
 	case REMOVE_KEY_OF_ALL:
 		return REMOVES_KEY;
 	case XFS_SWAPEXT:
+	case XFS_SCRUB: /* repairs, too, and drops a file's pages before it looks at its block map */
+	case XFS_SCRUB_ALL:
 		return XFS_MAGIC;
 	case EXT4_MOVE_EXT:
 	case EXT4_SWAP_BOOT:
@@ -70,16 +73,11 @@ static __always_inline bool is_second_question(u64 argument)
  * file when nobody has it open any more, whose flag DAX has changed. Other flags are harmless, and so are these as
  * they are. Where it is not known what they are, they are not set.
  */
-__noinline int changes_flags(u32 command, u64 argument, u64 inode, u64 magic)
+__noinline int are_other_flags(u64 inode, u64 magic, u64 wanted, u32 as_xflags)
 {
-	u64 dax = command == SETFLAGS ? DAX_FLAG : DAX_XFLAG;
-	u32 wanted = 0;
+	u64 dax = as_xflags ? DAX_XFLAG : DAX_FLAG;
 	u64 now = 0;
 
-	if ((magic != EXT4_MAGIC && magic != XFS_MAGIC) || is_second_question(argument))
-		return false;
-	if (bpf_probe_read_user(&wanted, sizeof(wanted), (void *)argument))
-		return true;
 	if (magic == XFS_MAGIC) {
 		if (state.xfs_flags)
 			now = load64(inode - state.xfs_flags) & XFS_OWN_DAX_FLAG;
@@ -87,9 +85,20 @@ __noinline int changes_flags(u32 command, u64 argument, u64 inode, u64 magic)
 	}
 	if (state.ext4_flags)
 		now = load64(inode - state.ext4_flags);
-	if (command == SETFLAGS && (wanted ^ now) & JOURNAL_DATA)
+	if (!as_xflags && (wanted ^ now) & JOURNAL_DATA)
 		return true;
 	return !(wanted & dax) != !(now & DAX_FLAG);
+}
+
+__noinline int changes_flags(u32 command, u64 argument, u64 inode, u64 magic)
+{
+	u32 wanted = 0;
+
+	if ((magic != EXT4_MAGIC && magic != XFS_MAGIC) || is_second_question(argument))
+		return false;
+	if (bpf_probe_read_user(&wanted, sizeof(wanted), (void *)argument))
+		return true;
+	return are_other_flags(inode, magic, wanted, command != SETFLAGS);
 }
 
 /* The user side asks which inode a descriptor stands for. No file system knows the command. */
@@ -117,39 +126,11 @@ __noinline int is_command_refused(u64 inode, u64 command)
 	return is_refused(&act);
 }
 
-__noinline int is_command_strictly_refused(u64 inode, u64 command)
+__noinline int judge_command_strictly(u64 inode, u64 command)
 {
 	struct act act = { .operation = OP_IOCTL, .detail = command, .inode = inode, WHOLE_FILE };
 
-	return is_strictly_refused(&act);
-}
-
-/*
- * The loop driver writes to its file without asking anybody, where a swap file answers it ETXTBSY: a held file gets
- * no writable loop device.
- */
-__noinline int is_loop_refused(u32 command, u64 argument)
-{
-	struct act act = { .operation = OP_LOOP, WHOLE_FILE };
-	u32 descriptor = argument;
-	u64 file;
-
-	/* The first word of struct loop_config. What cannot be read now, the driver may read later: of any file. */
-	if (command == LOOP_CONFIGURE &&
-	    bpf_probe_read_user(&descriptor, sizeof(descriptor), (void *)argument))
-		return state.mode != MODE_AUDIT;
-	file = file_of_descriptor(descriptor);
-	if (!file || !(FIELD32(file, struct file, f_mode) & FMODE_WRITE))
-		return false;
-	act.inode = written_inode(file);
-	return is_strictly_refused(&act);
-}
-
-static __always_inline bool is_loop_command(u64 inode, u32 command)
-{
-	if (command != LOOP_SET_FD && command != LOOP_CHANGE_FD && command != LOOP_CONFIGURE)
-		return false;
-	return FIELD32(inode, struct inode, i_rdev) >> 20 == LOOP_MAJOR;
+	return judge_strictly(&act);
 }
 
 /*
@@ -179,28 +160,26 @@ static __always_inline int as_answer(int answer)
 static __always_inline int judge_strict_ioctl(u64 *ctx, u64 inode, u64 sb)
 {
 	int scope = strict_scope(ctx[1], FIELD64(sb, struct super_block, s_magic));
-	u32 subvolume = 0;
-	bool refused;
+	u32 subvolume = 0, strict = STRICTLY;
 
 	if (scope == NOTHING)
-		return 0;
-	if (scope == ONE_FILE) {
-		refused = is_command_strictly_refused(inode, ctx[1]);
-	} else {
-		if (scope == ONE_SUBVOLUME)
-			subvolume = subvolume_of_snapshot(ctx[2]);
-		else if (moves_nothing(ctx[1] & 0xffff, ctx[2]))
-			return 0;
-		refused = is_subvolume_refused(sb, subvolume, OP_IOCTL, ctx[1], true);
-	}
-	return refused ? as_answer(strict_answer(ctx[1])) : 0;
+		return NOT_CONCERNED;
+	if (scope == ONE_FILE)
+		return judge_command_strictly(inode, ctx[1]);
+	if (scope == ONE_SUBVOLUME)
+		subvolume = subvolume_of_snapshot(ctx[2]);
+	else if (moves_nothing(ctx[1] & 0xffff, ctx[2]))
+		return NOT_CONCERNED;
+	if (concerns_file_system(ctx[1] & 0xffff))
+		strict = STRICTLY_FIRST;
+	return judge_subvolume(sb, subvolume, OP_IOCTL, ctx[1], strict);
 }
 
 static __always_inline int judge_ioctl(u64 *ctx)
 {
 	u32 command = ctx[1] & 0xffff, magic = knows(ctx[1]);
-	u64 inode, sb;
-	int answer;
+	u64 inode, sb, scrubbed;
+	int strictly;
 
 	if ((u32)ctx[1] == IDENTIFY) {
 		identify_for_asker(number(ctx, 0));
@@ -211,15 +190,20 @@ static __always_inline int judge_ioctl(u64 *ctx)
 	inode = inode_of_file(number(ctx, 0));
 	sb = FIELD64(inode, struct inode, i_sb);
 	if (state.strict) {
-		if (is_loop_command(inode, ctx[1]))
-			return is_loop_refused(ctx[1], ctx[2]) ? -ETXTBSY : 0;
-		answer = judge_strict_ioctl(ctx, inode, sb);
-		if (answer)
-			return answer;
+		if (is_driver_command(inode, ctx[1]))
+			return is_driver_refused(ctx[1], ctx[2]) ? -ETXTBSY : 0;
+		strictly = judge_strict_ioctl(ctx, inode, sb);
+		if (strictly != NOT_CONCERNED)
+			return strictly == REFUSED ? as_answer(strict_answer(ctx[1])) : 0;
 	}
 	/* Of all these commands overlayfs knows only the flags. */
 	if (magic == SETS_FLAGS)
 		inode = written_inode(number(ctx, 0));
+	if (command == XFS_SCRUB || command == XFS_SCRUB_ALL) {
+		scrubbed = scrubbed_file(inode, ctx[1], ctx[2]);
+		return scrubbed != NO_FILE && is_numbered_refused(sb, scrubbed, ctx[1]) ? -ETXTBSY
+											: 0;
+	}
 	if (magic == REMOVES_KEY)
 		return is_key_refused(sb, ctx[1]) ? -ETXTBSY : 0;
 	if (!magic || !is_regular(inode))
@@ -228,7 +212,7 @@ static __always_inline int judge_ioctl(u64 *ctx)
 				: magic_of(inode) != magic)
 		return 0;
 	if (concerns_file_system(command))
-		return is_file_system_refused(sb, OP_IOCTL, ctx[1], false) ? -ETXTBSY : 0;
+		return is_file_system_refused(sb, OP_IOCTL, ctx[1]) ? -ETXTBSY : 0;
 	return is_command_refused(inode, ctx[1]) ? -ETXTBSY : 0;
 }
 
@@ -244,4 +228,35 @@ SEC("?lsm/file_ioctl_compat")
 int file_ioctl_compat(u64 *ctx)
 {
 	return judge_ioctl(ctx);
+}
+
+__noinline int is_setting_refused(u64 inode)
+{
+	struct act act = { .operation = OP_UNKNOWN, .inode = inode, WHOLE_FILE };
+
+	act.detail = system_call();
+	return is_refused(&act);
+}
+
+/*
+ * int inode_file_setattr(struct dentry *dentry, struct file_kattr *fa): C05. Since 6.17 a system call sets flags, too,
+ * without an ioctl. Whoever does it comes by here, with the inode locked and flags that nobody changes any more.
+ */
+SEC("?lsm/inode_file_setattr")
+int inode_file_setattr(u64 *ctx)
+{
+	u64 inode = FIELD64(number(ctx, 0), struct dentry, d_inode), flags = number(ctx, 1), magic;
+	u32 wanted;
+
+	if (!is_armed() || !inode || !is_regular(inode))
+		return 0;
+	magic = magic_of(inode);
+	if (magic != EXT4_MAGIC && magic != XFS_MAGIC)
+		return 0;
+	/* Of these the kernel has both by now; ext4 looks at the first, xfs at the second. */
+	wanted = magic == XFS_MAGIC ? FIELD32(flags, struct file_kattr, fsx_xflags)
+				    : FIELD32(flags, struct file_kattr, flags);
+	if (!are_other_flags(inode, magic, wanted, magic == XFS_MAGIC))
+		return 0;
+	return is_setting_refused(inode) ? -ETXTBSY : 0;
 }

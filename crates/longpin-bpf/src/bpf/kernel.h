@@ -71,6 +71,12 @@ struct hlist_head {
 
 struct user_namespace;
 
+/* Since 6.17, before by another name. */
+struct file_kattr {
+	u32 flags;
+	u32 fsx_xflags;
+} KERNEL_TYPE;
+
 struct quota_info {
 	struct inode *files[3];
 } KERNEL_TYPE;
@@ -451,6 +457,7 @@ struct timespec64 {
 #define TS_COMPAT 0x0002
 #define S_IFMT 00170000
 #define S_IFREG 0100000
+#define S_DAX (1 << 13)
 #define S_ENCRYPTED (1 << 14)
 #define HUGETLBFS_MAGIC 0x958458f6
 #define TMPFS_MAGIC 0x01021994

@@ -32,11 +32,12 @@ __noinline int is_end_refused(struct act *act, u64 size)
 
 /*
  * C01: truncate, ftruncate, O_TRUNC. A page that the new end cuts counts as affected. Growing and the size that the
- * file has are allowed, as long as the pages stay; level swapfile refuses that size.
+ * file has are allowed, as long as the pages stay; level swapfile refuses that size, and of a DAX file any.
  */
 static __always_inline int judge_setattr(u64 *ctx, u32 dentry, struct iattr *attr)
 {
 	s64 size = attr->ia_size, old;
+	int strictly = NOT_CONCERNED;
 	struct act act = { .operation = OP_TRUNCATE, .last = ~0ULL, .detail = size };
 
 	if (!(attr->ia_valid & ATTR_SIZE) || !is_armed())
@@ -45,8 +46,11 @@ static __always_inline int judge_setattr(u64 *ctx, u32 dentry, struct iattr *att
 	if (!act.inode || size < 0)
 		return 0;
 	old = FIELD64(act.inode, struct inode, i_size);
-	if (state.strict && size <= old && is_strictly_refused(&act))
-		return -ETXTBSY;
+	/* Growing, too, the file system waits until no device has a DAX page of the file: for as long as it is lent. */
+	if (state.strict && (size <= old || FIELD32(act.inode, struct inode, i_flags) & S_DAX))
+		strictly = judge_strictly(&act);
+	if (strictly != NOT_CONCERNED)
+		return strictly == REFUSED ? -ETXTBSY : 0;
 	if (size >= old) {
 		/* btrfs drops nothing when a file grows. */
 		if (size > old && magic_of(act.inode) == BTRFS_MAGIC)
@@ -136,7 +140,7 @@ static __noinline bool is_operation_refused(u64 *ctx, u64 inode, long call)
  * C06: a direct write throws the page cache of its range away, and the hook does not know the range.
  * Files in memory have no other place to write to: their direct writes are plain ones.
  */
-__noinline int is_direct_write_refused(u64 inode, long call)
+__noinline int judge_direct_write(u64 inode, long call)
 {
 	struct act act = {
 		.inode = inode,
@@ -148,8 +152,8 @@ __noinline int is_direct_write_refused(u64 inode, long call)
 	u64 magic = magic_of(inode);
 
 	if (magic == TMPFS_MAGIC || magic == HUGETLBFS_MAGIC)
-		return false;
-	return is_refused(&act);
+		return NOT_CONCERNED;
+	return judge(&act);
 }
 
 /*
@@ -181,6 +185,7 @@ static __noinline int judge_access(u64 *ctx)
 {
 	struct file *file = (struct file *)ctx[0];
 	long call = system_call();
+	int judged = NOT_CONCERNED;
 	u64 inode;
 
 	if ((is_plain_io(call) && !(file->f_flags & O_DIRECT)) || !is_armed())
@@ -193,23 +198,53 @@ static __noinline int judge_access(u64 *ctx)
 		return 0;
 	if (!(ctx[1] & MAY_WRITE))
 		return can_share_blocks(file) && is_source_refused(ctx, inode, call) ? -ETXTBSY : 0;
-	if (file->f_flags & O_DIRECT && is_direct_write_refused(inode, call))
-		return -ETXTBSY;
+	if (file->f_flags & O_DIRECT)
+		judged = judge_direct_write(inode, call);
+	if (judged != NOT_CONCERNED)
+		return judged == REFUSED ? -ETXTBSY : 0;
 	if (is_plain_io(call))
 		return 0;
 	return is_operation_refused(ctx, inode, call) ? -ETXTBSY : 0;
 }
 
+/* An operation that reads: a clone's source only asks for read permission. */
+static __always_inline bool is_copied_from(u64 *ctx, long call)
+{
+	if (is_plain_io(call) || call == CALL_FALLOCATE || call == CALL_MADVISE)
+		return false;
+	return is_source_operation(ctx, call);
+}
+
+/* At level swapfile: no write at all, and no copy of its blocks. For what is cloned from, overlayfs asks again. */
+static __noinline int judge_strict_access(u64 *ctx)
+{
+	u64 file = number(ctx, 0);
+	struct act act = { .operation = OP_UNKNOWN, WHOLE_FILE };
+
+	act.inode = ctx[1] & MAY_WRITE ? written_inode(file) : inode_of_file(file);
+	if (!act.inode || is_surely_free(act.inode))
+		return NOT_CONCERNED;
+	act.detail = system_call();
+	if (is_plain_io(act.detail))
+		act.operation = OP_WRITE;
+	if (!(ctx[1] & MAY_WRITE) && !is_copied_from(ctx, act.detail))
+		return NOT_CONCERNED;
+	return judge_strictly(&act);
+}
+
 /*
  * int file_permission(struct file *file, int mask): C02, C03, C04, C06
  *
- * Each read and write comes by here: most reads need none of the registers that the other function saves.
+ * Each read and write comes by here: most reads need none of the registers that the other functions save.
  */
 SEC("?lsm/file_permission")
 int file_permission(u64 *ctx)
 {
 	u32 mask = ctx[1];
+	int strictly = state.strict ? judge_strict_access(ctx) : NOT_CONCERNED;
 
+	if (strictly != NOT_CONCERNED)
+		return strictly == REFUSED ? -ETXTBSY : 0;
 	if (!(mask & MAY_WRITE) && !(writable_file_pins && mask & MAY_READ))
 		return 0;
 	return judge_access(ctx);

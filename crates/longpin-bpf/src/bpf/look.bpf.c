@@ -181,7 +181,7 @@ int end_row(u64 *ctx)
 
 	if (!row || !row->id || row->pins != ctx[4])
 		return -ENOENT;
-	if (tell_in_name_of(row, key.inode, key.tgid, ctx[3]))
+	if (tell_in_name_of(row, key.inode, key.tgid, ctx[3], OP_PIN))
 		return -ENOENT;
 	if (ctx[3] == EVENT_ENDED)
 		bpf_map_delete_elem(&rows, &key);

@@ -9,7 +9,6 @@
 #include "kread.h"
 #include "maps.h"
 
-#define MAX_ON_ONE 4
 #define MAX_COPIES (1 << 16)
 #define CACHE_LINE 64
 
@@ -20,9 +19,6 @@ struct mounted {
 	u64 place;
 	u64 entry; /* of the list in hand */
 	u64 found;
-	u64 seen[MAX_ON_ONE];
-	u32 count;
-	u32 skip;
 };
 
 static __always_inline bool may_be_mountpoint(u64 dentry)
@@ -45,32 +41,10 @@ static long find_mountpoint(u32 i, struct mounted *mounted)
 	return 0;
 }
 
-static long look_at_copy(u32 i, struct mounted *mounted)
+/* The list of mounts there, by its first entry; 0: there are none. */
+static __noinline u64 first_mounted_at(u64 dentry)
 {
-	u64 mount = mounted->entry, sb;
-	int k;
-
-	if (!mount)
-		return 1;
-	mounted->entry = load64(mount);
-	mount -= bpf_core_field_offset(((struct mount *)0)->mnt_mp_list);
-	sb = FIELD64(mount, struct mount, mnt.mnt_sb);
-	for (k = 0; k < MAX_ON_ONE; k++)
-		if (mounted->seen[k] == sb)
-			return 0;
-	if (mounted->count == mounted->skip) {
-		mounted->found = sb;
-		return 1;
-	}
-	mounted->seen[mounted->count & (MAX_ON_ONE - 1)] = sb;
-	mounted->count++;
-	return 0;
-}
-
-/* The file system number `skip` of those that are mounted there; 0: there are no more. */
-static __noinline u64 mounted_at(u64 dentry, u32 skip)
-{
-	struct mounted mounted = { .place = dentry, .skip = skip };
+	struct mounted mounted = { .place = dentry };
 	u64 hash = dentry / CACHE_LINE;
 
 	if (!mountpoint_table[0])
@@ -79,12 +53,7 @@ static __noinline u64 mounted_at(u64 dentry, u32 skip)
 	hash &= load32(mountpoint_table[1]);
 	mounted.entry = load64(load64(mountpoint_table[0]) + hash * 8);
 	bpf_loop(MAX_COPIES, find_mountpoint, &mounted, 0);
-	if (!mounted.found)
-		return 0;
-	mounted.entry = FIELD64(mounted.found, struct mountpoint, m_list);
-	mounted.found = 0;
-	bpf_loop(MAX_COPIES, look_at_copy, &mounted, 0);
-	return mounted.found;
+	return mounted.found ? FIELD64(mounted.found, struct mountpoint, m_list) : 0;
 }
 
 #endif

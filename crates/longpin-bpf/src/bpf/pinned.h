@@ -15,7 +15,8 @@
 
 /* A run of pages of one file, in the order in which the caller's array has them. */
 struct run {
-	u64 pages;   /* struct page ** */
+	u64 pages; /* struct page ** */
+	u64 count;
 	u64 mapping; /* 0: no run in hand */
 	struct claim claim;
 };
@@ -79,7 +80,7 @@ __noinline int enter_claim(struct claim *claim)
 	/* A pin that is denied is held while it lasts, if its task may hold at all. */
 	held = claim->verdict == HELD ||
 	       (claim->verdict == DENIED && judge_task(claim->inode) == HELD);
-	flags = held ? FILE_HELD | strict_flag(&query, true) : 0;
+	flags = held ? FILE_HELD | strict_flag_of_pin(&query) : 0;
 	if (mark_suspect(claim->inode, flags, owner) && claim->verdict == HELD)
 		claim->verdict = OVER_QUOTA;
 	row = enter_row(claim);
@@ -112,13 +113,14 @@ static __always_inline int enter_run(struct run *run)
 
 /*
  * One page: it goes on with the run in hand, or ends it and begins another. Each page is looked at: a
- * file may be mapped in the middle of another, or of anonymous memory.
+ * file may be mapped in the middle of another, or of anonymous memory. After the last page comes none, which
+ * ends the last run.
  */
 static long extend_run(u32 i, struct run *run)
 {
-	u64 page = load64(run->pages + (u64)i * 8);
+	u64 page = i < run->count ? load64(run->pages + (u64)i * 8) : 0;
 	u64 head = head_of(page);
-	u64 mapping = FIELD64(head, struct folio, mapping);
+	u64 mapping = page ? FIELD64(head, struct folio, mapping) : 0;
 	u64 index = FIELD64(head, struct folio, index) + (page - head) / page_size_bytes();
 
 	if (mapping == run->mapping && index == run->claim.last + 1) {
@@ -139,15 +141,24 @@ static __always_inline void read_stack(void *ctx, struct claim *claim)
 		bpf_get_stack(ctx, claim->stack, sizeof(claim->stack), 0);
 }
 
+static const struct run no_run;
+
 static __noinline int enter_each_page(void *ctx, u64 caller, u64 pages, u64 count)
 {
-	struct run run = { .pages = pages, .claim.caller = caller };
+	struct run run;
 	long steps;
 
+	/*
+	 * Copied, so that nothing in it is known: before 6.7 the verifier goes through a loop's function once, as it is
+	 * called first, and cuts out what only a later step can come to: the end of a run that an earlier one began.
+	 */
+	bpf_probe_read_kernel(&run, sizeof(run), &no_run);
+	run.pages = pages;
+	run.count = count;
+	run.claim.caller = caller;
 	bpf_get_stack(ctx, run.claim.stack, sizeof(run.claim.stack), 0);
-	steps = bpf_loop(count, extend_run, &run, 0);
-	enter_run(&run);
-	if (steps < 0 || (u64)steps != count)
+	steps = bpf_loop(count + 1, extend_run, &run, 0);
+	if (steps < 0 || (u64)steps != count + 1)
 		suspect_all();
 	return 0;
 }

@@ -18,6 +18,7 @@ struct act {
 	u32 operation;
 	u32 often; /* is asked often: look for lost hints now and then only */
 	u64 page;  /* out: the first pinned page that it meets */
+	u64 row;   /* the hold that is met, where the file has left memory, and `inode` is 0 */
 };
 
 #define WHOLE_FILE .first = 0, .last = ~0ULL
@@ -58,9 +59,7 @@ __noinline u64 first_pinned(u64 inode, u64 first, u64 last)
 
 static __always_inline bool is_exempt(const struct act *act)
 {
-	struct query query = { .inode = act->inode, .actions = ACT_ACTIONS };
-
-	return state.rules & RULES_EXEMPT && find_rule(&query);
+	return state.rules & RULES_EXEMPT && find_rule(act->inode, ACT_ACTIONS, false);
 }
 
 /* The last row of a file: of an explicit hold, or of a pin. */
@@ -86,7 +85,7 @@ static __always_inline bool decide_act(const struct act *act)
 		.first = act->first,
 		.last = act->last,
 		.page = act->page,
-		.row = row_of(act->inode),
+		.row = act->row ? act->row : row_of(act->inode),
 	};
 
 	if (is_exempt(act)) {
@@ -101,6 +100,14 @@ static __always_inline bool decide_act(const struct act *act)
 	record(&what);
 	return what.kind == EVENT_REFUSED;
 }
+
+/*
+ * What a judge says: no held file is concerned, and another may be asked; or it is decided, and nobody else is to be asked,
+ * lest one act be counted twice.
+ */
+#define NOT_CONCERNED 0
+#define REFUSED 1
+#define ALLOWED 2 /* only recorded, or exempt */
 
 /* Functions that judge are global, so that the verifier goes through each once, and not from every caller anew. */
 __noinline int decide(const struct act *act)
@@ -119,18 +126,28 @@ static __noinline bool meets_hold(struct act *act)
 	return true;
 }
 
-__noinline int is_refused(struct act *act)
+static __always_inline bool meets_pin(struct act *act)
 {
-	if (!act || !is_regular(act->inode))
-		return false;
-	if (state.lent_files && meets_hold(act))
-		return decide(act);
 	if (!WATCHES_PINS)
 		return false;
 	if (act->often ? !is_suspect_lately(act->inode) : !is_suspect(act->inode))
 		return false;
 	act->page = first_pinned(act->inode, act->first, act->last);
-	return act->page != NO_PAGE && decide(act);
+	return act->page != NO_PAGE;
+}
+
+__noinline int judge(struct act *act)
+{
+	if (!act || !is_regular(act->inode))
+		return NOT_CONCERNED;
+	if (!(state.lent_files && meets_hold(act)) && !meets_pin(act))
+		return NOT_CONCERNED;
+	return decide(act) ? REFUSED : ALLOWED;
+}
+
+static __always_inline bool is_refused(struct act *act)
+{
+	return judge(act) == REFUSED;
 }
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "events.h"
 #include "lent.h"
+#include "notes.h"
 #include "suspects.h"
 
 #define TRIES 8
@@ -144,8 +145,18 @@ __noinline int find_row(const struct claim *claim)
 	return row && is_row_of(row, claim->inode);
 }
 
-/* An event about a row, in the name of its process. */
-static __noinline int tell_in_name_of(const struct row *row, u64 inode, u32 tgid, u32 kind)
+/* Who did it, and in which call: not whose hold it was. */
+static __always_inline void describe_breaker(struct event *event)
+{
+	event->detail = system_call();
+	event->tgid = bpf_get_current_pid_tgid() >> 32;
+	event->uid = (u32)bpf_get_current_uid_gid();
+	bpf_get_current_comm(event->comm, sizeof(event->comm));
+}
+
+/* An event about a row, in the name of its process; but what breaks it has a name of its own. */
+static __noinline int tell_in_name_of(const struct row *row, u64 inode, u32 tgid, u32 kind,
+				      u32 operation)
 {
 	struct event *event;
 	u64 number;
@@ -156,7 +167,7 @@ static __noinline int tell_in_name_of(const struct row *row, u64 inode, u32 tgid
 	if (!event)
 		return -ENOENT;
 	event->kind = kind;
-	event->operation = OP_PIN;
+	event->operation = operation;
 	event->detail = 0;
 	event->tgid = tgid;
 	event->uid = row->uid;
@@ -169,25 +180,31 @@ static __noinline int tell_in_name_of(const struct row *row, u64 inode, u32 tgid
 	event->verdict = row->verdict;
 	__builtin_memcpy(event->comm, row->comm, sizeof(event->comm));
 	__builtin_memcpy(event->name, row->name, sizeof(event->name));
+	if (kind == EVENT_BROKEN)
+		describe_breaker(event);
 	finish_event(event, number);
 	return 0;
 }
 
-/* An explicit hold is over; false: there was none. Whoever comes first ends it. */
-static __noinline bool end_hold(const struct row_key *key, u32 kind)
+/* An explicit hold is over, by this operation; false: there was none. Whoever comes first ends it. */
+static __noinline bool end_hold(const struct row_key *key, u32 kind, u32 operation)
 {
 	struct row *row = bpf_map_lookup_elem(&rows, key);
 	struct file_identity file;
 	struct lent *found;
+	bool is_told;
 
 	if (!row)
 		return false;
 	file = row->file;
 	/* What was not judged yet has not begun either. */
-	if (row->verdict != PENDING)
-		tell_in_name_of(row, key->inode, key->tgid, kind);
+	is_told = row->verdict != PENDING;
+	if (is_told)
+		tell_in_name_of(row, key->inode, key->tgid, kind, operation);
 	if (bpf_map_delete_elem(&rows, key))
 		return false;
+	if (is_told && kind == EVENT_BROKEN)
+		__sync_fetch_and_add(&state.broken_holds, 1);
 	found = bpf_map_lookup_elem(&lent, &file);
 	if (!found)
 		return true;
@@ -240,49 +257,7 @@ static __noinline int end_token(u64 inode)
 	__sync_fetch_and_add(&state.tokens, -1);
 	if (key.level & LEVEL_PERSISTS && forget_token(&key))
 		return 0;
-	return end_hold(&key, EVENT_ENDED);
-}
-
-static __always_inline bool same_lent(const struct file_identity *a, const struct file_identity *b)
-{
-	return same_file(a, b) && a->generation == b->generation;
-}
-
-struct dying {
-	u64 inode;
-	struct file_identity file;
-};
-
-/* On some file systems the number is free a moment before the inode is: this may be the next file's hold. */
-static __always_inline bool is_anothers(u64 inode, const struct dying *dying)
-{
-	struct file_identity now;
-
-	if (inode == dying->inode)
-		return false;
-	now = lent_key(inode);
-	return same_lent(&now, &dying->file) && !is_evicted(inode);
-}
-
-static long end_if_held(void *map, struct row_key *key, struct row *row, struct dying *dying)
-{
-	struct row_key copy = *key;
-
-	if (!copy.level || !same_lent(&row->file, &dying->file) || is_anothers(copy.inode, dying))
-		return 0;
-	drop_token(&copy);
-	end_hold(&copy, EVENT_ENDED);
-	return 0;
-}
-
-/* A file without a name leaves memory: that is its end, and its number may be another file's soon. */
-static __noinline int end_holds_of(u64 inode)
-{
-	struct dying dying = { .inode = inode, .file = lent_key(inode) };
-
-	if (find_lent(inode))
-		bpf_for_each_map_elem(&rows, end_if_held, &dying, 0);
-	return 0;
+	return end_hold(&key, EVENT_ENDED, OP_PIN);
 }
 
 #define NO_ROW (~0ULL)
@@ -306,7 +281,7 @@ __noinline u64 enter_row(const struct claim *claim)
 	}
 	/* Nobody has looked since its file went away. */
 	if (row && row->id)
-		tell_in_name_of(row, key.inode, key.tgid, EVENT_ENDED);
+		tell_in_name_of(row, key.inode, key.tgid, EVENT_ENDED, OP_PIN);
 	if (!bpf_map_update_elem(&rows, &key, &empty_row, BPF_ANY))
 		row = bpf_map_lookup_elem(&rows, &key);
 	if (!row) {

@@ -106,9 +106,9 @@ static __always_inline long try_one(u32 i, struct query *query, bool pins)
 	return 1;
 }
 
-static long try_rule(u32 i, struct query **in_hand)
+static long try_rule(u32 i, struct query *query)
 {
-	return try_one(i, *in_hand, false);
+	return try_one(i, query, false);
 }
 
 static long try_pin_rule(u32 i, struct query **in_hand)
@@ -117,20 +117,24 @@ static long try_pin_rule(u32 i, struct query **in_hand)
 }
 
 /*
- * The first rule with one of the actions asked for that matches the current task and the file. Rules about
- * consumers do not: those are for pins.
+ * The first rule with one of the actions asked for that matches the current task (or any) and the file. Rules
+ * about consumers do not: those are for pins. Numbers for arguments, and not a query on the caller's stack: what gets
+ * a pointer to a stack, the verifier of Linux 7.2 goes through anew for every chain of calls to it.
  */
-__noinline int find_rule(struct query *query)
+__noinline int find_rule(u64 inode, u32 actions, u32 any_task)
 {
-	if (!query)
-		return 0;
-	query->action = 0;
-	query->rules = state.rules;
-	bpf_loop(query->rules & RULES_COUNT, try_rule, &query, 0);
-	return query->action;
+	struct query query = {
+		.inode = inode,
+		.actions = actions,
+		.rules = state.rules,
+		.any_task = any_task,
+	};
+
+	bpf_loop(query.rules & RULES_COUNT, try_rule, &query, 0);
+	return query.action;
 }
 
-/* The same for a pin, with the stack of its call. */
+/* The same of the current task's pin, with the stack of its call. */
 __noinline int find_pin_rule(struct query *query)
 {
 	if (!query)
@@ -143,19 +147,29 @@ __noinline int find_pin_rule(struct query *query)
 
 #define LEVEL_ACTIONS (1 << RULE_LAYOUT | 1 << RULE_SWAPFILE)
 
-/* FILE_STRICT, if the current task's pins of this file ask for level swapfile. */
-static __always_inline u32 strict_flag(struct query *query, bool pins)
+static __always_inline u32 strict_flag(u32 action)
 {
-	u32 action = 0;
-
-	if (!state.strict)
-		return 0;
-	query->actions = LEVEL_ACTIONS;
-	if (state.rules & RULES_LEVELS)
-		action = pins ? find_pin_rule(query) : find_rule(query);
 	if (action)
 		return action == RULE_SWAPFILE ? FILE_STRICT : 0;
 	return state.strict & STRICT_ALL ? FILE_STRICT : 0;
+}
+
+static __always_inline bool asks_levels(void)
+{
+	return state.strict && state.rules & RULES_LEVELS;
+}
+
+/* FILE_STRICT, if the current task's pins of this file ask for level swapfile. */
+static __always_inline u32 strict_flag_of_pin(struct query *query)
+{
+	query->actions = LEVEL_ACTIONS;
+	return strict_flag(asks_levels() ? find_pin_rule(query) : 0);
+}
+
+/* The same of pins of which nobody knows whose they are. */
+static __always_inline u32 strict_flag_of_file(u64 inode)
+{
+	return strict_flag(asks_levels() ? find_rule(inode, LEVEL_ACTIONS, true) : 0);
 }
 
 #endif

@@ -8,7 +8,7 @@
 
 #include "kernel.h"
 
-#define GUARD_ABI 8
+#define GUARD_ABI 11
 #define MAX_FILES 65536
 #define MAX_ROWS 65536
 #define MAX_EVENTS 1024
@@ -132,8 +132,11 @@ struct guard_state {
 	u32 home;	/* device of the bpffs in which all this is pinned */
 	u32 fuse_passthrough; /* where FUSE keeps the file that it passes an open one on to; 0: not known, or NOT_THERE */
 	u32 overlay[OVERLAY_WORDS];
+	u64 broken_holds; /* explicit ones whose file, or file system, went */
+	u32 subvolume_refs; /* how many bytes into its root btrfs keeps whether a subvolume was deleted; 0: not known */
+	u32 pad;
 };
-_Static_assert(sizeof(struct guard_state) == 368, "guard_state");
+_Static_assert(sizeof(struct guard_state) == 384, "guard_state");
 
 /* A file, by its inode. The address is the key; the rest says whether it is still that inode. */
 struct file_identity {
@@ -182,7 +185,7 @@ _Static_assert(sizeof(struct row_key) == 24, "row_key");
  * generation: the file may leave memory while it is lent, and come back at another address.
  */
 struct lent {
-	u64 inode; /* when it was lent last; for events */
+	u64 inode; /* when it was looked at last; 0: it has left memory since */
 	u64 first; /* hull of the holds of level layout, page indexes, inclusive */
 	u64 last;
 	u64 row;       /* the last one */
@@ -255,7 +258,9 @@ _Static_assert(sizeof(struct row) == 232, "row");
 #define OP_HOLD 19
 #define OP_SWAPON 20
 #define OP_LOOP 21
-#define OP_TEARDOWN 22 /* detail: system call */
+#define OP_TEARDOWN 22	/* detail: system call */
+#define OP_FILE_GONE 23 /* the last name, and then the file; detail: system call */
+#define OP_END 24	/* of a file system; detail: system call */
 
 struct event {
 	u64 seq; /* of this event plus 1; 0 while it is being written */

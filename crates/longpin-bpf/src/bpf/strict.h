@@ -45,13 +45,26 @@ static __always_inline bool is_strictly_held(struct act *act)
 	return act->page != NO_PAGE;
 }
 
-/* True: the operation is refused. */
-__noinline int is_strictly_refused(struct act *act)
+/* The holder of an explicit hold may map its file shared and writable: to register it, it must. */
+static __always_inline bool is_holder(u64 inode)
 {
-	if (!act || !act->inode || is_surely_free(act->inode) || !is_armed() ||
-	    !is_regular(act->inode))
-		return false;
-	return is_strictly_held(act) && decide(act);
+	struct lent *lent = find_lent(inode);
+
+	return lent && lent->swapfiles && has_token(lent->token);
+}
+
+/* What level swapfile says of an act. */
+__noinline int judge_strictly(struct act *act)
+{
+	if (!act || !act->inode || !state.strict || is_surely_free(act->inode) || !is_armed() ||
+	    !is_regular(act->inode) || !is_strictly_held(act))
+		return NOT_CONCERNED;
+	return decide(act) ? REFUSED : ALLOWED;
+}
+
+static __always_inline bool is_strictly_refused(struct act *act)
+{
+	return judge_strictly(act) == REFUSED;
 }
 
 #endif

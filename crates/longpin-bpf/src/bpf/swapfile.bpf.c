@@ -1,58 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Level swapfile: what an active swap file answers, operation by operation. These programs are attached only
- * while somebody asks for the level; every write pays for them.
+ * Level swapfile: what an active swap file answers and level layout does not ask about. While nobody asks for the level
+ * each costs a load. Of writes, sizes and commands the programs of level layout know.
  */
-#include "commands.h"
-#include "notes.h"
+#include "leaving.h"
 #include "real.h"
 #include "strict.h"
-
-/* An operation that reads: a clone's source only asks for read permission. */
-static __always_inline bool is_copied_from(u64 *ctx, long call)
-{
-	if (is_plain_io(call) || call == CALL_FALLOCATE || call == CALL_MADVISE)
-		return false;
-	return is_source_operation(ctx, call);
-}
-
-static __noinline int judge_strict_access(u64 *ctx, u64 inode)
-{
-	long call = system_call();
-	struct act act = {
-		.inode = inode,
-		.operation = is_plain_io(call) ? OP_WRITE : OP_UNKNOWN,
-		.detail = call,
-		WHOLE_FILE,
-	};
-
-	if (!(ctx[1] & MAY_WRITE) && !is_copied_from(ctx, call))
-		return 0;
-	return is_strictly_refused(&act) ? -ETXTBSY : 0;
-}
-
-/*
- * int file_permission(struct file *file, int mask): C02, C03, C04, C06. Reads go on. For what is cloned from,
- * overlayfs asks again.
- */
-SEC("?lsm/file_permission")
-int strict_permission(u64 *ctx)
-{
-	u64 file = number(ctx, 0);
-	u64 inode = ctx[1] & MAY_WRITE ? written_inode(file) : inode_of_file(file);
-
-	if (!inode || is_surely_free(inode))
-		return 0;
-	return judge_strict_access(ctx, inode);
-}
-
-/* The holder of an explicit hold may map its file shared and writable: to register it, it must. */
-static __always_inline bool is_holder(u64 inode)
-{
-	struct lent *lent = find_lent(inode);
-
-	return lent && lent->swapfiles && has_token(lent->token);
-}
 
 static __noinline int judge_mapping(u64 file, u32 operation)
 {
@@ -70,7 +23,7 @@ static __noinline int judge_mapping(u64 file, u32 operation)
 SEC("?lsm/mmap_file")
 int strict_mmap(u64 *ctx)
 {
-	if (!(ctx[2] & PROT_WRITE) || !(ctx[3] & MAP_SHARED))
+	if (!state.strict || !(ctx[2] & PROT_WRITE) || !(ctx[3] & MAP_SHARED))
 		return 0;
 	return judge_mapping(number(ctx, 0), OP_MMAP);
 }
@@ -84,7 +37,8 @@ int strict_mprotect(u64 *ctx)
 {
 	u64 vma = number(ctx, 0);
 
-	if (!(ctx[2] & PROT_WRITE) || !(FIELD64(vma, struct vm_area_struct, vm_flags) & VM_SHARED))
+	if (!state.strict || !(ctx[2] & PROT_WRITE) ||
+	    !(FIELD64(vma, struct vm_area_struct, vm_flags) & VM_SHARED))
 		return 0;
 	return judge_mapping(FIELD64(vma, struct vm_area_struct, vm_file), OP_MPROTECT);
 }
@@ -114,19 +68,11 @@ static __always_inline int answer_for_name(bool refused)
 SEC("?lsm/inode_unlink")
 int strict_unlink(u64 *ctx)
 {
-	return answer_for_name(is_name_refused(number(ctx, 1), OP_UNLINK));
+	return answer_for_name(state.strict && is_name_refused(number(ctx, 1), OP_UNLINK));
 }
 
-/* int inode_rename(old_dir, struct dentry *old, new_dir, struct dentry *new): C07 */
-SEC("?lsm/inode_rename")
-int strict_rename(u64 *ctx)
-{
-	return answer_for_name(is_name_refused(number(ctx, 1), OP_RENAME) ||
-			       is_name_refused(number(ctx, 3), OP_RENAME));
-}
-
-/* Is this task in swapon(2)? */
-static __always_inline bool is_in_swapon(void)
+/* Is this task in a system call of which system_call() tells no name? By its number in the table of 32-bit programs, or else. */
+static __always_inline bool is_in_call(u64 number, u64 number_of_32_bit)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs;
@@ -135,31 +81,87 @@ static __always_inline bool is_in_swapon(void)
 		return false;
 	regs = (struct pt_regs *)bpf_task_pt_regs(task);
 	if (task->thread_info.status & TS_COMPAT)
-		return regs->orig_ax == 87;
-	return (regs->orig_ax & ~(u64)X32_CALL) == 167;
+		return regs->orig_ax == number_of_32_bit;
+	return (regs->orig_ax & ~(u64)X32_CALL) == number;
+}
+
+/* Two places change names by renameat2, and none goes. */
+static __always_inline bool is_exchange(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *regs;
+
+	if (!is_in_call(316, 353))
+		return false;
+	regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	return (task->thread_info.status & TS_COMPAT ? regs->di : regs->r8) & RENAME_EXCHANGE;
+}
+
+/*
+ * int inode_rename(old_dir, struct dentry *old, new_dir, struct dentry *new): C07, C08. What is renamed over goes, with
+ * what is mounted there elsewhere.
+ */
+SEC("?lsm/inode_rename")
+int inode_rename(u64 *ctx)
+{
+	u64 old = number(ctx, 1), new = number(ctx, 3);
+
+	if (state.strict && (is_name_refused(old, OP_RENAME) || is_name_refused(new, OP_RENAME)))
+		return answer_for_name(true);
+	if (!may_be_mountpoint(new) || !is_armed() || is_exchange())
+		return 0;
+	return judge_place(new);
+}
+
+/* Is this task in swapon(2)? */
+static __always_inline bool is_in_swapon(void)
+{
+	return is_in_call(167, 87);
+}
+
+#define OPEN_DEPTH 24 /* an overlay's file opens one behind it, whose opening is deep down */
+
+/* Is the task in one of the functions that open files for programs? A stack that cannot be read says no. */
+static __noinline bool is_in_opener(void *ctx)
+{
+	u64 stack[OPEN_DEPTH] = {};
+	u32 i, k;
+
+	if (bpf_get_stack(ctx, stack, sizeof(stack), 0) <= 0)
+		return false;
+	for (i = 0; i < OPEN_DEPTH; i++)
+		for (k = 0; k < sizeof(openers) / sizeof(openers[0]); k++)
+			if (stack[i] > openers[k].start && stack[i] <= openers[k].end)
+				return true;
+	return false;
 }
 
 /*
  * Does a program open a file for itself, or a kernel thread for somebody? Then each write asks. What any other call
- * opens (acct, a setting of nvmet's or LIO's, a core dump), the kernel writes to without asking.
+ * opens (acct, a setting of nvmet's or LIO's, a core dump), the kernel writes to without asking. By io_uring a program
+ * may open a file, or write such a setting; reading from fanotify opens the file of each event.
  */
-static __always_inline bool opens_for_a_program(void)
+static __always_inline bool opens_for_a_program(void *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs;
 	long call;
 
-	if (task->flags & (PF_KTHREAD | PF_IO_WORKER))
+	if (task->flags & PF_KTHREAD)
 		return true;
+	if (task->flags & PF_IO_WORKER)
+		return is_in_opener(ctx);
 	regs = (struct pt_regs *)bpf_task_pt_regs(task);
 	call = regs->orig_ax;
-	/* io_uring_enter, openat2: the same in both tables */
-	if (call == 426 || call == 437)
+	/* openat2: the same in both tables */
+	if (call == 437)
 		return true;
 	/* open, creat, openat, open_by_handle_at */
-	if (task->thread_info.status & TS_COMPAT)
-		return call == 5 || call == 8 || call == 295 || call == 342;
-	return call == 2 || call == 85 || call == 257 || call == 304;
+	if (task->thread_info.status & TS_COMPAT
+		    ? call == 5 || call == 8 || call == 295 || call == 342
+		    : call == 2 || call == 85 || call == 257 || call == 304)
+		return true;
+	return is_in_opener(ctx);
 }
 
 /*
@@ -169,19 +171,23 @@ static __always_inline bool opens_for_a_program(void)
 SEC("?lsm/file_open")
 int strict_open(u64 *ctx)
 {
+	struct act act = { .operation = OP_SWAPON, WHOLE_FILE };
 	u64 file = number(ctx, 0);
-	bool swaps = is_in_swapon();
-	struct act act = {
-		.operation = swaps ? OP_SWAPON : OP_UNKNOWN,
-		.detail = swaps ? 0 : system_call(),
-		WHOLE_FILE,
-	};
 	int answer = -ETXTBSY;
+	bool swaps;
 
-	if (!swaps &&
-	    (!(FIELD32(file, struct file, f_mode) & FMODE_WRITE) || opens_for_a_program()))
+	if (!state.strict)
+		return 0;
+	swaps = is_in_swapon();
+	if (!swaps && !(FIELD32(file, struct file, f_mode) & FMODE_WRITE))
 		return 0;
 	act.inode = inode_of_file(file);
+	if (!act.inode || is_surely_free(act.inode) || (!swaps && opens_for_a_program(ctx)))
+		return 0;
+	if (!swaps) {
+		act.operation = OP_UNKNOWN;
+		act.detail = system_call();
+	}
 	if (!is_strictly_refused(&act))
 		return 0;
 	if (swaps)
@@ -195,22 +201,25 @@ SEC("?lsm/bprm_check_security")
 int strict_exec(u64 *ctx)
 {
 	struct act act = { .operation = OP_EXEC, WHOLE_FILE };
-	u64 file = FIELD64(number(ctx, 0), struct linux_binprm, file);
+	u64 file;
 
+	if (!state.strict)
+		return 0;
+	file = FIELD64(number(ctx, 0), struct linux_binprm, file);
 	act.inode = file ? inode_of_file(file) : 0;
 	return is_strictly_refused(&act) ? -ETXTBSY : 0;
 }
 
 /*
  * int file_ioctl(struct file *file, unsigned int cmd, unsigned long arg): C06. The program that judges cannot wait for
- * the page that names a loop device's file; this one, attached after it, is called before it and can.
+ * the page that names a loop device's file; this one, which is attached after it, is called before it and can.
  */
 SEC("?lsm.s/file_ioctl")
 int strict_touch(u64 *ctx)
 {
 	u32 descriptor;
 
-	if ((u32)ctx[1] == LOOP_CONFIGURE)
+	if (state.strict && (u32)ctx[1] == LOOP_CONFIGURE)
 		bpf_copy_from_user(&descriptor, sizeof(descriptor), (void *)ctx[2]);
 	return 0;
 }

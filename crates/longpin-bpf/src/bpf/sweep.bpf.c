@@ -25,9 +25,7 @@ static __always_inline u64 page_at(u64 frame)
 /* Whose pin it is is not known: of the rules about levels, the path counts. */
 static __noinline int mark_found(u64 inode)
 {
-	struct query query = { .inode = inode, .any_task = 1 };
-
-	return mark_suspect(inode, FILE_HELD | strict_flag(&query, false), 0);
+	return mark_suspect(inode, FILE_HELD | strict_flag_of_file(inode), 0);
 }
 
 /* 1 for a pinned folio of a file, by its first struct page. Global: there are many callers. */

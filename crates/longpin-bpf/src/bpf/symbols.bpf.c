@@ -5,7 +5,7 @@
  */
 #include "kernel.h"
 
-#define MAX_SYMBOLS 16
+#define MAX_SYMBOLS 24
 
 struct symbol {
 	char name[64];

@@ -40,15 +40,14 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<ExitCode> {
     Ok(exit_code(&report))
 }
 
-/// Who may ask the guard, if one runs, is told which file it is.
-fn name_layer(report: &mut Report) {
+/// Who may ask the guard, if one runs, is told which file it is; others where the mount and the files say so.
+pub(super) fn name_layer(report: &mut Report) {
     if !report.reasons.iter().any(|it| it.name == Name::Overlay) {
         return;
     }
-    let Ok(running) = Running::open(&Host::default()) else {
-        return;
-    };
-    if let Ok(Some(layer)) = admin::find_layer(&running, &report.path) {
+    let running = Running::open(&Host::default()).ok();
+    let known = running.and_then(|it| admin::find_layer(&it, &report.path).ok().flatten());
+    if let Some(layer) = known.or_else(|| admin::guess_layer(&report.path)) {
         report.name_layer(&layer);
     }
 }

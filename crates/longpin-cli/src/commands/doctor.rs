@@ -39,7 +39,7 @@ fn print(facts: &HostFacts, report: &Report) {
     let mut rows = Vec::new();
     for claim in &report.claims {
         let verdict = verdict_word(claim.verdict).to_owned();
-        rows.push(vec![claim.id.to_owned(), verdict, claim.summary.to_owned()]);
+        rows.push(vec![claim.id.clone(), verdict, claim.summary.to_owned()]);
         // What all claims lack is in the table above.
         let own = claim
             .reason

@@ -11,7 +11,7 @@ use longpin::holds::Hold;
 use super::swap::{self, Swapped};
 use super::{ls, on_demand, swap_header, watch};
 use crate::cli::{FileArg, Release, Why};
-use crate::output::{human, visible};
+use crate::output::{human, is_open, visible};
 
 pub(crate) fn why(options: &Why) -> anyhow::Result<ExitCode> {
     // The kernel itself holds these, whether a guard runs or not. Without one nothing is known of hints.
@@ -94,7 +94,10 @@ fn explain_hold(path: &str, hold: &Hold) {
             format!("{command}[{}] uid {} by {}", o.pid, o.uid, o.consumer)
         },
     );
-    let range = format!("{}..{}", human(hold.start), human(hold.end));
+    let range = match hold.end {
+        end if is_open(end) => format!("{}..EOF", human(hold.start)),
+        end => format!("{}..{}", human(hold.start), human(end)),
+    };
     let state = if hold.is_enforced() {
         "held"
     } else {

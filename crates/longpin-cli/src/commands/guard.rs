@@ -121,7 +121,7 @@ pub(super) fn code_of(status: &Status) -> ExitCode {
 }
 
 fn enforced(enforcement: &Enforcement) -> Vec<Claim> {
-    let mut claims = Claim::ALL.to_vec();
+    let mut claims = Claim::LAYOUT.to_vec();
     claims.retain(|claim| !enforcement.missing().contains(claim));
     claims
 }
@@ -135,7 +135,7 @@ fn claims(list: &[Claim]) -> String {
 
 fn describe(enforcement: &Enforcement, level: &str) -> String {
     match enforcement {
-        Enforcement::Full => format!("enforcing {}, level {level}", claims(&Claim::ALL)),
+        Enforcement::Full => format!("enforcing {}, level {level}", claims(&Claim::LAYOUT)),
         Enforcement::Partial { missing } => {
             format!("enforcing, level {level}, without {}", claims(missing))
         }
@@ -152,9 +152,9 @@ fn to_rows(status: &Status) -> Vec<Vec<String>> {
         }
     };
     let strict = if status.strict {
-        "attached: level swapfile is asked for"
+        "level swapfile is asked for"
     } else {
-        "not attached: nobody asks for level swapfile"
+        "nobody asks for level swapfile"
     };
     let suspects = format!("{} files pinned at some time", status.suspects);
     let refused = format!("{} operations, {} walks", status.refused, status.walks);
@@ -194,7 +194,7 @@ fn mode(status: &Status) -> String {
 }
 
 /// What is told where there is any of it.
-const fn troubles(status: &Status) -> [(u64, &'static str); 8] {
+const fn troubles(status: &Status) -> [(u64, &'static str); 9] {
     [
         (
             status.unfinished,
@@ -204,6 +204,10 @@ const fn troubles(status: &Status) -> [(u64, &'static str); 8] {
         (
             status.broken,
             "pages left their file while pinned; `longpin watch --last` says whose",
+        ),
+        (
+            status.broken_holds,
+            "explicit holds ended with their file or file system; `longpin watch --last` says which",
         ),
         (status.would_refuse, "operations would have been refused"),
         (status.exempted, "operations let through by rule"),
@@ -250,6 +254,7 @@ fn to_json(status: &Status) -> serde_json::Value {
         "walks-unfinished": status.unfinished,
         "unnoted": status.unnoted,
         "broken-pages": status.broken,
+        "broken-holds": status.broken_holds,
         "would-refuse": status.would_refuse,
         "exempted": status.exempted,
         "denied": status.denied,

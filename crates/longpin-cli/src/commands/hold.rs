@@ -17,7 +17,7 @@ use longpin::preparation::Request;
 
 use longpin_linux::relay;
 
-use super::{extents, prepare, swap_header};
+use super::{check, extents, prepare, swap_header};
 use crate::cli;
 use crate::output::{REFUSED, Reasons, Refusal as Refused, SYSTEM, USAGE, report, visible};
 
@@ -113,7 +113,7 @@ fn acquire(options: &cli::Hold) -> Result<Hold, Refusal> {
 }
 
 /// The exit status is the user's for a refusal, and the usual one where the system failed.
-fn explain(refusal: Refusal, options: &cli::Hold) -> ExitCode {
+fn explain(mut refusal: Refusal, options: &cli::Hold) -> ExitCode {
     let failed = matches!(
         refusal,
         Refusal::Ask { .. }
@@ -127,6 +127,9 @@ fn explain(refusal: Refusal, options: &cli::Hold) -> ExitCode {
         _ if failed => crate::output::CANNOT_TELL,
         _ => options.conflict_exit_code,
     };
+    if let Refusal::Unfit(report) = &mut refusal {
+        check::name_layer(report);
+    }
     let mut hints = refusal.hints();
     hints.extend(swap_header::offer(&refusal, options));
     let err = match refusal {

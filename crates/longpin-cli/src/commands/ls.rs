@@ -11,7 +11,7 @@ use super::on_demand;
 use super::progress::SweepBar;
 use super::swap::{self, Swapped};
 use crate::cli::{Backend, Column, Ls};
-use crate::output::{human, print_raw, print_table, visible};
+use crate::output::{human, is_open, print_raw, print_table, visible};
 
 const DEFAULT: [Column; 12] = [
     Column::Id,
@@ -119,7 +119,7 @@ fn cell(hold: &Hold, column: Column, bytes: bool) -> String {
         Column::Level => Some(level(hold).to_owned()),
         Column::Path => Some(path(hold)),
         Column::Start => Some(size(hold.start)),
-        Column::End if hold.end > i64::MAX.unsigned_abs() => Some("EOF".into()),
+        Column::End if is_open(hold.end) => Some("EOF".into()),
         Column::End => Some(size(hold.end)),
         Column::Pages => Some(hold.pages.to_string()),
         Column::Broken => Some(hold.broken.to_string()),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use longpin::activation::Verdict;
 use longpin::preparation::{self, Done, PrepareError, Request};
 
+use super::check;
 use super::progress::ByteBar;
 use crate::cli::Prepare;
 use crate::output::{CANNOT_TELL, REFUSED, Reasons, Refusal, SYSTEM, human, visible};
@@ -43,8 +44,11 @@ pub(super) fn prepare(path: &Path, request: &Request) -> Result<Done, Refusal> {
     done.map_err(|err| refusal(path, err))
 }
 
-fn refusal(path: &Path, err: PrepareError) -> Refusal {
+fn refusal(path: &Path, mut err: PrepareError) -> Refusal {
     use PrepareError::{Held, InUse, Map, Missing, NotRegular, Opened, Refused, Shrink, SizeLimit};
+    if let Refused(report) = &mut err {
+        check::name_layer(report);
+    }
     let hints = err.hints(path);
     let status = match &err {
         Refused(report) if report.verdict() == Verdict::CannotTell => CANNOT_TELL,

@@ -9,7 +9,7 @@ use longpin::on_demand::notice_name;
 
 use super::verify::Verifier;
 use crate::cli::Watch;
-use crate::output::{REFUSED, human, visible};
+use crate::output::{REFUSED, human, is_open, visible};
 
 /// How often the guard is asked.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -130,6 +130,8 @@ fn operation(operation: Operation) -> String {
         Operation::Loop => "writable loop device".into(),
         Operation::Remount => "remount read-only".into(),
         Operation::Removal(call) => format!("page removed in {}", system_call(call)),
+        Operation::FileGone(call) => format!("file gone in {}", system_call(call)),
+        Operation::End(call) => format!("file system ended in {}", system_call(call)),
         Operation::Teardown(call) | Operation::Unknown(call) => system_call(call),
     }
 }
@@ -198,10 +200,13 @@ fn system_call(number: i64) -> String {
     name.into()
 }
 
-/// First byte, and first byte behind; `None` for the whole file.
+/// First byte, and first byte behind; `None`: it goes to the end of the file.
 fn range(told: &Told) -> Option<(u64, u64)> {
     let (first, last) = told.event.range;
     let end = last.checked_add(1)?.checked_mul(PAGE)?;
+    if is_open(end) {
+        return None;
+    }
     Some((first.checked_mul(PAGE)?, end))
 }
 
@@ -209,7 +214,7 @@ pub(crate) fn to_line(told: &Told) -> String {
     let event = &told.event;
     let range = match range(told) {
         Some((start, end)) => format!("{}..{}", human(start), human(end)),
-        None => format!("{}..", human(event.range.0.saturating_mul(PAGE))),
+        None => format!("{}..EOF", human(event.range.0.saturating_mul(PAGE))),
     };
     let hold = if event.row == 0 {
         String::new()

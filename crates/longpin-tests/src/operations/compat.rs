@@ -74,8 +74,12 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation::new("btrfs 32-bit ENCODED_WRITE", "C05", &[Home::Btrfs], encode),
 ];
 
-/// A system call with five arguments, and a sixth of 0.
 fn call(number: u32, arguments: [u32; 5]) -> Outcome {
+    answer_of(number, arguments).map(drop)
+}
+
+/// A system call with five arguments, and a sixth of 0.
+fn answer_of(number: u32, arguments: [u32; 5]) -> Result<i32, Errno> {
     let answer: u64;
     // SAFETY: the arguments are numbers, descriptors, and addresses of memory that outlives the call and that nobody
     // else uses; rbx and rbp, which the compiler keeps for itself, are put back.
@@ -104,14 +108,23 @@ fn call(number: u32, arguments: [u32; 5]) -> Outcome {
     let answer = i32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     match answer {
         -4095..0 => Err(Errno::from_raw_os_error(-answer)),
-        _ => Ok(()),
+        _ => Ok(answer),
     }
 }
 
 fn ioctl(file: &File, request: u32, argument: &[u8]) -> Result<Outcome> {
+    Ok(ioctl_answer(file, request, argument)?.map(drop))
+}
+
+/// `ioctl(file, request, argument)`: what it answered.
+///
+/// # Errors
+///
+/// There is no memory below 4 GiB for the argument.
+pub fn ioctl_answer(file: &File, request: u32, argument: &[u8]) -> Result<Result<i32, Errno>> {
     let argument = Low::of(argument)?;
     let arguments = [fd(file)?, request, argument.address, 0, 0];
-    Ok(call(IOCTL, arguments))
+    Ok(answer_of(IOCTL, arguments))
 }
 
 fn copy(victim: &mut Victim<'_>) -> Result<Outcome> {

@@ -178,6 +178,13 @@ impl Ground {
         Ok(Self::on(home, scratch).into_lent(len))
     }
 
+    /// The same on persistent memory, mounted with `dax=always`.
+    pub fn lent_on_dax(home: Home, device: &Path) -> Result<Self> {
+        let kind = home.kind().context("no blocks")?;
+        let scratch = Some(Scratch::dax_on(kind, device)?);
+        Ok(Self::on(home, scratch).into_lent(Self::len_of(home)))
+    }
+
     fn into_lent(mut self, len: usize) -> Self {
         self.lent = true;
         self.contents = Pattern::new(1).bytes(len);

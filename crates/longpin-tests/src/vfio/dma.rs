@@ -71,6 +71,19 @@ pub(super) fn read(device: &Device, iova: u64, len: usize) -> Result<Vec<u8>> {
     Ok(page.copy_out(0..len))
 }
 
+/// Copies a page of this process into the device, and from there into memory.
+pub(super) fn write(device: &Device, iova: u64, bytes: &[u8]) -> Result<()> {
+    let page = Mapping::anonymous(PAGE)?;
+    page.copy_in(0, bytes);
+    let source = device.map(&page, Access::ReadWrite)?;
+    let source_iova = source.iova.context("just mapped")?;
+    let count = u32::try_from(bytes.len())?;
+    let registers = Registers::of(&device.assigned.device)?;
+    registers.copy(u32::try_from(source_iova)?, BUFFER, count, RUN)?;
+    registers.copy(BUFFER, u32::try_from(iova)?, count, RUN | TO_MEMORY)?;
+    Ok(source.unmap()?)
+}
+
 /// Where in the device's file a region begins.
 fn region(device: &File, index: u32) -> Result<u64> {
     let mut info = RegionInfo {

@@ -154,6 +154,7 @@ fn audit() -> Result<()> {
         "{status}"
     );
     drop(pinned);
+    crate::mount_ends::far::audited().context("many ends at once")?;
     // A hold under it would hold nothing.
     let other = TestFile::new(FsKind::Tmpfs, LEN)?;
     let path = other.path.to_string_lossy();

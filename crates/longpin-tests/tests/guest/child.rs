@@ -38,6 +38,8 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         Some("hosts-server") => crate::hosts::act_as_server(&arguments[3..]),
         #[cfg(feature = "rdma")]
         Some("hosts-client") => crate::hosts::act_as_client(&arguments[3..]),
+        #[cfg(feature = "rdma")]
+        Some("lend") => crate::lend::victim(&arguments[3..]),
         other => Err(anyhow::anyhow!("unknown child {other:?}")),
     };
     Some(match acted {

@@ -80,6 +80,13 @@ impl Holder {
         })
     }
 
+    /// `longpin` is killed; CMD ends when the answer is dropped.
+    pub(crate) fn abandon(mut self) -> Result<Option<ChildStdin>> {
+        self.longpin.kill()?;
+        self.longpin.wait()?;
+        Ok(self.stdin.take())
+    }
+
     /// Ends CMD: the exit status of `longpin`.
     pub(crate) fn end(mut self) -> Result<i32> {
         drop(self.stdin.take());
@@ -354,8 +361,8 @@ fn with_number(kind: FsKind, number: u64) -> Result<TestFile> {
     bail!("number {number} did not come again")
 }
 
-/// A file that is held persistently at level layout is unlinked and goes: the next file with its inode number is
-/// nobody's.
+/// A file that is held persistently at level layout is unlinked and goes: that is told as broken, and the next file with
+/// its inode number is nobody's.
 ///
 /// Fails when a hold outlives its file (`end_holds_of` is not called).
 fn number_again() -> Result<()> {
@@ -364,6 +371,7 @@ fn number_again() -> Result<()> {
     let path = old.path.to_string_lossy().into_owned();
     let number = old.file.metadata()?.ino();
     guard::must(&["hold", "-l", "layout", "--persist", &path, "--", "true"])?;
+    let hold = guard::holds_on(&old.path)?[0]["id"].clone();
     expect("truncate", ftruncate(&old.file, 4096), Errno::TXTBSY)?;
     fs::remove_file(&old.path)?;
     expect("still open", ftruncate(&old.file, 4096), Errno::TXTBSY)?;
@@ -372,6 +380,16 @@ fn number_again() -> Result<()> {
     must_allow("truncate of a new file", ftruncate(&fresh.file, 4096))?;
     let all = guard::all_holds()?;
     ensure!(all.iter().all(|row| row["kind"] != "explicit"), "{all:?}");
+    let last = guard::must(&["watch", "--last", "--json"])?;
+    let events = last.lines().map(serde_json::from_str::<serde_json::Value>);
+    let of_hold = events
+        .filter_map(Result::ok)
+        .filter(|event| event["hold"] == hold);
+    let kinds: Vec<_> = of_hold.map(|event| event["event"].clone()).collect();
+    ensure!(
+        kinds.last().is_some_and(|kind| kind == "broken"),
+        "{kinds:?}"
+    );
     Ok(())
 }
 

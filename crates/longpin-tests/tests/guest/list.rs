@@ -2,8 +2,9 @@
 
 use crate::{
     Test, acquire, admin, answers, backend, bad_input, behind, c_api, claims, config, consumers,
-    extents, hard, hints, hold, hold_moving, hosts, mount_ends, oracle, parity, plan, prepare,
-    race, rules, shutdown, swap_oracle, swapon, third_party, walk, watch, ways_round,
+    extents, hard, hints, hold, hold_moving, holds_beside, hosts, lend, mount_ends, oracle, parity,
+    plan, prepare, race, rules, shutdown, swap_oracle, swapon, third_party, walk, watch,
+    ways_round, who_opens,
 };
 
 /// When a test runs.
@@ -36,7 +37,7 @@ pub(crate) struct Entry {
 }
 
 /// These go on for longer when `LONGPIN_LONG` is set: more rounds, more pins.
-const LONGER: [&str; 8] = [
+const LONGER: [&str; 11] = [
     "c08_two_umounts",
     "c09_busy",
     "c09_file_dies_first",
@@ -44,6 +45,9 @@ const LONGER: [&str; 8] = [
     "c09_oversubscribed",
     "c10_kill",
     "c13_race",
+    "m13_rdma_kill",
+    "m13_ring_kill",
+    "m13_vfio_kill",
     "random_rounds",
 ];
 
@@ -66,8 +70,11 @@ const SMOKE: [&str; 14] = [
 ];
 
 /// These stop the guard or need it stopped, and every start costs: they come last, in an order in which few of them have to.
-const RESTARTING: [&str; 23] = [
+const RESTARTING: [&str; 28] = [
     // Leave no guard.
+    "m13_vfio_force",
+    "m13_rdma_force",
+    "m13_rdma_force_orphan",
     "c09_lost_hints",
     "c09_full_table",
     "admin_audit",
@@ -92,6 +99,9 @@ const RESTARTING: [&str; 23] = [
     "c09_older_pins",
     "c09_foreign_flood",
     "oracle_detachment",
+    // Take something from the machine.
+    "m13_lockdown",
+    "m13_namespace_disabled",
 ];
 
 /// All tests, in the order in which they run.
@@ -141,7 +151,9 @@ const DAILY: &[&[Test]] = &[
     plan::WITHOUT_GUARD,
     plan::RDMA_WITHOUT_GUARD,
     answers::WITHOUT_GUARD,
+    behind::WITHOUT_GUARD,
     hosts::WITHOUT_GUARD,
+    parity::WITHOUT_GUARD,
     claims::TESTS,
     mount_ends::TESTS,
     plan::TESTS,
@@ -161,15 +173,19 @@ const DAILY: &[&[Test]] = &[
     prepare::TESTS,
     swapon::TESTS,
     hold::TESTS,
+    holds_beside::TESTS,
     acquire::TESTS,
+    who_opens::TESTS,
     behind::TESTS,
     answers::TESTS,
     backend::TESTS,
     c_api::TESTS,
     bad_input::TESTS,
+    lend::TESTS,
 ];
 
 const LONG: &[&[Test]] = &[
+    mount_ends::LONG_TESTS,
     walk::LONG_TESTS,
     plan::LONG_TESTS,
     plan::RDMA_LONG_TESTS,
@@ -182,6 +198,7 @@ const LONG: &[&[Test]] = &[
     prepare::LONG_TESTS,
     hold::LONG_TESTS,
     acquire::LONG_TESTS,
+    who_opens::LONG_TESTS,
     behind::LONG_TESTS,
     answers::LONG_TESTS,
     race::TESTS,
@@ -189,4 +206,5 @@ const LONG: &[&[Test]] = &[
     backend::LONG_TESTS,
     parity::TESTS,
     third_party::TESTS,
+    lend::LONG_TESTS,
 ];

@@ -23,11 +23,19 @@ mod hard;
 mod hints;
 mod hold;
 mod hold_moving;
+mod holds_beside;
 #[cfg(feature = "rdma")]
 mod hosts;
 #[cfg(not(feature = "rdma"))]
 mod hosts {
     pub(crate) const WITHOUT_GUARD: &[crate::Test] = &[];
+    pub(crate) const TESTS: &[crate::Test] = &[];
+    pub(crate) const LONG_TESTS: &[crate::Test] = &[];
+}
+#[cfg(feature = "rdma")]
+mod lend;
+#[cfg(not(feature = "rdma"))]
+mod lend {
     pub(crate) const TESTS: &[crate::Test] = &[];
     pub(crate) const LONG_TESTS: &[crate::Test] = &[];
 }
@@ -50,6 +58,7 @@ mod third_party;
 mod walk;
 mod watch;
 mod ways_round;
+mod who_opens;
 
 use libtest_mimic::{Arguments, Trial};
 

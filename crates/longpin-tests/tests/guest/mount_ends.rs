@@ -24,10 +24,23 @@ use rustix::mount::{
 use crate::hard::rounds;
 use crate::{Test, guard};
 
+mod broken;
+pub(crate) mod far;
+mod left_memory;
+
 pub(crate) const TESTS: &[Test] = &[
     ("c08_two_umounts", two_umounts),
     ("c08_other_ends", other_ends),
     ("c08_layers", layers),
+    ("c08_far_ends", far::far_ends),
+    ("c08_many_layers", far::many_layers),
+    ("c08_broken_holds", broken::broken_holds),
+];
+
+/// Slow: file systems are made, and memory is emptied.
+pub(crate) const LONG_TESTS: &[Test] = &[
+    ("c08_file_has_left_memory", left_memory::is_named),
+    ("c13_subvolume_goes", left_memory::subvolume_goes),
 ];
 
 const LEN: usize = 16_384;

@@ -20,6 +20,9 @@ use self::steps::{Door, Step, Trial, Trier};
 pub(crate) use self::subject::{Kind, Subject};
 use crate::{Test, guard};
 
+/// Cheap, and what it sees is found too late by the long tests.
+pub(crate) const WITHOUT_GUARD: &[Test] = &[("parity_gaps_are_named", gaps_are_named)];
+
 pub(crate) const TESTS: &[Test] = &[
     ("parity_ext4", || parity(Home::Ext4, Kind::Held)),
     ("parity_xfs", || parity(Home::Xfs, Kind::Held)),
@@ -34,7 +37,34 @@ pub(crate) const TESTS: &[Test] = &[
     ("parity_pinned_btrfs", || parity(Home::Btrfs, Kind::Pinned)),
     #[cfg(feature = "rdma")]
     ("parity_pinned_f2fs", || parity(Home::F2fs, Kind::Pinned)),
+    ("m13_flag_ext4", || flagged(Home::Ext4)),
+    ("m13_flag_xfs", || flagged(Home::Xfs)),
+    #[cfg(feature = "rdma")]
+    ("m13_parity_ext4", || lent(Home::Ext4)),
+    #[cfg(feature = "rdma")]
+    ("m13_parity_xfs", || lent(Home::Xfs)),
 ];
+
+fn gaps_are_named() -> Result<()> {
+    let unnamed: Vec<_> = unnamed().collect();
+    ensure!(unnamed.is_empty(), "{}", unnamed.join("\n"));
+    Ok(())
+}
+
+/// Without BPF: there is no guard.
+fn flagged(home: Home) -> Result<()> {
+    longpin_tests::lend::load()?;
+    parity(home, Kind::Flagged)
+}
+
+/// What is lent answers what is held alone, on the same DAX file system.
+#[cfg(feature = "rdma")]
+fn lent(home: Home) -> Result<()> {
+    longpin_tests::lend::load()?;
+    let device = std::env::var("LONGPIN_FSDAX")?;
+    let ground = Ground::lent_on_dax(home, device.as_ref())?;
+    try_all(ground, [Kind::Ordinary, Kind::Held, Kind::Lent])
+}
 
 /// What an operation did to each of the three.
 struct Row {
@@ -60,9 +90,12 @@ impl Row {
 }
 
 fn parity(home: Home, last: Kind) -> Result<()> {
-    let kinds = [Kind::Ordinary, Kind::Swap, last];
     guard::off()?;
-    let ground = Ground::lent(home)?;
+    try_all(Ground::lent(home)?, [Kind::Ordinary, Kind::Swap, last])
+}
+
+fn try_all(ground: Ground, kinds: [Kind; 3]) -> Result<()> {
+    let (home, last) = (ground.home(), kinds[2]);
     let steps = steps::all(home);
     let blank = |step: &Step| Row {
         step: *step,
@@ -71,7 +104,7 @@ fn parity(home: Home, last: Kind) -> Result<()> {
     let mut rows: Vec<_> = steps.iter().map(blank).collect();
     let mut complaints: Vec<_> = unnamed().collect();
     for (column, kind) in kinds.into_iter().enumerate() {
-        if kind == Kind::Ordinary && last == Kind::Pinned {
+        if kind == Kind::Ordinary && last != Kind::Held {
             // Tried beside the held file already.
             continue;
         }
@@ -101,9 +134,10 @@ fn parity(home: Home, last: Kind) -> Result<()> {
 fn guard_for(kind: Kind) -> Result<()> {
     match kind {
         // Else each hold would load what it needs.
-        Kind::Held => guard::on(),
+        Kind::Held | Kind::Lent => guard::on(),
         Kind::Pinned => guard::must(&["guard", "start", "--level", "swapfile"]).map(drop),
-        Kind::Ordinary | Kind::Swap => Ok(()),
+        // The flag refuses by itself.
+        Kind::Ordinary | Kind::Swap | Kind::Flagged => Ok(()),
     }
 }
 
@@ -134,7 +168,16 @@ fn judge(home: Home, kinds: [Kind; 3], row: &Row) -> Vec<String> {
     });
     let mut complaints: Vec<_> = failures.collect();
     if let [_, Some(swap), Some(held)] = &row.trials {
-        complaints.extend(complaint(home, kinds[2], name, swap, held));
+        complaints.extend(match kinds[2] {
+            // No gaps: it is the same hold.
+            Kind::Lent if swap == held => None,
+            Kind::Lent => Some(format!(
+                "{name}: held: {}, lent: {}",
+                cell(swap),
+                cell(held)
+            )),
+            last => complaint(home, last, name, swap, held),
+        });
     }
     complaints
 }

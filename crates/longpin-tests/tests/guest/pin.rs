@@ -67,6 +67,22 @@ pub(crate) fn register_file(
     Ok(Pinned::Region(registered?))
 }
 
+/// Whatever is mapped there, in one region.
+#[cfg(feature = "rdma")]
+pub(crate) fn register_mapping(mapping: &longpin_tests::mapping::Mapping) -> Result<Pinned> {
+    use longpin_tests::rdma::{Access, Device, Region};
+
+    let domain = Device::open("rxe0")?.protection_domain()?;
+    mapping.touch();
+    let region = Region::register(&domain, mapping, 0..mapping.len(), Access::READ)?;
+    Ok(Pinned::Region(region))
+}
+
+#[cfg(not(feature = "rdma"))]
+pub(crate) fn register_mapping(_: &longpin_tests::mapping::Mapping) -> Result<Pinned> {
+    anyhow::bail!("built without the feature rdma")
+}
+
 #[cfg(not(feature = "rdma"))]
 pub(crate) fn register_file(_: &File, _: u64, _: usize, _: bool) -> Result<Pinned> {
     anyhow::bail!("built without the feature rdma")

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
@@ -30,6 +31,15 @@ pub(crate) fn skip_part(part: &str, reason: &str) {
     tell(&json!({ "event": "part", "part": part, "reason": reason }));
 }
 
+/// What the running test could not take apart: it has failed then, unless it has already.
+static LEFT: Mutex<Option<String>> = Mutex::new(None);
+
+/// For destructors, which have nobody else to tell.
+#[cfg(feature = "rdma")]
+pub(crate) fn leaves(what: String) {
+    *LEFT.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+}
+
 /// Runs a test, with the report before and after.
 pub(crate) fn run(name: &'static str, test: fn() -> Result<()>) -> Result<Completion, Failed> {
     tell(&json!({ "event": "begin", "test": name }));
@@ -39,6 +49,9 @@ pub(crate) fn run(name: &'static str, test: fn() -> Result<()>) -> Result<Comple
         .unwrap_or_else(|panic| Err(anyhow!("panicked: {}", words(&*panic))));
     drop(watch);
     let seconds = begin.elapsed().as_secs_f32();
+    let left = LEFT.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let result =
+        result.and_then(|()| left.map_or(Ok(()), |left| Err(anyhow!("left behind: {left}"))));
     let skipped = result
         .as_ref()
         .err()

@@ -2,17 +2,20 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use longpin_tests::act::{ftruncate, punch};
 use longpin_tests::mapping::Mapping;
-use longpin_tests::scratch::FsKind;
+use longpin_tests::scratch::{FsKind, Scratch};
 use rustix::io::Errno;
 
+use crate::blocks::sh;
 use crate::child::Pinner;
 use crate::files::TestFile;
+use crate::hold::Holder;
 use crate::pin::{must_allow, must_allow_soon, must_refuse, pin};
 use crate::{Test, guard};
 
@@ -22,6 +25,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("rules_consumers", rules_consumers),
     ("rules_cgroups", rules_cgroups),
     ("rules_exempt", rules_exempt),
+    ("rules_exempt_once", exempt_once),
+    ("rules_exempt_beside", exempt_beside),
     ("rules_longterm", rules_longterm),
     ("rules_level", rules_level),
     ("rules_wrong", rules_wrong),
@@ -138,6 +143,89 @@ fn rules_exempt() -> Result<()> {
     Ok(())
 }
 
+/// An act that two levels ask about is one act: counted once, recorded once.
+fn exempt_once() -> Result<()> {
+    let f = TestFile::new(FsKind::Ext4, 1 << 20)?;
+    let held = Holder::start(&[], &f.path)?;
+    let _rules = Rules::set("exempt uid=0\n")?;
+    let counted = || -> Result<(u64, usize)> {
+        let events = guard::events_on(&f.path)?;
+        let exempted = events.iter().filter(|event| event["event"] == "exempted");
+        let count = guard::status()?["exempted"].as_u64();
+        Ok((count.context("no count")?, exempted.count()))
+    };
+    for act in [
+        "printf x | dd of=F bs=1 conv=notrunc status=none",
+        "xfs_io -d -c 'pwrite -q 0 4096' F",
+        "xfs_io -c 'fpunch 8192 4096' F",
+        "xfs_io -d -c 'fpunch 16384 4096' F",
+        "xfs_io -c 'truncate 524288' F",
+        "xfs_io -c 'mmap -rw 0 4096' F",
+        "mv F F.away; mv F.away F",
+    ] {
+        let (count, events) = counted()?;
+        let line = act.replace('F', &f.path.to_string_lossy());
+        let done = Command::new("sh").args(["-c", &line]).status()?;
+        ensure!(done.success(), "{act}: {done}");
+        let times = if act.starts_with("mv") { 2 } else { 1 };
+        let (more, told) = (counted()?.0 - count, counted()?.1 - events);
+        ensure!(
+            (more, told) == (times, usize::try_from(times)?),
+            "{act}: counted {more} times, told {told} times"
+        );
+    }
+    held.end().map(drop)
+}
+
+/// Made fit, and held until it is released by the number that this answers.
+fn hold_persistently(file: &Path) -> Result<String> {
+    sh(
+        "longpin prepare $F --size 1M; longpin hold --persist $F -- true",
+        file,
+    )?;
+    let held = guard::holds_on(file)?;
+    Ok(held.first().context("no hold")?["id"].to_string())
+}
+
+fn exempt_of(files: &[PathBuf]) -> Result<Rules> {
+    let line = |file: &PathBuf| format!("exempt uid=0 path={}\n", file.display());
+    Rules::set(&files.iter().map(line).collect::<String>())
+}
+
+/// Who may do anything to some held files may not take the file system from another one.
+///
+/// Fails when `find` takes the first one for all.
+fn exempt_beside() -> Result<()> {
+    guard::on()?;
+    let scratch = Scratch::new(FsKind::Btrfs, 320 << 20)?;
+    let files: Vec<_> = (0..4).map(|i| scratch.dir().join(i.to_string())).collect();
+    let ids = files.iter().map(|file| hold_persistently(file));
+    let ids = ids.collect::<Result<Vec<_>>>()?;
+    let acts = [
+        "btrfs filesystem resize -64M $D",
+        "mount -o remount,ro $D && mount -o remount,rw $D",
+        "btrfs subvolume snapshot $D $D/snapshot",
+    ];
+    // Whichever the search meets first.
+    for (i, own) in files.iter().enumerate() {
+        let _rules = exempt_of(&[&files[..i], &files[i + 1..]].concat())?;
+        for act in acts {
+            ensure!(sh(act, own).is_err(), "{act} went through, {i} is held");
+        }
+    }
+    let _rules = exempt_of(&files)?;
+    for act in acts {
+        let before = guard::status()?["exempted"].as_u64();
+        sh(act, &files[0])?;
+        let after = guard::status()?["exempted"].as_u64();
+        ensure!(after > before, "{act} was not recorded");
+    }
+    for id in &ids {
+        guard::must(&["release", id])?;
+    }
+    scratch.close()
+}
+
 /// Pins that do not say that they are long-term, of a consumer that a rule says it of: here those of
 /// process_vm_readv, which are gone by the time it returns.
 fn rules_longterm() -> Result<()> {
@@ -203,7 +291,7 @@ fn rules_wrong() -> Result<()> {
     let said = guard::longpin(&["guard", "start"])?;
     ensure!(!said.status.success(), "started with a wrong rule");
     for left in ["/sys/fs/bpf/longpin", "/sys/fs/bpf/longpin-scratch"] {
-        ensure!(!std::path::Path::new(left).exists(), "{left} is left");
+        ensure!(!Path::new(left).exists(), "{left} is left");
     }
     fs::remove_file(CONFIG)?;
     guard::on()

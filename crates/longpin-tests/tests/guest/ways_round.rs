@@ -21,7 +21,7 @@ use crate::{Test, fuse, guard};
 pub(crate) const TESTS: &[Test] = &[("c05_quota", quota_files), ("c13_fuse", fuse_opens)];
 
 /// Slow: devices are made and taken away.
-pub(crate) const LONG_TESTS: &[Test] = &[("c13_nvmet", nvmet)];
+pub(crate) const LONG_TESTS: &[Test] = &[("c13_nvmet", nvmet), ("c13_lio", lio)];
 
 const LEN: usize = 1 << 14;
 
@@ -166,4 +166,58 @@ fn by_nvmet(f: &TestFile, device: &str) -> Result<()> {
     let direct = format!("dd if=/dev/zero of={device} bs=4096 count=4 oflag=direct status=none");
     sh(&direct, &f.path).context("a write by nvmet")?;
     must_be_told(before)
+}
+
+/// A disk of LIO's over `$F`, and its name here: printed. It takes no hook for a discard, nor for asynchronous writes.
+const LIO_ON: &str = "C=/sys/kernel/config; mountpoint -q $C || mount -t configfs none $C
+    B=$C/target/core/fileio_0/longpin-test; T=$C/target/loopback/naa.6001405000000001/tpgt_1; mkdir -p $B
+    echo fd_dev_name=$F,fd_dev_size=$(stat -c %s $F),fd_async_io=1 > $B/control; echo 1 > $B/enable
+    echo 1 > $B/attrib/emulate_tpu; echo 1 > $B/attrib/emulate_tpws
+    mkdir -p $T; echo naa.6001405000000002 > $T/nexus; mkdir $T/lun/lun_0; ln -s $B $T/lun/lun_0/longpin-test
+    for i in $(seq 100); do
+        D=$(ls /sys/bus/scsi/devices/$(cat $T/address):0/block 2>/dev/null) && [ -n \"$D\" ] && break
+        sleep 0.1
+    done
+    udevadm settle || true; echo /dev/$D";
+const LIO_OFF: &str = "C=/sys/kernel/config/target; T=$C/loopback/naa.6001405000000001/tpgt_1
+    rm $T/lun/lun_0/longpin-test; rmdir $T/lun/lun_0 $T ${T%/*} $C/core/fileio_0/longpin-test";
+
+/// C02, C06, C13: LIO punches its file and writes past its page cache; a file that is held at level swapfile it does not get.
+fn lio() -> Result<()> {
+    guard::on()?;
+    for module in ["sd_mod", "target_core_file", "tcm_loop"] {
+        load_module(module);
+    }
+    let f = TestFile::new(FsKind::Ext4, LEN as u64)?;
+    let first = pin(&f, 0, LEN)?;
+    let device = sh(LIO_ON, &f.path)?;
+    let tried = by_lio(&f, device.trim(), first);
+    let off = sh(LIO_OFF, &f.path);
+    tried?;
+    off?;
+    must_allow_soon("truncate, unpinned", || {
+        longpin_tests::act::ftruncate(&f.file, 0)
+    })
+}
+
+fn by_lio(f: &TestFile, device: &str, first: Pinned) -> Result<()> {
+    // The disk is read once when it appears: nothing may be lost by that.
+    let before = guard::count("broken-pages")?;
+    let direct = format!("dd if=/dev/zero of={device} bs=4096 count=4 oflag=direct status=none");
+    sh(&direct, &f.path).context("a write by LIO")?;
+    must_be_told(before)?;
+    drop(first);
+    let path = f.path.to_string_lossy();
+    let (status, told) = crate::blocks::status(&["hold", "-n", &path, "--", "true"])?;
+    ensure!(status == 1, "held while LIO has it: {told}");
+    ensure!(
+        told.contains("/sys/kernel/config/target/"),
+        "no hint: {told}"
+    );
+    let second = pin(f, 0, LEN)?;
+    let before = guard::count("broken-pages")?;
+    sh(&format!("blkdiscard {device}"), &f.path).context("a discard by LIO")?;
+    must_be_told(before)?;
+    drop(second);
+    Ok(())
 }

@@ -1,11 +1,13 @@
 //! The command that cures a reason: to be pasted into a shell, and saying what it takes where it takes something.
 
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::judge::{JOURNALS_ALL, SCRUB, SHOWS, SUBVOLUME};
 use super::reason::{Name, Reason};
 use crate::filesystem::Family;
+use crate::hold::heads::Heads;
 
 pub(super) fn of(reason: &Reason, path: &Path, family: Family) -> Option<String> {
     let file = quote(path);
@@ -23,7 +25,7 @@ pub(super) fn of(reason: &Reason, path: &Path, family: Family) -> Option<String>
         Name::Inline if family == Family::Btrfs => large_copy(&file),
         Name::Encoded | Name::Inline | Name::Verity => copy(&file),
         Name::Encrypted => copy(&file) + "   # NEW outside of the encrypted directory",
-        Name::ActiveSwap => format!("longpin swapoff {file}"),
+        Name::ActiveSwap => end_swap(path, &file),
         Name::Immutable => format!("chattr -i {file}"),
         Name::AppendOnly => format!("chattr -a {file}"),
         Name::Journalled => unjournal(reason, &file),
@@ -98,6 +100,16 @@ fn unjournal(reason: &Reason, file: &str) -> String {
     format!(
         "{names}; tune2fs -o ^journal_data \"$d\" && {{ {again}; }} <\"$d\"   # while nobody uses the file system; its bind mounts go"
     )
+}
+
+/// To end swapping to a file that is held so would end the hold.
+fn end_swap(path: &Path, file: &str) -> String {
+    let own = path.metadata().map(|data| (data.dev(), data.ino())).ok();
+    let held = Heads::default().read_all().unwrap_or_default();
+    if held.iter().any(|record| Some(record.inode) == own) {
+        return "longpin ls   # it is held by backend swap-header".into();
+    }
+    format!("longpin swapoff {file}")
 }
 
 /// Only a guard knows which file is behind an overlay's.

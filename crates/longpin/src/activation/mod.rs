@@ -126,7 +126,7 @@ impl Report {
         }
     }
 
-    fn has(&self, name: Name) -> bool {
+    pub(crate) fn has(&self, name: Name) -> bool {
         self.reasons.iter().any(|reason| reason.name == name)
     }
 

@@ -1,5 +1,6 @@
 //! What every claim needs, one check each.
 
+use longpin_bpf::{BpfError, hooks};
 use std::path::PathBuf;
 
 use super::{Check, Fact, HostFacts, State, SymbolFacts};
@@ -93,7 +94,13 @@ fn security_modules(facts: &HostFacts) -> Check {
 fn btf(facts: &HostFacts) -> Check {
     let path = Host::default().btf;
     match &facts.btf {
-        Ok(Some(_)) => ok("BTF", path.display().to_string()),
+        Ok(Some(btf)) => match hooks::find_missing(btf) {
+            Some((function, purpose)) => {
+                let missing = BpfError::MissingFunction { function, purpose };
+                as_error("BTF", &missing.into())
+            }
+            None => ok("BTF", path.display().to_string()),
+        },
         Ok(None) => as_error("BTF", &GuardError::NoBtf { path }),
         Err(why) => not(State::Unknown, "BTF", why, &[]),
     }

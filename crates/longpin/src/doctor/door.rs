@@ -4,11 +4,11 @@ use std::fs;
 use std::io::BufRead;
 use std::path::Path;
 
-use longpin_bpf::facts::PIN_FUNCTIONS;
+use longpin_bpf::hooks::{self, Offered};
 use longpin_bpf::offers::Offers;
 use longpin_linux::{fixed_buffer, kallsyms, probe, pseudo, swap};
 
-use super::{BtfFacts, Fact, GuardFact, HostFacts, SymbolFacts, claims};
+use super::{BtfFacts, Fact, GuardFact, HostFacts, SymbolFacts};
 use crate::guard::{GuardError, Host, Running};
 
 /// Look at this host. Changes nothing, and loads nothing.
@@ -76,15 +76,14 @@ fn read_btf(path: &Path) -> Fact<Option<BtfFacts>> {
             .map_err(|err| said(path, &err));
     }
     let offers = Offers::read(path).map_err(|_| format!("{} cannot be read", path.display()))?;
-    let functions = claims::functions().into_iter();
-    let tracepoints = claims::tracepoints().into_iter();
+    let functions = hooks::functions().filter_map(|name| {
+        let arguments = offers.arguments(&name)?;
+        Some((name, arguments))
+    });
+    let tracepoints = hooks::tracepoints().filter(|name| offers.has_tracepoint(name));
     Ok(Some(BtfFacts {
-        functions: functions
-            .filter_map(|name| Some((name, offers.arguments(name)?)))
-            .collect(),
-        tracepoints: tracepoints
-            .filter(|name| offers.has_tracepoint(name))
-            .collect(),
+        functions: functions.collect(),
+        tracepoints: tracepoints.collect(),
     }))
 }
 
@@ -95,8 +94,9 @@ fn read_symbols() -> Fact<SymbolFacts> {
         kptr_restrict: read_switch("kptr_restrict").ok().flatten(),
         ..SymbolFacts::default()
     };
+    let wanted = hooks::pin_functions();
     for line in input.lines() {
-        if !note_symbol(&mut found, &line.map_err(|err| said(path, &err))?) {
+        if !note_symbol(&mut found, &wanted, &line.map_err(|err| said(path, &err))?) {
             break;
         }
     }
@@ -104,7 +104,7 @@ fn read_symbols() -> Fact<SymbolFacts> {
 }
 
 /// Modules' symbols, of which none is wanted, stand behind the kernel's own: then it is false.
-fn note_symbol(found: &mut SymbolFacts, line: &str) -> bool {
+fn note_symbol(found: &mut SymbolFacts, wanted: &[&'static str], line: &str) -> bool {
     let mut words = line.split_ascii_whitespace();
     let shown = words
         .next()
@@ -114,7 +114,7 @@ fn note_symbol(found: &mut SymbolFacts, line: &str) -> bool {
     if words.next().is_some() {
         return false;
     }
-    let ours = PIN_FUNCTIONS.iter().find(|&&function| function == name);
+    let ours = wanted.iter().find(|&&function| function == name);
     found.pin_functions.extend(ours);
     true
 }
@@ -163,14 +163,13 @@ mod tests {
     fn a_list_without_addresses_still_names_functions() {
         let mut found = SymbolFacts::default();
         let module = "0000000000000000 t pin_user_pages\t[other]";
-        assert!(note_symbol(
-            &mut found,
-            "0000000000000000 T pin_user_pages_fast"
-        ));
-        assert!(!note_symbol(&mut found, module));
+        let wanted = ["pin_user_pages", "pin_user_pages_fast"];
+        let mut note = |line| note_symbol(&mut found, &wanted, line);
+        assert!(note("0000000000000000 T pin_user_pages_fast"));
+        assert!(!note(module));
         assert_eq!(found.pin_functions, ["pin_user_pages_fast"]);
         assert!(!found.shown);
-        assert!(note_symbol(&mut found, "ffffffff81000000 T _text"));
+        assert!(note_symbol(&mut found, &wanted, "ffffffff81000000 T _text"));
         assert!(found.shown);
     }
 

@@ -1,31 +1,11 @@
-//! Level swapfile in the kernel: its programs are attached while somebody asks for it.
+//! Explicit holds: what is left when the last one has gone.
 
-use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use longpin_bpf::lend::{attach_layout, attach_strict, detach_strict};
 use longpin_bpf::pinned::Pinned;
 use longpin_bpf::{Mode, STRICT_HOLDS};
 
 use super::{GuardError, Running, remove_dir};
-
-/// Attach the programs of level swapfile, or detach them, as the state wants it.
-pub(crate) fn settle(pinned: &Pinned, dir: &Path) -> Result<(), GuardError> {
-    if pinned.state().strict.load(Ordering::Acquire) == 0 {
-        detach_strict(dir)?;
-    } else {
-        attach_strict(dir)?;
-    }
-    Ok(())
-}
-
-/// Attach what holds of level layout need, where no guard has it attached.
-pub(crate) fn settle_layout(pinned: &Pinned, dir: &Path) -> Result<(), GuardError> {
-    if is_for_holds_only(pinned) {
-        attach_layout(dir)?;
-    }
-    Ok(())
-}
 
 /// Was this started by an explicit hold, so that nobody watches pins?
 pub(super) fn is_for_holds_only(pinned: &Pinned) -> bool {
@@ -38,8 +18,8 @@ pub(super) fn count_explicit(pinned: &Pinned) -> Result<usize, GuardError> {
     Ok(rows.iter().filter(|row| row.explicit.is_some()).count())
 }
 
-/// Remove what explicit holds needed and need no longer: the programs of level swapfile, or all of them where
-/// no guard was started.
+/// What explicit holds needed and need no longer: that level swapfile is asked about, or, where no guard was started, all
+/// programs.
 pub(crate) fn settle_holds(running: &Running) -> Result<(), GuardError> {
     let pinned = running.pinned();
     if count_explicit(pinned)? > 0 {
@@ -52,5 +32,5 @@ pub(crate) fn settle_holds(running: &Running) -> Result<(), GuardError> {
     }
     let strict = &pinned.state().strict;
     strict.fetch_and(!STRICT_HOLDS, Ordering::AcqRel);
-    settle(pinned, running.dir())
+    Ok(())
 }

@@ -52,18 +52,20 @@ mod sweep;
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use longpin_bpf::hooks::{self, removal_rank};
 use longpin_bpf::pinned::Pinned;
 use longpin_bpf::shared::Level;
-use longpin_bpf::{BpfError, Mode};
+use longpin_bpf::{BpfError, Mode, STRICT_ALL};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::{Enforcement, config};
 
 pub use error::{GuardError, OUTSIDE_OF_FILTER, open_io_uring};
-pub(crate) use levels::{settle, settle_holds, settle_layout};
+pub(crate) use levels::settle_holds;
 pub use proof::ProofError;
 pub use rules::{Reloaded, reload};
 pub use start::{StartOptions, start};
@@ -215,15 +217,32 @@ impl Running {
         Ok(Enforcement::of_explicit_hold(&attached, level))
     }
 
+    /// The program that level swapfile needs, and that this kernel has no place for.
+    pub(crate) fn lacks_for_level_swapfile(&self) -> Result<Option<&'static str>, GuardError> {
+        let attached = read_attached(&self.dir)?;
+        let is_attached = |program: &str| attached.iter().any(|name| name == program);
+        Ok(hooks::find_unattached(is_attached))
+    }
+
     /// How much of the promise the attached programs enforce.
     pub(crate) fn enforcement(&self) -> Result<Enforcement, GuardError> {
-        read_enforcement(&self.dir)
+        let strict = self.pinned.state().strict.load(Ordering::Acquire);
+        read_enforcement(&self.dir, level_of(strict))
     }
 }
 
 /// How much of the promise the links pinned in a directory enforce.
-fn read_enforcement(dir: &Path) -> Result<Enforcement, GuardError> {
-    Ok(Enforcement::by_programs(&read_attached(dir)?))
+fn read_enforcement(dir: &Path, level: Level) -> Result<Enforcement, GuardError> {
+    Ok(Enforcement::by_programs(&read_attached(dir)?, level))
+}
+
+/// At which level each pin is a hold, by the word of the state.
+const fn level_of(strict: u32) -> Level {
+    if strict & STRICT_ALL == 0 {
+        Level::Layout
+    } else {
+        Level::Swapfile
+    }
 }
 
 /// The programs attached by the links pinned in a directory.
@@ -297,28 +316,6 @@ fn remove_dir(dir: &Path) -> Result<(), GuardError> {
         }
     }
     std::fs::remove_dir(dir).map_err(failed)
-}
-
-fn removal_rank(name: &str) -> u8 {
-    match name {
-        "link_file_permission"
-        | "link_inode_setattr"
-        | "link_inode_setattr_without_idmap"
-        | "link_file_ioctl"
-        | "link_file_ioctl_compat"
-        | "link_sb_umount"
-        | "link_sb_remount"
-        | "link_strict_permission"
-        | "link_strict_mmap"
-        | "link_strict_mprotect"
-        | "link_strict_unlink"
-        | "link_strict_rename"
-        | "link_strict_exec"
-        | "link_strict_open"
-        | "link_strict_touch" => 0,
-        "map_state" => 2,
-        _ => 1,
-    }
 }
 
 /// Show, or hide, what libbpf and the verifier say on standard error.

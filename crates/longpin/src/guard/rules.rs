@@ -7,7 +7,7 @@ use longpin_bpf::pinned::Pinned;
 use longpin_bpf::rule::{Rule, RuleAction};
 use rustix::thread::{MembarrierCommand, membarrier};
 
-use super::{GuardError, Host, Running, levels};
+use super::{GuardError, Host, Running};
 use crate::config::{self, Action, Problem, Resolved, ResolvedRule};
 
 /// What was put into force.
@@ -28,7 +28,6 @@ pub struct Reloaded {
 pub fn reload(host: &Host, running: &Running) -> Result<Reloaded, GuardError> {
     let resolved = config::load(&host.config, true)?;
     apply(running.pinned(), &resolved)?;
-    levels::settle(running.pinned(), running.dir())?;
     Ok(Reloaded {
         rules: resolved.rules.len(),
         warnings: resolved.warnings,

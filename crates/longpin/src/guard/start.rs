@@ -3,10 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use longpin_bpf::facts::{Facts, PIN_FUNCTIONS};
+use longpin_bpf::facts::Facts;
+use longpin_bpf::hooks::pin_functions;
 use longpin_bpf::load::{self, Purpose, Storage};
 use longpin_bpf::measure::reached;
 use longpin_bpf::pinned::Pinned;
+use longpin_bpf::shared::Level;
 use longpin_bpf::shared::MAX_FILES;
 use longpin_bpf::{BpfError, Mode, STRICT_ALL, SUSPECT_ALL};
 use longpin_linux::{probe, tasks};
@@ -169,7 +171,7 @@ fn end_idle_holds(host: &Host) -> Result<(), GuardError> {
 /// Is nobody inside a pin call? One that began before the programs were attached is not seen to end.
 fn nobody_pins() -> Result<bool, GuardError> {
     for _ in 0..QUIET_LOOKS {
-        let inside = tasks::count_tasks_inside(&PIN_FUNCTIONS).map_err(|source| {
+        let inside = tasks::count_tasks_inside(&pin_functions()).map_err(|source| {
             let what = "tasks inside pin calls".into();
             GuardError::Probe { what, source }
         })?;
@@ -191,7 +193,12 @@ fn assemble(
     let max_files = options.max_files.unwrap_or(MAX_FILES);
     let scratch = host.scratch_dir();
     let pinned = load_and_pin(host, facts, Purpose::Guard { max_files })?;
-    let enforcement = read_enforcement(&scratch)?;
+    let level = if options.swapfile {
+        Level::Swapfile
+    } else {
+        Level::Layout
+    };
+    let enforcement = read_enforcement(&scratch, level)?;
     if enforcement != Enforcement::Full && !options.partial {
         return Err(GuardError::Partial {
             missing: enforcement.missing().to_vec(),
@@ -202,7 +209,6 @@ fn assemble(
     }
     // Before the sweep: what it finds is held at the level that the rules say.
     rules::apply(&pinned, rules)?;
-    levels::settle(&pinned, &scratch)?;
     reached("rules applied");
     look_over(&pinned, progress)?;
     prove_hooks(&pinned, options.swapfile)?;

@@ -2,13 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use longpin_bpf::facts::WITNESS;
-use longpin_bpf::lend::is_strict;
+use longpin_bpf::hooks::WITNESS;
 pub use longpin_bpf::programs::ProgramCost;
 use longpin_bpf::shared::Level;
-use longpin_bpf::{GuardState, Mode, STRICT_ALL};
+use longpin_bpf::{GuardState, Mode};
 
-use super::{GuardError, Running};
+use super::{GuardError, Running, level_of};
 use crate::Enforcement;
 
 /// Are all pins known by their hints?
@@ -34,7 +33,7 @@ pub struct Status {
     pub holds_only: bool,
     /// The level at which pinned files are held, where no rule says otherwise.
     pub level: Level,
-    /// The programs of level swapfile are attached.
+    /// Somebody asks for level swapfile.
     pub strict: bool,
     /// `kernel.ftrace_enabled` is 0: the kernel calls none of its programs, and nothing is refused.
     pub silent: bool,
@@ -60,6 +59,8 @@ pub struct Status {
     pub rows_lost: u64,
     /// Pages that left their file while they were pinned.
     pub broken: u64,
+    /// Explicit holds that ended with their file, or with its file system.
+    pub broken_holds: u64,
     /// Operations that would have been refused (audit).
     pub would_refuse: u64,
     /// Operations let through by rule.
@@ -99,12 +100,8 @@ pub fn read_status(running: &Running) -> Result<Status, GuardError> {
         enforcement: running.enforcement()?,
         audit: state.mode() == Mode::Audit,
         holds_only: state.holds_only.load(Ordering::Relaxed) != 0,
-        level: if state.strict.load(Ordering::Relaxed) & STRICT_ALL == 0 {
-            Level::Layout
-        } else {
-            Level::Swapfile
-        },
-        strict: is_strict(running.dir()),
+        level: level_of(state.strict.load(Ordering::Relaxed)),
+        strict: state.strict.load(Ordering::Relaxed) != 0,
         silent: pinned.is_silent()?,
         witnessed: running.dir().join(format!("link_{WITNESS}")).exists(),
         hints,
@@ -117,6 +114,7 @@ pub fn read_status(running: &Running) -> Result<Status, GuardError> {
         files_lost: read(&state.files_lost),
         rows_lost: read(&state.rows_lost),
         broken: read(&state.broken),
+        broken_holds: read(&state.broken_holds),
         would_refuse: read(&state.would_refuse),
         exempted: read(&state.exempted),
         denied: read(&state.denied),

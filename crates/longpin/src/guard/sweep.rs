@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use longpin_bpf::facts::PIN_FUNCTIONS;
+use longpin_bpf::hooks::pin_functions;
 use longpin_bpf::pinned::Pinned;
 use longpin_bpf::{BpfError, GuardState, SWEEPING};
 use longpin_linux::{probe, tasks};
@@ -128,7 +128,7 @@ fn count_lost_exits(state: &GuardState) -> std::io::Result<u64> {
         if unbalanced == 0 {
             return Ok(0);
         }
-        under_way = under_way.max(tasks::count_tasks_inside(&PIN_FUNCTIONS)?);
+        under_way = under_way.max(tasks::count_tasks_inside(&pin_functions())?);
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(unbalanced.wrapping_sub(under_way))

@@ -21,12 +21,12 @@ mod wait;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use longpin_bpf::lend::{Lent, Loan};
-use longpin_bpf::load::STRICT;
 use longpin_bpf::pinned::Pinned;
 use longpin_bpf::shared::FileId;
 use longpin_bpf::{Mode, STRICT_HOLDS};
@@ -235,8 +235,11 @@ impl Request {
         let file = found.open(OFlags::RDWR).map_err(opened)?;
         let policy = self.policy(&file)?;
         // What CMD inherits: no MFD_CLOEXEC.
-        let token = memfd_create("longpin-hold", MemfdFlags::ALLOW_SEALING)
-            .map_err(|err| ask("for a token")(err.into()))?;
+        let token = memfd_create(
+            token_name(&file).map_err(opened)?,
+            MemfdFlags::ALLOW_SEALING,
+        )
+        .map_err(|err| ask("for a token")(err.into()))?;
         Ok(Candidate {
             request: self,
             file,
@@ -254,6 +257,12 @@ impl Request {
         }
         Ok(policy_of(&facts, self.level))
     }
+}
+
+/// Says whose token it is: the kernel module refuses another file's (`kmod/lend.c`).
+fn token_name(file: &File) -> io::Result<String> {
+    let data = file.metadata()?;
+    Ok(format!("longpin-hold:{:x}:{:x}", data.dev(), data.ino()))
 }
 
 /// By which checks a file is held.
@@ -313,17 +322,11 @@ impl Candidate {
             return Err(Refusal::Audit);
         }
         if self.request.level == Level::Swapfile {
-            let strict = &running.pinned().state().strict;
-            strict.fetch_or(STRICT_HOLDS, Ordering::AcqRel);
-            guard::settle(running.pinned(), running.dir())?;
-            let missing = STRICT
-                .iter()
-                .find(|name| !running.dir().join(format!("link_{name}")).exists());
-            if let Some(program) = missing {
+            if let Some(program) = running.lacks_for_level_swapfile()? {
                 return Err(Refusal::Kernel { program });
             }
-        } else {
-            guard::settle_layout(running.pinned(), running.dir())?;
+            let strict = &running.pinned().state().strict;
+            strict.fetch_or(STRICT_HOLDS, Ordering::AcqRel);
         }
         Ok(running.enforcement_of_holds(self.request.level)?)
     }
@@ -435,28 +438,12 @@ impl Candidate {
         Ok(Some(map.digest(&(0..facts.status.size))?))
     }
 
-    /// Take back what was armed. A persisting hold does not end with its token.
+    /// What is not published ends with its token, also if it was to persist. By the token's address nobody may look for it:
+    /// holds that persist bear those of tokens that have gone.
     fn give_up(self, host: &Host) {
-        // Best effort: the refusal is what counts, and what could not be taken back is listed.
-        if self.request.persist {
-            let _ = self.take_back(host);
-        }
         drop(self);
+        // Best effort: the refusal is what counts, and what could not be taken back is listed.
         let _ = tidy(host);
-    }
-
-    fn take_back(&self, host: &Host) -> Result<(), GuardError> {
-        let running = Running::open(host)?;
-        let pinned = running.pinned();
-        let Some(token) = pinned.identify(&self.token)? else {
-            return Ok(());
-        };
-        for row in pinned.rows()? {
-            if row.explicit.is_some() && row.token() == token.inode {
-                pinned.take_back(&row)?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use longpin_linux::mappings::Process;
+use longpin_linux::tasks::Covered;
 
 use crate::activation::{CheckError, Report};
 use crate::extents::MapError;
@@ -188,6 +189,13 @@ fn list(processes: &[Process]) -> String {
     names.join(", ")
 }
 
+/// What uncovers a process.
+fn covered(err: &io::Error) -> Option<String> {
+    let covered = err.get_ref()?.downcast_ref::<Covered>()?;
+    let place = crate::activation::quote(std::path::Path::new(&covered.place));
+    Some(format!("umount {place}"))
+}
+
 impl Refusal {
     /// What to do about it.
     #[must_use]
@@ -207,6 +215,7 @@ impl Refusal {
                     format!(
                         "ls -l /sys/kernel/config/nvmet/subsystems/*/namespaces/*/device_path   # {file}?"
                     ),
+                    format!("grep File: /sys/kernel/config/target/core/*/*/info   # {file}?"),
                 ]
             }
             Self::Pinned { .. } => vec!["longpin ls --all".into()],
@@ -216,9 +225,10 @@ impl Refusal {
             Self::Silent => vec!["sysctl kernel.ftrace_enabled=1".into()],
             Self::Audit => vec!["longpin guard stop && longpin guard start".into()],
             Self::Subvolume { path, .. } => vec![format!(
-                "longpin hold --level layout {} -- …   # pages and blocks stay, contents may change",
+                "longpin hold --level layout {} -- …   # its pages stay; contents, and blocks, may change",
                 crate::activation::quote(path)
             )],
+            Self::Ask { source, .. } => covered(source).into_iter().collect(),
             Self::Guard(err) => err.hints(),
             _ => Vec::new(),
         }

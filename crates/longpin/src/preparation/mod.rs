@@ -194,7 +194,12 @@ fn is_done(path: &Path, request: &Request) -> Result<Option<Done>, PrepareError>
     let status = file::status(&file).map_err(failed)?;
     let wanted = request.size.unwrap_or(status.size) == status.size
         && (!request.immutable || status.attributes.immutable);
-    let report = activation::check_file(&file, path, Policy::Blocks, None).map_err(failed)?;
+    let mut report = activation::check_file(&file, path, Policy::Blocks, None).map_err(failed)?;
+    // To open a lower file for writing is to have it copied.
+    if report.has(Name::Overlay) {
+        report.reasons.retain(|reason| reason.name == Name::Overlay);
+        return Err(PrepareError::Refused(Box::new(report)));
+    }
     Ok(
         (wanted && report.verdict() == Verdict::Yes).then_some(Done {
             size: status.size,

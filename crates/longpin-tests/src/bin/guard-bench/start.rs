@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use longpin::guard::{self, Host, Running, StartOptions};
 use longpin::hold::Hold;
 use longpin_bpf::facts::Facts;
@@ -48,27 +48,34 @@ pub(crate) fn run(asked: &Asked, counter: Counter) -> Result<()> {
     let host = Host::default();
     let commands = commands(asked, counter, Path::new(&file))?;
     progress("stages");
-    let started = stages(|| {
-        let _ = guard::start(&host, StartOptions::default(), &mut |_, _| ())?;
-        Ok(())
+    let mut swept = None;
+    let started = least(asked.rounds, || {
+        let spans = stages(|| {
+            let _ = guard::start(&host, StartOptions::default(), &mut |_, _| ())?;
+            Ok(())
+        })?;
+        if swept.is_none() {
+            swept = Some(sweep(counter, &host)?);
+        }
+        guard::stop(&host, true)?;
+        Ok(spans)
     })?;
-    let swept = sweep(counter, &host)?;
-    guard::stop(&host, true)?;
-    let mut hold = None;
-    let held = stages(|| {
-        hold = Some(Hold::on(Path::new(&file)).acquire(&host)?);
-        Ok(())
+    let held = least(asked.rounds, || {
+        let mut hold = None;
+        let spans = stages(|| {
+            hold = Some(Hold::on(Path::new(&file)).acquire(&host)?);
+            Ok(())
+        })?;
+        hold.context("no hold")?.release()?;
+        Ok(spans)
     })?;
-    if let Some(hold) = hold {
-        hold.release()?;
-    }
     progress("programs");
     let programs = programs(&[started.as_slice(), &held].concat())?;
     for table in [commands, by_stage("guard start", &started)] {
         print(&table);
     }
     print(&by_stage("a hold without a guard", &held));
-    print(&swept);
+    print(&swept.context("no sweep")?);
     print(&programs);
     Ok(())
 }
@@ -137,6 +144,23 @@ fn stages(act: impl FnOnce() -> Result<()>) -> Result<Spans> {
         (stage, span)
     });
     Ok(spans.collect())
+}
+
+/// Of each stage the least of all rounds: in the others it waited for the host.
+fn least(rounds: usize, mut round: impl FnMut() -> Result<Spans>) -> Result<Spans> {
+    let mut least = round()?;
+    for _ in 1..rounds {
+        let spans = round()?;
+        let same = |(one, other): (&(String, u64), &(String, u64))| one.0 == other.0;
+        ensure!(
+            least.len() == spans.len() && least.iter().zip(&spans).all(same),
+            "other stages than before"
+        );
+        for (least, span) in least.iter_mut().zip(spans) {
+            least.1 = least.1.min(span.1);
+        }
+    }
+    Ok(least)
 }
 
 /// Programs are attached one by one; what that took is part of the stage that they end in.

@@ -39,6 +39,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("answers_prepare_of_a_held_file", refusals::of_a_held_file),
     ("answers_hints_of_commands", hints_of_commands::cure),
     ("c12_names", names::of_held_files),
+    ("answers_covered_process", silence::covered_process),
 ];
 
 /// Slow: most of the hints of btrfs, and a scrub that goes on meanwhile.

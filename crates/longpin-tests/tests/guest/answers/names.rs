@@ -96,6 +96,7 @@ fn left_memory() -> Result<()> {
     fs::create_dir(scratch.dir().join("dir"))?;
     let path = scratch.file("dir/lent", LEN, Pattern::new(2))?;
     let held = hold(&path, "swapfile")?;
+    must_refuse("truncate", truncate(&path, 4096))?;
     forget_inodes()?;
     let rows = rows_of(&held)?;
     let told = rows.first().context("not listed")?;
@@ -106,6 +107,13 @@ fn left_memory() -> Result<()> {
     ensure!(holds_by_why(&decoy)? == 0, "why of another file");
     let words = guard::must(&["why", &path.to_string_lossy()])?;
     ensure!(!words.contains("nobody"), "{words}");
+    // What happened before is about a file that is still there, and a hold of no size.
+    let untrue = ["(gone)", "18014398509481980K"];
+    ensure!(!untrue.iter().any(|it| words.contains(it)), "{words}");
+    ensure!(
+        words.contains("refused") && words.contains("0..EOF"),
+        "{words}"
+    );
     must_refuse("truncate", truncate(&path, 4096))?;
     // It was met again: there it has names.
     let rows = guard::holds_on(&path)?;

@@ -1,11 +1,15 @@
 //! Nothing heard is not "no".
 
+use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use longpin_tests::scratch::{FsKind, Scratch};
+use rustix::mount::{MountFlags, mount};
 
 use crate::blocks::{sh, status};
+use crate::files::TestFile;
+use crate::guard;
 
 /// A hardened service sees processes in /proc, and nothing else.
 pub(super) fn subset_pid() -> Result<()> {
@@ -35,6 +39,29 @@ pub(super) fn subset_pid() -> Result<()> {
     let said = blind("check --device io_uring $F")?;
     ensure!(said.contains("status 2"), "{said}");
     scratch.close()
+}
+
+/// What a mount hides of a process may be an operation on the file: no hold, but the way to one.
+pub(super) fn covered_process() -> Result<()> {
+    guard::on()?;
+    let file = TestFile::new(FsKind::Ext4, 1 << 20)?;
+    let mut hidden = Command::new("sleep").arg("1000").spawn()?;
+    let place = format!("/proc/{}/task", hidden.id());
+    let tried = (|| {
+        mount("none", &place, "tmpfs", MountFlags::empty(), c"")?;
+        let path = file.path.to_string_lossy();
+        let (code, words) = status(&["hold", "-n", "-l", "layout", &path, "--", "true"])?;
+        let named = words.contains(&place) && words.contains("(sleep)");
+        ensure!(code == 2 && named, "{code}: {words}");
+        let hint = words.lines().find_map(|line| line.strip_prefix("hint: "));
+        sh(hint.context(words.clone())?, &file.path)?;
+        let (code, words) = status(&["hold", "-n", "-l", "layout", &path, "--", "true"])?;
+        ensure!(code == 0, "{code}: {words}");
+        Ok(())
+    })();
+    hidden.kill()?;
+    hidden.wait()?;
+    tried
 }
 
 /// A scrub keeps the chunk that it reads from being swapped to, now and then: swapon waits, or says so.

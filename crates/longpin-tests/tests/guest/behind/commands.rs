@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use longpin_tests::act::Outcome;
 use longpin_tests::mapping::Mapping;
 use longpin_tests::scratch::FsKind;
@@ -87,6 +87,20 @@ fn configure(device: &File, file: &File, config: &Path) -> Result<Outcome> {
     Ok(io(Err(std::io::Error::last_os_error())))
 }
 
+/// What nobody can read may name a held file when the driver reads it: refused, and counted as any refusal.
+fn unreadable(device: &File) -> Result<()> {
+    let refused = || -> Result<u64> { guard::status()?["refused"].as_u64().context("no count") };
+    let before = refused()?;
+    // SAFETY: the kernel reads nothing there: the page is nobody's.
+    let answer = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, 8) };
+    ensure!(answer == -1, "configured by nothing");
+    let answer = io(Err(std::io::Error::last_os_error()));
+    must_refuse("an address that cannot be read", answer)?;
+    let more = refused()? - before;
+    ensure!(more == 1, "counted {more} times");
+    Ok(())
+}
+
 /// C14, C06: while any file is held, other files get a loop device however they are named to the driver.
 pub(super) fn loop_device_unread() -> Result<()> {
     guard::on()?;
@@ -98,7 +112,8 @@ pub(super) fn loop_device_unread() -> Result<()> {
     let config = other.path.with_extension("config");
     let tried = (|| {
         must_allow("another file", configure(&device, &other.file, &config)?)?;
-        must_refuse("the held file", configure(&device, &file.file, &config)?)
+        must_refuse("the held file", configure(&device, &file.file, &config)?)?;
+        unreadable(&device)
     })();
     fs::remove_file(&config)?;
     ensure!(held.end()? == 7);

@@ -36,6 +36,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("answers_overlay", answers),
 ];
 
+pub(crate) const WITHOUT_GUARD: &[Test] = &[("answers_overlay_unguarded", unguarded)];
+
 pub(crate) const LONG_TESTS: &[Test] = &[
     ("c06_overlay_ext4", || overlay(FsKind::Ext4)),
     ("c06_overlay_on_overlay", on_overlay),
@@ -275,6 +277,11 @@ fn answers() -> Result<()> {
             words.contains(&format!("hint: longpin check {path}\n")),
             "{words}"
         );
+        for command in [&["hold", "-l", "layout"][..], &["prepare"]] {
+            let (code, words) = refused(command, &merged)?;
+            let hint = format!("hint: longpin check {path}\n");
+            ensure!(code == 1 && words.contains(&hint), "{command:?}: {words}");
+        }
         guard::must(&["deny", &merged])?;
         let words = guard::must(&["why", "--json", &path])?;
         ensure!(
@@ -287,6 +294,57 @@ fn answers() -> Result<()> {
             ensure!(pinned.is_err(), "who pins a denied file goes on");
         }
         guard::must(&["allow", &merged])?;
+    }
+    Ok(())
+}
+
+/// Without a guard the layers' files are looked at: a file that was copied up has a number of its own.
+fn unguarded() -> Result<()> {
+    for layer in ["upper", "lower"] {
+        let mut file = TestFile::new(FsKind::Tmpfs, LEN)?;
+        let home = file.path.parent().context("no directory")?;
+        let root = home.join(format!("whole-{layer}"));
+        fs::create_dir(&root)?;
+        let at = root.display();
+        let script = format!(
+            "cd $F; mkdir lower upper work merged; mv ../{} {layer}/file
+            mount -t overlay -o lowerdir={at}/lower,upperdir={at}/upper,workdir={at}/work overlay merged",
+            file.path.file_name().context("no name")?.to_string_lossy()
+        );
+        sh(&script, &root)?;
+        file.path = root.join(layer).join("file");
+        let tried = unguarded_hints(&root, &file.path);
+        sh("umount -l $F/merged", &root)?;
+        tried.context(layer)?;
+    }
+    Ok(())
+}
+
+/// What a command answers about this file.
+fn refused(command: &[&str], file: &str) -> Result<(i32, String)> {
+    let cmd: &[&str] = if command[0] == "hold" {
+        &["--", "true"]
+    } else {
+        &[]
+    };
+    status(&[command, &[file], cmd].concat())
+}
+
+fn unguarded_hints(root: &Path, file: &Path) -> Result<()> {
+    let merged = root.join("merged/file");
+    let hint = format!("hint: longpin check {}\n", file.display());
+    for command in [&["check"][..], &["hold"], &["prepare"]] {
+        let (_, words) = refused(command, &merged.to_string_lossy())?;
+        ensure!(words.contains(&hint), "{command:?}: {words}");
+    }
+    if file.starts_with(root.join("lower")) {
+        // Now it is the copy that the overlay shows, and nobody takes the lower file for it.
+        File::options()
+            .append(true)
+            .open(&merged)?
+            .write_all(b"x")?;
+        let (_, words) = status(&["check", &merged.to_string_lossy()])?;
+        ensure!(!words.contains(&hint), "after the copy: {words}");
     }
     Ok(())
 }

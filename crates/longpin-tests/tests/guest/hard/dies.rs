@@ -352,7 +352,18 @@ pub(super) fn c13_broken_stays() -> Result<()> {
         let rows = guard::holds_on(&f.path)?;
         ensure!(rows.is_empty(), "{kind}: without pins: {rows:?}");
     }
+    a_part_of_a_folio()?;
     its_file_has_gone()
+}
+
+/// A large folio goes as a whole: what was not pinned of it is none of the row's pages.
+fn a_part_of_a_folio() -> Result<()> {
+    let f = TestFile::new(FsKind::Xfs, 1 << 20)?;
+    let pinned = pin(&f, 0, LEN)?;
+    discard(&f.path)?;
+    must_be_broken(&guard::holds_on(&f.path)?)?;
+    drop(pinned);
+    must_allow_soon("without pins", || ftruncate(&f.file, 0))
 }
 
 /// The same of a file that is no more: nothing but the row's name is left of it.

@@ -12,7 +12,7 @@ struct Gap {
     operation: &'static str,
     /// Where; everywhere if empty.
     homes: &'static [Home],
-    /// For which of the two; both if `None`.
+    /// For which of the two that the guard protects; both if `None`.
     kind: Option<Kind>,
     /// Not on every kernel.
     sometimes: bool,
@@ -39,6 +39,7 @@ const GAPS: &[Gap] = &[
     gap("write of nothing", "ETXTBSY", NO_LENGTH).on(&[Home::Xfs]),
     gap("io_uring write of nothing", "ETXTBSY", NO_LENGTH).on(&[Home::Xfs]),
     gap("journal its data", "ETXTBSY", JOURNAL).on(&[Home::Ext4]),
+    gap("flag: DAX", "ETXTBSY", FLAG_DAX).on(&[Home::Ext4, Home::Xfs]),
     gap("enable fs-verity", "ETXTBSY", NO_FEATURE).on(&[Home::Xfs]),
     gap("umount, lazy", "EBUSY", LAZY),
     gap("write to a loop device", "ETXTBSY", LOOP),
@@ -64,13 +65,14 @@ const GAPS: &[Gap] = &[
         .sometimes(),
 ];
 
-const EXCLUDED: &str = "mapping of anybody is refused by process";
+const EXCLUDED: &str = "shared mappings (`i_mmap`), one of them writable | refused by process";
 const OLDER: &str = "mappings that are older than a *pin* are not refused";
 const STORED: &str = "done, bytes changed";
-const BIND: &str = "of a pinned file it is allowed";
+const BIND: &str = "and of a pinned file, they are allowed";
 const NO_SIGNAL: &str = "mprotect answers ETXTBSY";
 const NO_LENGTH: &str = "write of length zero answers ETXTBSY";
 const JOURNAL: &str = "journalling of its data on ext4";
+const FLAG_DAX: &str = "a change of the flag DAX on ext4 and xfs";
 const NO_FEATURE: &str = "fs-verity where the file system has none";
 const LAZY: &str = "a lazy umount (EBUSY)";
 const WHOLE: &str = "Commands that act on a whole file system";
@@ -123,7 +125,9 @@ pub(super) fn complaint(
     swap: &Trial,
     held: &Trial,
 ) -> Option<String> {
-    let is_it = |gap: &&Gap| gap.is_of(home, name) && gap.kind.is_none_or(|it| it == kind);
+    let is_it = |gap: &&Gap| {
+        gap.is_of(home, name) && gap.kind.map_or(kind != Kind::Flagged, |it| it == kind)
+    };
     let gap = GAPS.iter().find(is_it);
     let answers = format!("swap file: {}, {}: {}", cell(swap), kind.name(), cell(held));
     // Whether there is anything to collect is chance.

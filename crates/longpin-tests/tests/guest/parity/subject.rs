@@ -10,7 +10,8 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use longpin_linux::fiemap::{ExtentFlags, Fiemap, RawExtent};
 use longpin_linux::swap::{swap_off, swap_on};
-use longpin_tests::act::ftruncate;
+use longpin_tests::act::{ftruncate, truncate};
+use longpin_tests::lend::flag::Flag;
 use longpin_tests::operations::{Ground, Victim};
 use rustix::fs::Advice;
 use serde_json::Value;
@@ -27,6 +28,10 @@ pub(crate) enum Kind {
     Held,
     /// By a pin, under a guard of level swapfile.
     Pinned,
+    /// By `S_SWAPFILE` alone, which the kernel module has set.
+    Flagged,
+    /// By `longpin hold`, whose command has lent its pages.
+    Lent,
 }
 
 impl Kind {
@@ -36,6 +41,8 @@ impl Kind {
             Self::Swap => "active swap file",
             Self::Held => "held file",
             Self::Pinned => "pinned file",
+            Self::Flagged => "flagged file",
+            Self::Lent => "lent file",
         }
     }
 }
@@ -45,7 +52,9 @@ enum Keeper {
     Nobody,
     Kernel,
     Command(Child),
+    Lender(Child),
     Device(Box<Pinned>),
+    Module(Flag),
 }
 
 /// What an operation must not change.
@@ -124,7 +133,8 @@ impl<'a> Subject<'a> {
                 swap_on(path).context("swapon")?;
                 Keeper::Kernel
             }
-            Kind::Held => match hold(path)? {
+            Kind::Held | Kind::Lent => match hold(path, kind)? {
+                Ok(child) if kind == Kind::Lent => Keeper::Lender(child),
                 Ok(child) => Keeper::Command(child),
                 Err(words) => {
                     victim.remove_all()?;
@@ -137,6 +147,10 @@ impl<'a> Subject<'a> {
                 let file = File::options().read(true).write(true).open(path)?;
                 let pin = register_file(&file, victim.pinned.start, len, false)?;
                 Keeper::Device(Box::new(pin))
+            }
+            Kind::Flagged => {
+                let file = File::options().read(true).write(true).open(path)?;
+                Keeper::Module(Flag::set(&file).context("FLAG")?)
             }
         };
         let place = match kind {
@@ -185,13 +199,29 @@ impl<'a> Subject<'a> {
             Keeper::Nobody => Ok(()),
             Keeper::Kernel => swap_off(&self.any_path()).context("swapoff"),
             Keeper::Command(child) => release(child),
+            Keeper::Module(flag) => {
+                drop(flag);
+                self.must_allow_truncate()
+            }
+            Keeper::Lender(child) => {
+                release(child)?;
+                // A lend outlives who lent by a moment.
+                let path = self.any_path();
+                let size = std::fs::metadata(&path)?.len();
+                must_allow_soon("truncate to its size", || truncate(&path, size))
+            }
             Keeper::Device(pin) => {
                 drop(pin);
-                let file = File::options().write(true).open(self.any_path())?;
-                let size = file.metadata()?.len();
-                must_allow_soon("truncate to its size", || ftruncate(&file, size))
+                self.must_allow_truncate()
             }
         }
+    }
+
+    /// Soon: neither ends at once.
+    fn must_allow_truncate(&self) -> Result<()> {
+        let file = File::options().write(true).open(self.any_path())?;
+        let size = file.metadata()?.len();
+        must_allow_soon("truncate to its size", || ftruncate(&file, size))
     }
 
     /// Takes it out of its state, and leaves it where it is.
@@ -219,11 +249,19 @@ impl<'a> Subject<'a> {
 }
 
 /// `longpin hold FILE -- CMD`, where CMD says that it runs, and ends with its standard input. Or what longpin said.
-fn hold(path: &Path) -> Result<Result<Child, String>> {
-    let mut child = Command::new("longpin")
-        .arg("hold")
-        .arg(path)
-        .args(["--", "sh", "-c", "echo held; exec cat >/dev/null"])
+fn hold(path: &Path, kind: Kind) -> Result<Result<Child, String>> {
+    let mut command = Command::new("longpin");
+    command.arg("hold").arg(path).arg("--");
+    if kind == Kind::Lent {
+        let this = std::env::current_exe()?;
+        command
+            .arg(this)
+            .args([crate::child::WORD, "lend", "keep"])
+            .arg(path);
+    } else {
+        command.args(["sh", "-c", "echo held; exec cat >/dev/null"]);
+    }
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -237,7 +275,7 @@ fn hold(path: &Path) -> Result<Result<Child, String>> {
     }
     let output = child.wait_with_output()?;
     let words = String::from_utf8_lossy(&output.stderr);
-    Ok(Err(format!("{}: {}", output.status, words.trim())))
+    Ok(Err(format!("{}: {line} {}", output.status, words.trim())))
 }
 
 fn release(mut child: Child) -> Result<()> {

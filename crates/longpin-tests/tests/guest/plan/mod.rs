@@ -27,6 +27,8 @@ mod special;
 pub(crate) use dax::dax_and_wait;
 #[cfg(feature = "rdma")]
 pub(crate) use persist::{read as persist_read, write as persist_write};
+#[cfg(feature = "rdma")]
+pub(crate) use special::{DaxMount, sh};
 
 use crate::Test;
 #[cfg(feature = "rdma")]
