@@ -10,9 +10,9 @@ mod cgroup;
 mod claim;
 mod error;
 pub mod event;
+pub mod explicit;
 pub mod facts;
 pub mod hooks;
-pub mod lend;
 pub mod load;
 #[doc(hidden)]
 pub mod measure;

@@ -271,7 +271,7 @@ impl Attached<'_> {
             ("map_identified", &mut maps.identified),
             ("map_rules", &mut maps.rules),
             ("map_file_rules", &mut maps.file_rules),
-            ("map_lent", &mut maps.lent),
+            ("map_explicit_holds", &mut maps.explicit_holds),
             ("map_answers", &mut maps.answers),
             ("map_openings", &mut maps.openings),
             ("map_strays", &mut maps.strays),

@@ -105,13 +105,13 @@ mod tests {
 
     #[test]
     fn the_verifiers_statistics_are_read() {
-        let text = "libbpf: prog 'lend': -- BEGIN PROG LOAD LOG --\nverification time 1234 usec\n\
+        let text = "libbpf: prog 'enter_hold': -- BEGIN PROG LOAD LOG --\nverification time 1234 usec\n\
                     stack depth 8+0\ninsns processed 64+35\nprocessed 99 insns (limit 1000000)\n-- END PROG LOAD LOG --\n";
         let found = parse_log(text).unwrap();
         assert_eq!(
             (found.name.as_str(), found.micros, found.steps),
-            ("lend", 1234, 99)
+            ("enter_hold", 1234, 99)
         );
-        assert_eq!(parse_log("libbpf: prog 'lend': relo #1"), None);
+        assert_eq!(parse_log("libbpf: prog 'enter_hold': relo #1"), None);
     }
 }

@@ -42,7 +42,7 @@ pub struct Pinned {
     programs: HashMap<&'static str, OwnedFd>,
     pub(crate) answers: MapHandle,
     pub(crate) openings: MapHandle,
-    pub(crate) lent: MapHandle,
+    pub(crate) explicit_holds: MapHandle,
     /// Reading it runs `list_regions`; not there where the kernel has no such regions.
     pub(crate) regions: PathBuf,
 }
@@ -101,7 +101,7 @@ impl Pinned {
             strays: open_map(dir, "map_strays")?,
             answers: open_map(dir, "map_answers")?,
             openings: open_map(dir, "map_openings")?,
-            lent: open_map(dir, "map_lent")?,
+            explicit_holds: open_map(dir, "map_explicit_holds")?,
             regions: dir.join(format!("link_{REGIONS}")),
         })
     }

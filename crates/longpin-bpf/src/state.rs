@@ -55,7 +55,7 @@ pub struct GuardState {
     pub(crate) misses_time: AtomicU64,
     pub max_files: AtomicU32,
     pub strict: AtomicU32,
-    pub lent_files: AtomicU64,
+    pub explicit_files: AtomicU64,
     pub tokens: AtomicU64,
     pub holds_only: AtomicU32,
     pub(crate) subvolumes: AtomicU32,

@@ -8,7 +8,7 @@ use longpin_bpf::rule::RuleAction;
 use longpin_bpf::shared::{FileId, Row};
 use longpin_linux::mounts;
 
-use crate::events::{self, Told};
+use crate::events::{self, Notice};
 use crate::filesystem::{Family, FileSystem};
 use crate::guard::{self, GuardError, Running};
 use crate::holds::{self, Hold};
@@ -23,7 +23,7 @@ pub struct Known {
     /// Devices that use it without a pin.
     pub on_demand: Found,
     /// What happened to it, as far as it is still kept.
-    pub events: Vec<Told>,
+    pub events: Vec<Notice>,
     /// The file of a layer, where the path is on overlayfs.
     pub layer: Option<PathBuf>,
     /// Long-term pins are denied (true) or allowed (false) by name.

@@ -14,13 +14,13 @@ use longpin_linux::mounts::{self, Mount};
 use longpin_linux::probe;
 
 use crate::guard::{GuardError, Running};
-use crate::holds::{end_rows, name_lent};
+use crate::holds::{end_rows, name_explicit};
 use crate::names::name_file;
 use crate::on_demand::{Cause, find_cause};
 
 /// An event, with what only the user side knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct Notice {
     /// The event.
     pub event: Event,
     /// When, since the epoch.
@@ -35,7 +35,7 @@ pub struct Told {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
     /// The events.
-    pub events: Vec<Told>,
+    pub events: Vec<Notice>,
     /// How many were written over before they could be read.
     pub lost: u64,
     /// Number of the first event that is not in here yet.
@@ -70,7 +70,7 @@ pub fn read_events(running: &Running, from: u64) -> Result<Batch, GuardError> {
         source,
     })?;
     let first = from.max(end.saturating_sub(MAX_EVENTS));
-    let mut lent = Lent::read(pinned)?;
+    let mut explicit = ExplicitHolds::read(pinned)?;
     let mut batch = Batch {
         lost: first - from,
         next: first,
@@ -78,7 +78,9 @@ pub fn read_events(running: &Running, from: u64) -> Result<Batch, GuardError> {
     };
     for number in first..end {
         match pinned.event(number)? {
-            Some(event) => batch.events.push(tell(pinned, event, &mounts, &mut lent)?),
+            Some(event) => batch
+                .events
+                .push(tell(pinned, event, &mounts, &mut explicit)?),
             None if next_number(running) > number + MAX_EVENTS => batch.lost += 1,
             // Being written: the next call has it.
             None => break,
@@ -97,18 +99,18 @@ pub(crate) fn read_events_of(
     running: &Running,
     file: &FileId,
     holds: &[u64],
-) -> Result<Vec<Told>, GuardError> {
+) -> Result<Vec<Notice>, GuardError> {
     let mut batch = read_events(running, oldest_number(running))?;
-    batch.events.retain(|Told { event, .. }| {
+    batch.events.retain(|Notice { event, .. }| {
         event.file == *file || (event.row != 0 && holds.contains(&event.row))
     });
     Ok(batch.events)
 }
 
 /// Explicit holds that stand, by their numbers, with the paths of their files once somebody has asked.
-struct Lent(HashMap<u64, (Row, Option<String>)>);
+struct ExplicitHolds(HashMap<u64, (Row, Option<String>)>);
 
-impl Lent {
+impl ExplicitHolds {
     fn read(pinned: &Pinned) -> Result<Self, GuardError> {
         let rows = pinned.rows()?.into_iter();
         let rows = rows.filter(|row| row.explicit.is_some());
@@ -126,7 +128,7 @@ impl Lent {
             return Ok(None);
         };
         if path.is_none() {
-            *path = Some(name_lent(pinned, row, mounts)?);
+            *path = Some(name_explicit(pinned, row, mounts)?);
         }
         Ok(path.clone())
     }
@@ -136,12 +138,12 @@ fn tell(
     pinned: &Pinned,
     event: Event,
     mounts: &[Mount],
-    lent: &mut Lent,
-) -> Result<Told, GuardError> {
+    explicit: &mut ExplicitHolds,
+) -> Result<Notice, GuardError> {
     let seen = pinned.inspect(&event.file, 0, 0)?;
     let of_hold = match &seen {
         Some(_) => None,
-        None => lent.path(pinned, event.row, mounts)?,
+        None => explicit.path(pinned, event.row, mounts)?,
     };
     let path = match seen {
         Some(sight) => name_file(&event.file, &sight, mounts),
@@ -153,7 +155,7 @@ fn tell(
         }
         None => format!("{} (gone)", event.name),
     };
-    Ok(Told {
+    Ok(Notice {
         time: probe::boot_to_wall_offset() + event.time,
         cause: event.torn.as_ref().map(find_cause).unwrap_or_default(),
         event,

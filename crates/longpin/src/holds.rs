@@ -13,7 +13,7 @@ use longpin_linux::probe;
 
 use crate::consumer::name_consumer;
 use crate::guard::{GuardError, Running};
-use crate::names::{leads_to_lent, name_file};
+use crate::names::{leads_to_explicit, name_file};
 
 /// Bytes of a page.
 pub(crate) const PAGE: u64 = 4096;
@@ -196,9 +196,9 @@ fn look(pinned: &Pinned, suspects: &Suspects, row: &Row) -> Result<Option<Sight>
 }
 
 /// The file of an explicit hold, which may have left memory, and come back at another address.
-fn inspect_lent(pinned: &Pinned, row: &Row) -> Result<Option<Sight>, GuardError> {
+fn inspect_explicit(pinned: &Pinned, row: &Row) -> Result<Option<Sight>, GuardError> {
     let seen = pinned.inspect(&row.file, row.first, row.last)?;
-    let Some(inode) = pinned.lent_at(&row.file)?.filter(|_| seen.is_none()) else {
+    let Some(inode) = pinned.explicit_at(&row.file)?.filter(|_| seen.is_none()) else {
         return Ok(seen);
     };
     let file = FileId { inode, ..row.file };
@@ -206,24 +206,24 @@ fn inspect_lent(pinned: &Pinned, row: &Row) -> Result<Option<Sight>, GuardError>
 }
 
 /// A file that nobody has open may have left memory, or its names: it is held all the same.
-fn see_lent(pinned: &Pinned, row: &Row, mounts: &[Mount]) -> Result<Sight, GuardError> {
-    let sight = inspect_lent(pinned, row)?;
+fn see_explicit(pinned: &Pinned, row: &Row, mounts: &[Mount]) -> Result<Sight, GuardError> {
+    let sight = inspect_explicit(pinned, row)?;
     let mut sight = sight.unwrap_or_else(|| Sight::unseen(Vec::new()));
     // The name that it had is a guess.
     let names = vec![row.name.clone()];
-    if sight.names.is_empty() && leads_to_lent(&row.file, &names, mounts) {
+    if sight.names.is_empty() && leads_to_explicit(&row.file, &names, mounts) {
         sight.names = names;
     }
     Ok(sight)
 }
 
 /// The file of an explicit hold, which may have left memory.
-pub(crate) fn name_lent(
+pub(crate) fn name_explicit(
     pinned: &Pinned,
     row: &Row,
     mounts: &[Mount],
 ) -> Result<String, GuardError> {
-    let sight = see_lent(pinned, row, mounts)?;
+    let sight = see_explicit(pinned, row, mounts)?;
     Ok(name_file(&row.file, &sight, mounts))
 }
 
@@ -312,7 +312,7 @@ impl Reader {
         row: &Row,
         level: Level,
     ) -> Result<Hold, GuardError> {
-        let sight = see_lent(pinned, row, &self.mounts)?;
+        let sight = see_explicit(pinned, row, &self.mounts)?;
         let is_named = !sight.names.is_empty();
         Ok(Hold {
             id: row.id,

@@ -42,7 +42,7 @@ fn leads_to(path: &str, ino: u64, mount: &Mount, mounts: &[Mount]) -> bool {
 
 /// Do these names lead to the file of an explicit hold, as far as anybody can tell? On btrfs subvolumes number their files
 /// each for itself, and its number is in the place of the generation.
-pub(crate) fn leads_to_lent(file: &FileId, names: &[String], mounts: &[Mount]) -> bool {
+pub(crate) fn leads_to_explicit(file: &FileId, names: &[String], mounts: &[Mount]) -> bool {
     let mut paths = mounts::paths_on(mounts, file.device(), names);
     paths.any(|(mount, path)| {
         leads_to(&path, file.ino, mount, mounts)

@@ -7,7 +7,7 @@
  * Nothing is locked. The kernel's counts say whether all that they count was met.
  */
 #include "intervals.h"
-#include "lent.h"
+#include "explicit.h"
 #include "real.h"
 
 #define MAPPING_STEPS (1 << 20)

@@ -11,7 +11,7 @@ int inode_free_security(u64 *ctx)
 	u64 inode = number(ctx, 0);
 
 	drop_suspect(inode);
-	if (state.lent_files) {
+	if (state.explicit_files) {
 		if (!FIELD32(inode, struct inode, i_nlink))
 			break_holds_of(inode);
 		break_holds_in(inode);
@@ -29,7 +29,7 @@ int inode_free_security(u64 *ctx)
 SEC("?lsm/sb_delete")
 int sb_delete(u64 *ctx)
 {
-	if (state.lent_files)
+	if (state.explicit_files)
 		break_holds_on(number(ctx, 0));
 	return 0;
 }

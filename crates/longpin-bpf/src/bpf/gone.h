@@ -8,7 +8,7 @@
 
 #include "rows.h"
 
-static __always_inline bool same_lent(const struct file_identity *a, const struct file_identity *b)
+static __always_inline bool same_explicit(const struct file_identity *a, const struct file_identity *b)
 {
 	return same_file(a, b) && a->generation == b->generation;
 }
@@ -25,8 +25,8 @@ static __always_inline bool is_anothers(u64 inode, const struct dying *dying)
 
 	if (inode == dying->inode)
 		return false;
-	now = lent_key(inode);
-	return same_lent(&now, &dying->file) && !is_evicted(inode);
+	now = explicit_key(inode);
+	return same_explicit(&now, &dying->file) && !is_evicted(inode);
 }
 
 static __always_inline bool goes(const struct row_key *key, const struct row *row,
@@ -35,7 +35,7 @@ static __always_inline bool goes(const struct row_key *key, const struct row *ro
 	if (!dying->inode)
 		return row->file.dev == dying->file.dev &&
 		       (!dying->file.generation || row->file.generation == dying->file.generation);
-	return same_lent(&row->file, &dying->file) && !is_anothers(key->inode, dying);
+	return same_explicit(&row->file, &dying->file) && !is_anothers(key->inode, dying);
 }
 
 static long break_if_gone(void *map, struct row_key *key, struct row *row, struct dying *dying)
@@ -53,9 +53,9 @@ static long break_if_gone(void *map, struct row_key *key, struct row *row, struc
 /* A file without a name leaves memory: that is its end. */
 static __noinline int break_holds_of(u64 inode)
 {
-	struct dying dying = { .inode = inode, .file = lent_key(inode) };
+	struct dying dying = { .inode = inode, .file = explicit_key(inode) };
 
-	if (find_lent(inode))
+	if (find_explicit(inode))
 		bpf_for_each_map_elem(&rows, break_if_gone, &dying, 0);
 	return 0;
 }
@@ -96,10 +96,10 @@ static __noinline int break_holds_in(u64 inode)
 /* A held file leaves memory, and will come back at another address. */
 static __always_inline void forget_inode(u64 inode)
 {
-	struct lent *lent = find_lent(inode);
+	struct explicit_hold *explicit = find_explicit(inode);
 
-	if (lent)
-		lent->inode = 0;
+	if (explicit)
+		explicit->inode = 0;
 }
 
 /* All files of a file system have left memory. One pass, however many were held. */

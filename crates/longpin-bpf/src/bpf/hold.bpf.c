@@ -3,43 +3,43 @@
  * Explicit holds, on behalf of the user side (BPF_PROG_TEST_RUN, by one command at a time). What they count down
  * may come at any moment: a token's last descriptor is closed.
  */
-#include "lent.h"
+#include "explicit.h"
 #include "rows.h"
 
-static const struct lent not_lent = { .first = ~0ULL };
+static const struct explicit_hold no_explicit = { .first = ~0ULL };
 
-static __always_inline struct lent *enter_lent(u64 inode)
+static __always_inline struct explicit_hold *enter_explicit(u64 inode)
 {
-	struct file_identity file = lent_key(inode);
-	struct lent *found = bpf_map_lookup_elem(&lent, &file);
+	struct file_identity file = explicit_key(inode);
+	struct explicit_hold *found = bpf_map_lookup_elem(&explicit_holds, &file);
 
 	if (found)
 		return found;
-	if (bpf_map_update_elem(&lent, &file, &not_lent, BPF_NOEXIST))
+	if (bpf_map_update_elem(&explicit_holds, &file, &no_explicit, BPF_NOEXIST))
 		return 0;
-	__sync_fetch_and_add(&lent_filter[lent_slot(file.ino)], 1);
-	__sync_fetch_and_add(&state.lent_files, 1);
-	return bpf_map_lookup_elem(&lent, &file);
+	__sync_fetch_and_add(&explicit_filter[explicit_slot(file.ino)], 1);
+	__sync_fetch_and_add(&state.explicit_files, 1);
+	return bpf_map_lookup_elem(&explicit_holds, &file);
 }
 
-static __always_inline void arm_lent(struct lent *lent, const struct row_key *key,
+static __always_inline void arm_explicit(struct explicit_hold *explicit, const struct row_key *key,
 				     const struct row *row)
 {
-	lent->inode = key->inode;
-	lent->row = row->id;
+	explicit->inode = key->inode;
+	explicit->row = row->id;
 	if ((key->level & LEVEL_MASK) == LEVEL_SWAPFILE) {
-		lent->token = key->caller;
-		__sync_fetch_and_add(&lent->swapfiles, 1);
+		explicit->token = key->caller;
+		__sync_fetch_and_add(&explicit->swapfiles, 1);
 		return;
 	}
 	/* The last one may have gone: its range is nobody's now. */
-	if (!lent->layouts) {
-		lent->first = row->first;
-		lent->last = row->last;
+	if (!explicit->layouts) {
+		explicit->first = row->first;
+		explicit->last = row->last;
 	}
-	lower(&lent->first, row->first);
-	raise(&lent->last, row->last);
-	__sync_fetch_and_add(&lent->layouts, 1);
+	lower(&explicit->first, row->first);
+	raise(&explicit->last, row->last);
+	__sync_fetch_and_add(&explicit->layouts, 1);
 }
 
 static __always_inline struct row *enter_hold_row(const struct row_key *key, u64 first, u64 last)
@@ -56,16 +56,16 @@ static __always_inline struct row *enter_hold_row(const struct row_key *key, u64
 		return 0;
 	fill_row(row, &claim);
 	/* Who ends it looks the file up, which may have left memory by then. */
-	row->file = lent_key(key->inode);
+	row->file = explicit_key(key->inode);
 	return row;
 }
 
 /*
- * lend(inode, level, first, last, token): from its return on the file is held, as long as the token is there, and
+ * enter_hold(inode, level, first, last, token): from its return on the file is held, as long as the token is there, and
  * listed as not yet judged. -EBUSY: another hold excludes it, -ENOSPC: no room.
  */
 SEC("raw_tp")
-int lend(u64 *ctx)
+int enter_hold(u64 *ctx)
 {
 	struct row_key key = {
 		.inode = ctx[0],
@@ -73,7 +73,7 @@ int lend(u64 *ctx)
 		.tgid = bpf_get_current_pid_tgid() >> 32,
 		.level = ctx[1],
 	};
-	struct lent *found = enter_lent(key.inode);
+	struct explicit_hold *found = enter_explicit(key.inode);
 	u64 token = key.caller;
 	struct row *row;
 
@@ -89,7 +89,7 @@ int lend(u64 *ctx)
 		return -ENOSPC;
 	}
 	__sync_fetch_and_add(&state.tokens, 1);
-	arm_lent(found, &key, row);
+	arm_explicit(found, &key, row);
 	return 0;
 }
 
@@ -132,12 +132,12 @@ SEC("raw_tp")
 int tidy(u64 *ctx)
 {
 	struct file_identity file = { .ino = ctx[0], .dev = ctx[1], .generation = ctx[2] };
-	struct lent *found = bpf_map_lookup_elem(&lent, &file);
+	struct explicit_hold *found = bpf_map_lookup_elem(&explicit_holds, &file);
 
-	if (!found || found->swapfiles || found->layouts || bpf_map_delete_elem(&lent, &file))
+	if (!found || found->swapfiles || found->layouts || bpf_map_delete_elem(&explicit_holds, &file))
 		return 0;
-	__sync_fetch_and_add(&lent_filter[lent_slot(file.ino)], -1);
-	__sync_fetch_and_add(&state.lent_files, -1);
+	__sync_fetch_and_add(&explicit_filter[explicit_slot(file.ino)], -1);
+	__sync_fetch_and_add(&state.explicit_files, -1);
 	return 1;
 }
 

@@ -113,7 +113,7 @@ __noinline int identify_for_asker(u64 file)
 	answer = bpf_map_lookup_elem(&identified, &zero);
 	if (!answer)
 		return 0;
-	answer->file = lent_key(inode);
+	answer->file = explicit_key(inode);
 	answer->row = inode;
 	return 0;
 }

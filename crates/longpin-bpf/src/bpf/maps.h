@@ -38,11 +38,11 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, MAX_LENT);
 	__type(key, struct file_identity);
-	__type(value, struct lent);
-} lent SEC(".maps");
+	__type(value, struct explicit_hold);
+} explicit_holds SEC(".maps");
 
 /* How many of them hash to each slot, by inode number: read as `filter` is. */
-u32 lent_filter[LENT_SLOTS];
+u32 explicit_filter[EXPLICIT_SLOTS];
 
 /* Which hold ends with which inode: the one whose descriptors its holder has. */
 struct {

@@ -4,7 +4,7 @@
 #define LONGPIN_REFUSE_H
 
 #include "events.h"
-#include "lent.h"
+#include "explicit.h"
 #include "rules.h"
 #include "suspects.h"
 #include "walk.h"
@@ -65,11 +65,11 @@ static __always_inline bool is_exempt(const struct act *act)
 /* The last row of a file: of an explicit hold, or of a pin. */
 __noinline u64 row_of(u64 inode)
 {
-	struct lent *lent = find_lent(inode);
+	struct explicit_hold *explicit = find_explicit(inode);
 	struct suspect *known;
 
-	if (lent && (lent->swapfiles || lent->layouts))
-		return lent->row;
+	if (explicit && (explicit->swapfiles || explicit->layouts))
+		return explicit->row;
 	known = find_suspect(inode);
 	return known ? known->row : 0;
 }
@@ -118,11 +118,11 @@ __noinline int decide(const struct act *act)
 /* An explicit hold refuses without a look at the pages. */
 static __noinline bool meets_hold(struct act *act)
 {
-	struct lent *lent = find_lent(act->inode);
+	struct explicit_hold *explicit = find_explicit(act->inode);
 
-	if (!lent || !covers(lent, act->first, act->last))
+	if (!explicit || !covers(explicit, act->first, act->last))
 		return false;
-	act->page = act->first > lent->first ? act->first : lent->first;
+	act->page = act->first > explicit->first ? act->first : explicit->first;
 	return true;
 }
 
@@ -140,7 +140,7 @@ __noinline int judge(struct act *act)
 {
 	if (!act || !is_regular(act->inode))
 		return NOT_CONCERNED;
-	if (!(state.lent_files && meets_hold(act)) && !meets_pin(act))
+	if (!(state.explicit_files && meets_hold(act)) && !meets_pin(act))
 		return NOT_CONCERNED;
 	return decide(act) ? REFUSED : ALLOWED;
 }

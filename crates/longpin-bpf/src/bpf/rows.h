@@ -4,7 +4,7 @@
 #define LONGPIN_ROWS_H
 
 #include "events.h"
-#include "lent.h"
+#include "explicit.h"
 #include "notes.h"
 #include "suspects.h"
 
@@ -191,7 +191,7 @@ static __noinline bool end_hold(const struct row_key *key, u32 kind, u32 operati
 {
 	struct row *row = bpf_map_lookup_elem(&rows, key);
 	struct file_identity file;
-	struct lent *found;
+	struct explicit_hold *found;
 	bool is_told;
 
 	if (!row)
@@ -205,7 +205,7 @@ static __noinline bool end_hold(const struct row_key *key, u32 kind, u32 operati
 		return false;
 	if (is_told && kind == EVENT_BROKEN)
 		__sync_fetch_and_add(&state.broken_holds, 1);
-	found = bpf_map_lookup_elem(&lent, &file);
+	found = bpf_map_lookup_elem(&explicit_holds, &file);
 	if (!found)
 		return true;
 	if ((key->level & LEVEL_MASK) == LEVEL_SWAPFILE)
@@ -220,12 +220,12 @@ static __noinline bool forget_token(const struct row_key *key)
 {
 	struct row *row = bpf_map_lookup_elem(&rows, key);
 	struct file_identity file;
-	struct lent *found;
+	struct explicit_hold *found;
 
 	if (!row || row->verdict == PENDING)
 		return false;
 	file = row->file;
-	found = bpf_map_lookup_elem(&lent, &file);
+	found = bpf_map_lookup_elem(&explicit_holds, &file);
 	if (found && found->token == key->caller)
 		found->token = 0;
 	return true;

@@ -8,7 +8,7 @@
 
 #include "kernel.h"
 
-#define GUARD_ABI 11
+#define GUARD_ABI 12
 #define MAX_FILES 65536
 #define MAX_ROWS 65536
 #define MAX_EVENTS 1024
@@ -18,7 +18,7 @@
 #define FILTER_SLOTS 65536
 #define MAX_LENT 65536
 #define MAX_STRAYS 16384
-#define LENT_SLOTS 4096
+#define EXPLICIT_SLOTS 4096
 #define MAX_PIN_PROGRAMS 6
 #define STACK_DEPTH 8
 #define MAX_DEPTH 32
@@ -123,7 +123,7 @@ struct guard_state {
 	u64 misses_time;
 	u32 max_files;	/* room in `files`; an eighth of it is kept for root */
 	u32 strict;	/* STRICT_ bits */
-	u64 lent_files; /* entries in `lent`, some of holds that have ended */
+	u64 explicit_files; /* entries in `explicit_holds`, some of holds that have ended */
 	u64 tokens;	/* explicit holds that end with a descriptor */
 	u32 holds_only; /* started by an explicit hold: pins are not watched */
 	u32 subvolumes; /* where btrfs keeps the subvolume of an inode: SUBVOLUME_; 0: not known */
@@ -182,9 +182,9 @@ _Static_assert(sizeof(struct row_key) == 24, "row_key");
 
 /*
  * The explicit holds of one file. The key is its identity, with the number of its subvolume in the place of the
- * generation: the file may leave memory while it is lent, and come back at another address.
+ * generation: the file may leave memory while it is held, and come back at another address.
  */
-struct lent {
+struct explicit_hold {
 	u64 inode; /* when it was looked at last; 0: it has left memory since */
 	u64 first; /* hull of the holds of level layout, page indexes, inclusive */
 	u64 last;
@@ -193,7 +193,7 @@ struct lent {
 	u32 layouts;   /* holds of level layout */
 	u32 swapfiles; /* of level swapfile: 0 or 1 */
 };
-_Static_assert(sizeof(struct lent) == 48, "lent");
+_Static_assert(sizeof(struct explicit_hold) == 48, "explicit");
 
 /* row.verdict, event.verdict: is it a hold, and if not, why */
 #define HELD 0

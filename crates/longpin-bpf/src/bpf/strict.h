@@ -11,7 +11,7 @@
  */
 static __always_inline bool is_surely_free(u64 inode)
 {
-	if (lent_filter[lent_slot(FIELD64(inode, struct inode, i_ino))])
+	if (explicit_filter[explicit_slot(FIELD64(inode, struct inode, i_ino))])
 		return false;
 	if (!WATCHES_PINS || !(state.strict & STRICT_PINS))
 		return true;
@@ -33,9 +33,9 @@ static __noinline bool is_strict_suspect(u64 inode)
 /* Is the file held at level swapfile? By an explicit hold, or by a pin as long as a page is pinned. */
 static __always_inline bool is_strictly_held(struct act *act)
 {
-	struct lent *lent = find_lent(act->inode);
+	struct explicit_hold *explicit = find_explicit(act->inode);
 
-	if (lent && lent->swapfiles) {
+	if (explicit && explicit->swapfiles) {
 		act->page = 0;
 		return true;
 	}
@@ -48,9 +48,9 @@ static __always_inline bool is_strictly_held(struct act *act)
 /* The holder of an explicit hold may map its file shared and writable: to register it, it must. */
 static __always_inline bool is_holder(u64 inode)
 {
-	struct lent *lent = find_lent(inode);
+	struct explicit_hold *explicit = find_explicit(inode);
 
-	return lent && lent->swapfiles && has_token(lent->token);
+	return explicit && explicit->swapfiles && has_token(explicit->token);
 }
 
 /* What level swapfile says of an act. */

@@ -74,17 +74,17 @@ static long look_at_suspect(void *map, u64 *inode, struct suspect *known, struct
 	return same_file(&known->file, &now) ? look_at_file(search, *inode) : 0;
 }
 
-static long look_at_lent(void *map, struct file_identity *file, struct lent *lent,
+static long look_at_explicit(void *map, struct file_identity *file, struct explicit_hold *explicit,
 			 struct search *search)
 {
 	if (!is_in_question(search, file->dev) || (search->ino && search->ino != file->ino))
 		return 0;
-	if (!lent->swapfiles && (search->strict || !lent->layouts))
+	if (!explicit->swapfiles && (search->strict || !explicit->layouts))
 		return 0;
 	if (search->subvolume && search->subvolume != file->generation)
 		return 0;
-	search->row = lent->row;
-	return find(search, lent->inode);
+	search->row = explicit->row;
+	return find(search, explicit->inode);
 }
 
 static long look_at_inode(u32 i, struct search **in_hand)
@@ -127,8 +127,8 @@ __noinline int walk_inodes(struct search *search)
  */
 static __always_inline bool find_held(struct search *search)
 {
-	if (state.lent_files && !search->encrypted)
-		bpf_for_each_map_elem(&lent, look_at_lent, search, 0);
+	if (state.explicit_files && !search->encrypted)
+		bpf_for_each_map_elem(&explicit_holds, look_at_explicit, search, 0);
 	if (search->is_held)
 		return true;
 	if (!WATCHES_PINS || (search->strict && !(state.strict & STRICT_PINS)))

@@ -17,7 +17,7 @@ pub(super) const PROBED_ENTRY: &str = "remote_probe_entry";
 
 /// Programs that are run by name.
 pub(crate) mod requests {
-    pub(crate) const LEND: &str = "lend";
+    pub(crate) const ENTER_HOLD: &str = "enter_hold";
     pub(crate) const TAKE_BACK: &str = "take_back";
     pub(crate) const TIDY: &str = "tidy";
     pub(crate) const COUNT_DIRECT: &str = "count_direct";
@@ -108,7 +108,7 @@ pub const HOOKS: &[Hook] = &[
     pins("write_enabled_file_bool_entry", On::Entry("write_enabled_file_bool"), &[C09])
         .only(If::Probed("pin_user_pages_remote")),
     // Run on request.
-    notes(run::LEND, On::Request, &[C12]),
+    notes(run::ENTER_HOLD, On::Request, &[C12]),
     notes(run::TAKE_BACK, On::Request, &[C12]),
     notes(run::TIDY, On::Request, &[C12]),
     notes(run::COUNT_DIRECT, On::Request, &[C12]),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use longpin::events::{self, Batch, EventKind, Operation, Told, Torn};
+use longpin::events::{self, Batch, EventKind, Notice, Operation, Torn};
 use longpin::guard::{GuardError, Host, Running};
 use longpin::on_demand::notice_name;
 
@@ -83,7 +83,7 @@ fn show(lines: &[String]) -> bool {
     written.and_then(|()| out.flush()).is_ok()
 }
 
-fn time(told: &Told) -> String {
+fn time(told: &Notice) -> String {
     let time = jiff::Timestamp::UNIX_EPOCH.checked_add(told.time);
     time.map_or_else(|_| "-".into(), stamp)
 }
@@ -201,7 +201,7 @@ fn system_call(number: i64) -> String {
 }
 
 /// First byte, and first byte behind; `None`: it goes to the end of the file.
-fn range(told: &Told) -> Option<(u64, u64)> {
+fn range(told: &Notice) -> Option<(u64, u64)> {
     let (first, last) = told.event.range;
     let end = last.checked_add(1)?.checked_mul(PAGE)?;
     if is_open(end) {
@@ -210,7 +210,7 @@ fn range(told: &Told) -> Option<(u64, u64)> {
     Some((first.checked_mul(PAGE)?, end))
 }
 
-pub(crate) fn to_line(told: &Told) -> String {
+pub(crate) fn to_line(told: &Notice) -> String {
     let event = &told.event;
     let range = match range(told) {
         Some((start, end)) => format!("{}..{}", human(start), human(end)),
@@ -239,7 +239,7 @@ pub(crate) fn to_line(told: &Told) -> String {
 }
 
 /// What somebody did; of a teardown, for what.
-fn cause(told: &Told) -> String {
+fn cause(told: &Notice) -> String {
     let act = operation(told.event.operation);
     match told.cause.work {
         Some(work) => format!("{work} in {act}"),
@@ -260,7 +260,7 @@ fn region(torn: &Torn) -> String {
     )
 }
 
-pub(crate) fn to_json(told: &Told) -> serde_json::Value {
+pub(crate) fn to_json(told: &Notice) -> serde_json::Value {
     let event = &told.event;
     let range = range(told);
     serde_json::json!({
@@ -282,7 +282,7 @@ pub(crate) fn to_json(told: &Told) -> serde_json::Value {
     })
 }
 
-fn region_json(told: &Told, torn: &Torn) -> serde_json::Value {
+fn region_json(told: &Notice, torn: &Torn) -> serde_json::Value {
     serde_json::json!({
         "pid": torn.owner,
         "command": torn.command,

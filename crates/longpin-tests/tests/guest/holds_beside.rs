@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use longpin_bpf::lend::{Lent, Loan};
+use longpin_bpf::explicit::{Entered, HoldRequest};
 use longpin_bpf::pinned::Pinned;
 use longpin_bpf::shared::{Level, Row};
 use longpin_tests::PATIENCE;
@@ -33,17 +33,17 @@ fn open_guard() -> Result<Pinned> {
 }
 
 /// Enters a hold with this token, and judges it.
-fn lend(pinned: &Pinned, file: &TestFile, token: u64, persists: bool) -> Result<Row> {
-    let loan = Loan {
+fn enter(pinned: &Pinned, file: &TestFile, token: u64, persists: bool) -> Result<Row> {
+    let request = HoldRequest {
         file: pinned.identify(&file.file)?.context("no inode")?,
         level: Level::Layout,
         range: (0, 0),
         token,
         persists,
     };
-    ensure!(pinned.lend(&loan)? == Lent::Done, "not entered");
-    ensure!(pinned.publish(&loan)?, "not published");
-    let is_it = |row: &Row| row.explicit.is_some() && row.file == loan.file;
+    ensure!(pinned.enter_hold(&request)? == Entered::Done, "not entered");
+    ensure!(pinned.publish(&request)?, "not published");
+    let is_it = |row: &Row| row.explicit.is_some() && row.file == request.file;
     pinned.rows()?.into_iter().find(is_it).context("no row")
 }
 
@@ -85,7 +85,7 @@ fn token_again() -> Result<()> {
     let before = count();
     let token = TestFile::memfd(MemfdFlags::empty(), LEN)?;
     let address = pinned.identify(&token.file)?.context("no inode")?.inode;
-    let lasting = lend(&pinned, &one, address, true)?;
+    let lasting = enter(&pinned, &one, address, true)?;
     ensure!(count() == before + 1, "no token");
     drop(token);
     let begin = Instant::now();
@@ -94,7 +94,7 @@ fn token_again() -> Result<()> {
         std::thread::sleep(Duration::from_millis(10));
     }
     // What the kernel does some day: another token is there.
-    let next = lend(&pinned, &other, address, false)?;
+    let next = enter(&pinned, &other, address, false)?;
     let released = pinned.take_back(&lasting)?;
     let left = count();
     let ended = pinned.take_back(&next)?;

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use longpin_bpf::lend::{Lent, Loan};
+use longpin_bpf::explicit::{Entered, HoldRequest};
 use longpin_bpf::pinned::Pinned;
 use longpin_bpf::shared::FileId;
 use longpin_bpf::{Mode, STRICT_HOLDS};
@@ -288,9 +288,9 @@ impl Candidate {
         loop {
             let running = Running::open_for_holds(host)?;
             let enforcement = self.attach(&running)?;
-            let lent = match self.try_forbidden(&running)? {
-                Tried::Free => self.lend(&running)?,
-                Tried::Held => Lent::Busy,
+            let entered = match self.try_forbidden(&running)? {
+                Tried::Free => self.enter(&running)?,
+                Tried::Held => Entered::Busy,
                 Tried::Pinned(_) if Instant::now() < pinned_until => {
                     drop(running);
                     std::thread::sleep(PATIENCE);
@@ -298,15 +298,15 @@ impl Candidate {
                 }
                 Tried::Pinned(refusal) => return Err(*refusal),
             };
-            match lent {
-                Lent::Done => return Ok(enforcement),
-                Lent::NoRoom => return Err(Refusal::NoRoom),
-                Lent::Busy if deadline.is_some_and(|end| Instant::now() >= end) => {
+            match entered {
+                Entered::Done => return Ok(enforcement),
+                Entered::NoRoom => return Err(Refusal::NoRoom),
+                Entered::Busy if deadline.is_some_and(|end| Instant::now() >= end) => {
                     return Err(Refusal::Busy {
                         path: self.request.path.clone(),
                     });
                 }
-                Lent::Busy => {
+                Entered::Busy => {
                     drop(running);
                     std::thread::sleep(PATIENCE);
                 }
@@ -331,16 +331,19 @@ impl Candidate {
         Ok(running.enforcement_of_holds(self.request.level)?)
     }
 
-    fn lend(&self, running: &Running) -> Result<Lent, Refusal> {
-        let loan = self.loan(running.pinned())?;
-        Ok(running.pinned().lend(&loan).map_err(GuardError::from)?)
+    fn enter(&self, running: &Running) -> Result<Entered, Refusal> {
+        let entry = self.entry(running.pinned())?;
+        Ok(running
+            .pinned()
+            .enter_hold(&entry)
+            .map_err(GuardError::from)?)
     }
 
     /// It is judged: one step, after which it is listed, and persists if it is to.
     fn publish(&self, host: &Host) -> Result<(), Refusal> {
         let running = Running::open(host)?;
-        let loan = self.loan(running.pinned())?;
-        match running.pinned().publish(&loan).map_err(GuardError::from)? {
+        let entry = self.entry(running.pinned())?;
+        match running.pinned().publish(&entry).map_err(GuardError::from)? {
             true => Ok(()),
             // Released meanwhile.
             false => Err(Refusal::Released {
@@ -349,9 +352,9 @@ impl Candidate {
         }
     }
 
-    fn loan(&self, pinned: &Pinned) -> Result<Loan, Refusal> {
-        Ok(Loan {
-            file: self.identify_lent(pinned)?,
+    fn entry(&self, pinned: &Pinned) -> Result<HoldRequest, Refusal> {
+        Ok(HoldRequest {
+            file: self.identify_explicit(pinned)?,
             level: self.request.level,
             range: self.pages(),
             token: identify(pinned, &self.token)?.inode,
@@ -360,7 +363,7 @@ impl Candidate {
     }
 
     /// On btrfs a hold knows its file by its subvolume, too.
-    fn identify_lent(&self, pinned: &Pinned) -> Result<FileId, Refusal> {
+    fn identify_explicit(&self, pinned: &Pinned) -> Result<FileId, Refusal> {
         let family = Facts::read(&self.file)
             .map_err(ask("what the file is"))?
             .fs

@@ -44,7 +44,7 @@ impl Candidate {
         if answer != Probed::Refused {
             return Ok(Tried::Free);
         }
-        if self.is_lent(running)? {
+        if self.is_held_explicitly(running)? {
             return Ok(Tried::Held);
         }
         Ok(match self.find_pins(running)? {
@@ -56,9 +56,9 @@ impl Candidate {
     }
 
     /// Is there an explicit hold of the file that this longpin knows?
-    fn is_lent(&self, running: &Running) -> Result<bool, Refusal> {
+    fn is_held_explicitly(&self, running: &Running) -> Result<bool, Refusal> {
         let pinned = running.pinned();
-        let file = self.identify_lent(pinned)?;
+        let file = self.identify_explicit(pinned)?;
         let rows = pinned.rows().map_err(GuardError::from)?;
         let is_it = |it: &FileId| (it.ino, it.dev) == (file.ino, file.dev);
         let mut rows = rows.iter();

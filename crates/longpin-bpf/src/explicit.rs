@@ -13,7 +13,7 @@ use crate::subvolumes::{self, BesideInodes};
 
 /// What keeps a hold from being entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lent {
+pub enum Entered {
     /// Nothing: it stands.
     Done,
     /// Another hold excludes it.
@@ -24,7 +24,7 @@ pub enum Lent {
 
 /// An explicit hold to be entered.
 #[derive(Debug, Clone, Copy)]
-pub struct Loan {
+pub struct HoldRequest {
     /// The file.
     pub file: FileId,
     /// Its level.
@@ -37,7 +37,7 @@ pub struct Loan {
     pub persists: bool,
 }
 
-impl Loan {
+impl HoldRequest {
     const fn level_word(&self) -> u64 {
         self.level as u64 | if self.persists { PERSISTS } else { 0 }
     }
@@ -94,13 +94,19 @@ impl Pinned {
     /// # Errors
     ///
     /// [`BpfError::Run`].
-    pub fn lend(&self, loan: &Loan) -> Result<Lent, BpfError> {
-        let (first, last) = loan.range;
-        let arguments = [loan.file.inode, loan.level_word(), first, last, loan.token];
-        Ok(match self.run(requests::LEND, &arguments)? {
-            0 => Lent::Done,
-            BUSY => Lent::Busy,
-            _ => Lent::NoRoom,
+    pub fn enter_hold(&self, request: &HoldRequest) -> Result<Entered, BpfError> {
+        let (first, last) = request.range;
+        let arguments = [
+            request.file.inode,
+            request.level_word(),
+            first,
+            last,
+            request.token,
+        ];
+        Ok(match self.run(requests::ENTER_HOLD, &arguments)? {
+            0 => Entered::Done,
+            BUSY => Entered::Busy,
+            _ => Entered::NoRoom,
         })
     }
 
@@ -109,8 +115,8 @@ impl Pinned {
     /// # Errors
     ///
     /// [`BpfError::Run`].
-    pub fn publish(&self, loan: &Loan) -> Result<bool, BpfError> {
-        let arguments = [loan.file.inode, loan.token, loan.level_word()];
+    pub fn publish(&self, request: &HoldRequest) -> Result<bool, BpfError> {
+        let arguments = [request.file.inode, request.token, request.level_word()];
         Ok(self.run(requests::PUBLISH, &arguments)? == 0)
     }
 
@@ -137,11 +143,11 @@ impl Pinned {
     /// # Errors
     ///
     /// [`BpfError::Table`].
-    pub fn lent_at(&self, file: &FileId) -> Result<Option<u64>, BpfError> {
+    pub fn explicit_at(&self, file: &FileId) -> Result<Option<u64>, BpfError> {
         let mut key = shared::identity_key(file);
         key[12..16].copy_from_slice(&file.generation.to_ne_bytes());
-        let value = self.lent.lookup(&key, MapFlags::ANY);
-        let table = "lent";
+        let value = self.explicit_holds.lookup(&key, MapFlags::ANY);
+        let table = "explicit_holds";
         let value = value.map_err(|source| BpfError::Table { table, source })?;
         Ok(value.map(|value| shared::u64_at(&value, 0)))
     }
@@ -153,7 +159,7 @@ impl Pinned {
     /// [`BpfError::Run`] or [`BpfError::Table`].
     pub fn tidy(&self) -> Result<usize, BpfError> {
         let identity = |key: &[u8], _: &[u8]| (key.len() == 16).then(|| shared::identity(0, key));
-        let files = read_table(&self.lent, "lent", identity)?;
+        let files = read_table(&self.explicit_holds, "explicit_holds", identity)?;
         let mut left = files.len();
         for file in files {
             let gone = self.run(

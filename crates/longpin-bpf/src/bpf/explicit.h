@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Files that are held because somebody asked for it: the range is the truth, no page is looked at. */
-#ifndef LONGPIN_LENT_H
-#define LONGPIN_LENT_H
+#ifndef LONGPIN_EXPLICIT_H
+#define LONGPIN_EXPLICIT_H
 
 #include "folio.h"
 
 #define MAX_DESCRIPTORS (1 << 20)
 
-static __always_inline u32 lent_slot(u64 ino)
+static __always_inline u32 explicit_slot(u64 ino)
 {
-	return (u32)(ino ^ ino >> 12) & (LENT_SLOTS - 1);
+	return (u32)(ino ^ ino >> 12) & (EXPLICIT_SLOTS - 1);
 }
 
 /* On btrfs each subvolume numbers its files anew: the number of the subvolume. Elsewhere, and if not known, 0. */
@@ -23,8 +23,8 @@ static __always_inline u32 subvolume_of(u64 inode)
 	return load32(load64(inode - SUBVOLUME_BACK(where)) + SUBVOLUME_NUMBER(where));
 }
 
-/* The identity under which a file is lent: on some file systems an ioctl changes the generation. */
-static __always_inline struct file_identity lent_key(u64 inode)
+/* The identity under which a file is held: on some file systems an ioctl changes the generation. */
+static __always_inline struct file_identity explicit_key(u64 inode)
 {
 	struct file_identity file = identify(inode);
 
@@ -32,15 +32,15 @@ static __always_inline struct file_identity lent_key(u64 inode)
 	return file;
 }
 
-static __always_inline struct lent *find_lent(u64 inode)
+static __always_inline struct explicit_hold *find_explicit(u64 inode)
 {
 	struct file_identity file;
-	struct lent *found;
+	struct explicit_hold *found;
 
-	if (!lent_filter[lent_slot(FIELD64(inode, struct inode, i_ino))])
+	if (!explicit_filter[explicit_slot(FIELD64(inode, struct inode, i_ino))])
 		return 0;
-	file = lent_key(inode);
-	found = bpf_map_lookup_elem(&lent, &file);
+	file = explicit_key(inode);
+	found = bpf_map_lookup_elem(&explicit_holds, &file);
 	/* It has come back at another address: there it has names. */
 	if (found && found->inode != inode)
 		found->inode = inode;
@@ -48,9 +48,9 @@ static __always_inline struct lent *find_lent(u64 inode)
 }
 
 /* Does an explicit hold cover pages of this range? One of level swapfile covers the whole file. */
-static __always_inline bool covers(const struct lent *lent, u64 first, u64 last)
+static __always_inline bool covers(const struct explicit_hold *explicit, u64 first, u64 last)
 {
-	return lent->swapfiles || (lent->layouts && lent->first <= last && first <= lent->last);
+	return explicit->swapfiles || (explicit->layouts && explicit->first <= last && first <= explicit->last);
 }
 
 struct possession {
