@@ -8,6 +8,8 @@
 pub mod answer;
 mod cgroup;
 mod claim;
+#[cfg(test)]
+mod commands;
 mod error;
 pub mod event;
 pub mod explicit;

@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::commands::may_move;
 use crate::identity;
 use crate::mappings::{Process, name_process};
 use crate::mounts::{Mount, read_mounts};
@@ -70,10 +71,6 @@ const COMMANDS: [&str; 13] = [
     "__f2fs_ioctl",
     "f2fs_ioctl",
 ];
-/// Of btrfs (0x94): snapshots, defragment, resize, devices, balance, subvolume delete, encoded write.
-const BTRFS_MOVERS: [u64; 13] = [1, 2, 3, 11, 12, 15, 16, 23, 32, 53, 58, 63, 64];
-/// Of f2fs (0xf5): atomic writes, defragment, move, flush a device, collect a range, pin, resize, trim.
-const F2FS_MOVERS: [u64; 11] = [1, 2, 5, 8, 9, 10, 11, 13, 16, 20, 25];
 /// overlayfs and FUSE: their files have numbers of their own, and may be other file systems'.
 const SHOWS_OTHERS: [u64; 2] = [0x794c_7630, 0x6573_5546];
 /// Between two looks.
@@ -233,17 +230,6 @@ fn is_alone(task: &Path) -> bool {
     all.is_some_and(|all| all.count() == 1)
 }
 
-fn may_move(command: u64) -> bool {
-    let number = command & 0xff;
-    match command >> 8 & 0xff {
-        0x94 => BTRFS_MOVERS.contains(&number),
-        0xf5 => F2FS_MOVERS.contains(&number),
-        // FS_IOC_ENABLE_VERITY seals.
-        0x66 => number == 133,
-        _ => false,
-    }
-}
-
 /// `utime` of `/proc/PID/task/TID/stat`; `None` when the task has gone.
 fn time_outside(task: &Path) -> io::Result<Option<u64>> {
     let Some(stat) = tasks::unless_gone(tasks::read_text(&task.join("stat")))? else {
@@ -309,15 +295,6 @@ mod tests {
         assert_eq!(descriptors("-1 0x7ffd 0x7f00"), None);
         assert_eq!(command(&call(16)), Some((3, 0x10)));
         assert_eq!(command(&call(1)), None);
-    }
-
-    #[test]
-    fn commands_that_move_blocks_are_told_from_others() {
-        // BTRFS_IOC_BALANCE_V2, F2FS_IOC_SET_PIN_FILE; BTRFS_IOC_SCRUB, FICLONE.
-        assert!(may_move(0xc400_9420) && may_move(0x4004_f50d));
-        assert!(!may_move(0xc400_941b) && !may_move(0x4004_9409));
-        // FS_IOC_ENABLE_VERITY; FS_IOC_GETFLAGS.
-        assert!(may_move(0x4080_6685) && !may_move(0x8008_6601));
     }
 
     /// A task like those of /proc, with one descriptor.

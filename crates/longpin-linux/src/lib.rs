@@ -5,6 +5,7 @@ pub mod attribute;
 pub mod btrfs;
 pub mod cgroups;
 pub mod code;
+pub mod commands;
 pub mod devdax;
 pub mod ext4;
 pub mod f2fs;

@@ -12,9 +12,6 @@
 #include "real.h"
 #include "strict.h"
 
-#define LOOP_MAJOR 7
-#define MD_MAJOR 9
-#define MISC_MAJOR 10
 #define MAX_BUFFERS 1024 /* what udmabuf takes, unless an administrator says otherwise */
 
 /* What cannot be read now, the driver may read later: of any file. Decided as of one whose name is not known. */
@@ -40,12 +37,12 @@ static __always_inline bool is_given_file(u32 descriptor, u32 operation)
 /* udmabuf makes memory of a file's pages that anybody may write to who has the buffer, with a descriptor that only reads. */
 static __always_inline bool judge_buffer(u64 place)
 {
-	struct act act = { .operation = OP_IOCTL, .detail = BUFFER_CREATE, WHOLE_FILE };
+	struct act act = { .operation = OP_IOCTL, .detail = UDMABUF_CREATE, WHOLE_FILE };
 	u32 descriptor = 0;
 	u64 file;
 
 	if (bpf_probe_read_user(&descriptor, sizeof(descriptor), (void *)place))
-		return is_unread_refused(OP_IOCTL, BUFFER_CREATE);
+		return is_unread_refused(OP_IOCTL, UDMABUF_CREATE);
 	file = file_of_descriptor(descriptor);
 	act.inode = file ? inode_of_file(file) : 0;
 	if (!act.inode || is_surely_free(act.inode) || is_holder(act.inode))
@@ -93,7 +90,7 @@ static __always_inline bool is_list_refused(u64 argument)
 	struct buffers buffers = {};
 
 	if (bpf_probe_read_user(&buffers, BUFFERS_HEAD, (void *)argument))
-		return is_unread_refused(OP_IOCTL, BUFFER_CREATE_LIST);
+		return is_unread_refused(OP_IOCTL, UDMABUF_CREATE_LIST);
 	buffers.list = argument + BUFFERS_HEAD;
 	return are_buffers_refused(&buffers);
 }
@@ -106,32 +103,21 @@ __noinline int is_loop_refused(u32 command, u64 argument)
 	if (command == LOOP_CONFIGURE &&
 	    bpf_probe_read_user(&descriptor, sizeof(descriptor), (void *)argument))
 		return is_unread_refused(OP_LOOP, command);
-	return is_given_file(descriptor, command == MD_SET_BITMAP ? OP_IOCTL : OP_LOOP);
+	return is_given_file(descriptor, command == SET_BITMAP_FILE ? OP_IOCTL : OP_LOOP);
 }
 
 static __always_inline bool is_driver_command(u64 inode, u32 command)
 {
-	u32 major = FIELD32(inode, struct inode, i_rdev) >> 20;
+	u32 major = driver_of(command);
 
-	switch (command) {
-	case LOOP_SET_FD:
-	case LOOP_CHANGE_FD:
-	case LOOP_CONFIGURE:
-		return major == LOOP_MAJOR;
-	case MD_SET_BITMAP:
-		return major == MD_MAJOR;
-	case BUFFER_CREATE:
-	case BUFFER_CREATE_LIST:
-		return major == MISC_MAJOR;
-	}
-	return false;
+	return major && major == FIELD32(inode, struct inode, i_rdev) >> 20;
 }
 
 static __always_inline bool is_driver_refused(u32 command, u64 argument)
 {
-	if (command == BUFFER_CREATE)
+	if (command == UDMABUF_CREATE)
 		return is_buffer_refused(argument);
-	if (command == BUFFER_CREATE_LIST)
+	if (command == UDMABUF_CREATE_LIST)
 		return is_list_refused(argument);
 	return is_loop_refused(command, argument);
 }

@@ -15,43 +15,6 @@
 #define DAX_FLAG 0x2000000
 #define DAX_XFLAG 0x8000
 #define XFS_OWN_DAX_FLAG 1
-/* No magic, as several file systems do: */
-#define SETS_FLAGS 1
-#define REMOVES_KEY 2
-
-/* The file system that knows a command; 0: not one of those that concern us. */
-__noinline int knows(u64 number)
-{
-	switch (number & 0xffff) {
-	case SETFLAGS:
-	case SETXATTR:
-		return SETS_FLAGS;
-	case REMOVE_KEY:
-	case REMOVE_KEY_OF_ALL:
-		return REMOVES_KEY;
-	case XFS_SWAPEXT:
-	case XFS_SCRUB: /* repairs, too, and drops a file's pages before it looks at its block map */
-	case XFS_SCRUB_ALL:
-		return XFS_MAGIC;
-	case EXT4_MOVE_EXT:
-	case EXT4_SWAP_BOOT:
-		return EXT4_MAGIC;
-	case F2FS_START_ATOMIC: /* what was written since goes away at the abort */
-	case F2FS_ABORT_ATOMIC:
-	case F2FS_MOVE_RANGE:
-	case F2FS_SEC_TRIM:
-	case F2FS_START_ATOMIC_REPLACE:
-		return F2FS_MAGIC;
-	}
-	return 0;
-}
-
-/* Names another file in user memory, which may change until it is read: judged for all of them. */
-static __always_inline bool concerns_file_system(u32 command)
-{
-	return command == XFS_SWAPEXT || command == EXT4_MOVE_EXT || command == F2FS_MOVE_RANGE;
-}
-
 /*
  * Overlayfs has been asked, with flags that were looked at, and asks for the file behind without them. Who passes a
  * null pointer himself has it in his registers.
@@ -98,7 +61,7 @@ __noinline int changes_flags(u32 command, u64 argument, u64 inode, u64 magic)
 		return false;
 	if (bpf_probe_read_user(&wanted, sizeof(wanted), (void *)argument))
 		return true;
-	return are_other_flags(inode, magic, wanted, command != SETFLAGS);
+	return are_other_flags(inode, magic, wanted, command != (FS_IOC_SETFLAGS & 0xffff));
 }
 
 /* The user side asks which inode a descriptor stands for. No file system knows the command. */
@@ -170,14 +133,14 @@ static __always_inline int judge_strict_ioctl(u64 *ctx, u64 inode, u64 sb)
 		subvolume = subvolume_of_snapshot(ctx[2]);
 	else if (moves_nothing(ctx[1] & 0xffff, ctx[2]))
 		return NOT_CONCERNED;
-	if (concerns_file_system(ctx[1] & 0xffff))
+	if (command_layout(ctx[1]) == LAYOUT_FILE_SYSTEM)
 		strict = STRICTLY_FIRST;
 	return judge_subvolume(sb, subvolume, OP_IOCTL, ctx[1], strict);
 }
 
 static __always_inline int judge_ioctl(u64 *ctx)
 {
-	u32 command = ctx[1] & 0xffff, magic = knows(ctx[1]);
+	u32 command = ctx[1] & 0xffff, layout = command_layout(ctx[1]);
 	u64 inode, sb, scrubbed;
 	int strictly;
 
@@ -185,7 +148,7 @@ static __always_inline int judge_ioctl(u64 *ctx)
 		identify_for_asker(number(ctx, 0));
 		return 0;
 	}
-	if ((!magic && !state.strict) || !is_armed())
+	if ((!layout && !state.strict) || !is_armed())
 		return 0;
 	inode = inode_of_file(number(ctx, 0));
 	sb = FIELD64(inode, struct inode, i_sb);
@@ -197,21 +160,21 @@ static __always_inline int judge_ioctl(u64 *ctx)
 			return strictly == REFUSED ? as_answer(strict_answer(ctx[1])) : 0;
 	}
 	/* Of all these commands overlayfs knows only the flags. */
-	if (magic == SETS_FLAGS)
+	if (layout == LAYOUT_FLAGS)
 		inode = written_inode(number(ctx, 0));
-	if (command == XFS_SCRUB || command == XFS_SCRUB_ALL) {
+	if (layout == LAYOUT_SCRUB) {
 		scrubbed = scrubbed_file(inode, ctx[1], ctx[2]);
 		return scrubbed != NO_FILE && is_numbered_refused(sb, scrubbed, ctx[1]) ? -ETXTBSY
 											: 0;
 	}
-	if (magic == REMOVES_KEY)
+	if (layout == LAYOUT_KEY)
 		return is_key_refused(sb, ctx[1]) ? -ETXTBSY : 0;
-	if (!magic || !is_regular(inode))
+	if (layout == LAYOUT_NO || !is_regular(inode))
 		return 0;
-	if (magic == SETS_FLAGS ? !changes_flags(command, ctx[2], inode, magic_of(inode))
-				: magic_of(inode) != magic)
+	if (layout == LAYOUT_FLAGS ? !changes_flags(command, ctx[2], inode, magic_of(inode))
+				   : (u32)magic_of(inode) != (u32)command_magic(ctx[1]))
 		return 0;
-	if (concerns_file_system(command))
+	if (layout == LAYOUT_FILE_SYSTEM)
 		return is_file_system_refused(sb, OP_IOCTL, ctx[1]) ? -ETXTBSY : 0;
 	return is_command_refused(inode, ctx[1]) ? -ETXTBSY : 0;
 }

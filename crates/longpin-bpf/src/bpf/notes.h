@@ -205,7 +205,7 @@ static __always_inline bool is_setting_flags(long call)
 	u32 command = task->thread_info.status & TS_COMPAT ? regs->cx : regs->si;
 
 	command &= 0xffff;
-	return call == CALL_IOCTL && (command == SETFLAGS || command == SETXATTR);
+	return call == CALL_IOCTL && command_layout(command) == LAYOUT_FLAGS;
 }
 
 /*

@@ -85,7 +85,7 @@ __noinline u64 scrubbed_file(u64 inode, u64 command, u64 argument)
 
 	if (magic_of(inode) != XFS_MAGIC)
 		return NO_FILE;
-	if ((command & 0xffff) == XFS_SCRUB)
+	if ((command & 0xffff) == XFS_IOC_SCRUB_METADATA)
 		ino = repaired_file(argument);
 	else
 		ino = repaired_file_of_all(argument);

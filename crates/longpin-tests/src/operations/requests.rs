@@ -16,6 +16,8 @@ use rustix::io::Errno;
 use crate::act::Outcome;
 
 mod keys;
+#[cfg(test)]
+mod numbers;
 
 pub(super) use keys::{
     ADD_KEY, AddKey, KeyPolicy, KeySpecifier, REMOVE_KEY, RemoveKey, SET_KEY_POLICY,

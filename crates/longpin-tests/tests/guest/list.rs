@@ -2,9 +2,9 @@
 
 use crate::{
     Test, acquire, admin, answers, backend, bad_input, behind, c_api, claims, config, consumers,
-    extents, hard, hints, hold, hold_moving, holds_beside, hosts, lend, mount_ends, oracle, parity,
-    plan, prepare, race, rules, shutdown, swap_oracle, swapon, third_party, walk, watch,
-    ways_round, who_opens,
+    each_command, extents, hard, hints, hold, hold_moving, holds_beside, hosts, lend, mount_ends,
+    oracle, parity, plan, prepare, race, rules, shutdown, swap_oracle, swapon, third_party, walk,
+    watch, ways_round, who_opens,
 };
 
 /// When a test runs.
@@ -176,6 +176,8 @@ const DAILY: &[&[Test]] = &[
     holds_beside::TESTS,
     acquire::TESTS,
     who_opens::TESTS,
+    each_command::TESTS,
+    each_command::TESTS,
     behind::TESTS,
     answers::TESTS,
     backend::TESTS,

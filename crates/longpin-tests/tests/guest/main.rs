@@ -15,6 +15,7 @@ mod child;
 mod claims;
 mod config;
 mod consumers;
+mod each_command;
 mod extents;
 mod files;
 mod fuse;
