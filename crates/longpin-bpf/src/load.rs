@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Iter, Link, OpenObject, Program};
 
+use longpin_linux::arch;
+
 use crate::cgroup;
 use crate::facts::Facts;
 use crate::hooks::requests::FIND_STATISTICS;
@@ -105,6 +107,7 @@ fn choose_programs(open: &mut OpenGuardSkel<'_>, facts: &Facts, purpose: Purpose
 fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.foll_longterm = facts.foll_longterm;
+        rodata.page_shift = arch::page_shift();
         rodata.hugetlb_by_huge_page = facts.hugetlb_by_huge_page.into();
         rodata.writable_file_pins = facts.writable_file_pins.into();
         [

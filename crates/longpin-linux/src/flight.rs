@@ -10,6 +10,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use libc::c_long;
+
+use crate::arch;
 use crate::commands::may_move;
 use crate::identity;
 use crate::mappings::{Process, name_process};
@@ -247,9 +250,9 @@ fn time_outside(task: &Path) -> io::Result<Option<u64>> {
 }
 
 /// The number of a system call and its arguments, from `/proc/PID/task/TID/syscall`; `None` where that is not known.
-fn arguments(call: &str) -> Option<(u32, Vec<u64>)> {
+fn arguments(call: &str) -> Option<(c_long, Vec<u64>)> {
     let mut words = call.split_ascii_whitespace();
-    let number: u32 = words.next()?.parse().ok()?;
+    let number: c_long = words.next()?.parse().ok()?;
     let parse = |word: &str| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok();
     let arguments: Option<Vec<u64>> = words.take(6).map(parse).collect();
     let arguments = arguments.filter(|list| list.len() == 6)?;
@@ -259,23 +262,13 @@ fn arguments(call: &str) -> Option<(u32, Vec<u64>)> {
 /// The descriptor and the command of ioctl(2); `None`: another call.
 fn command(call: &str) -> Option<(u64, u64)> {
     let (number, arguments) = arguments(call)?;
-    (number == 16).then(|| (arguments[0], arguments[1]))
+    (number == arch::IOCTL).then(|| (arguments[0], arguments[1]))
 }
 
 /// The descriptors that a system call works on; `None` where that is not known.
 fn descriptors(call: &str) -> Option<Vec<u64>> {
     let (number, arguments) = arguments(call)?;
-    let places: &[usize] = match number {
-        // write, pwrite64, writev, ftruncate, fallocate, pwritev, pwritev2
-        1 | 18 | 20 | 77 | 285 | 296 | 328 => &[0],
-        // mmap
-        9 => &[4],
-        // sendfile
-        40 => &[0, 1],
-        // splice, copy_file_range
-        275 | 326 => &[0, 2],
-        _ => return None,
-    };
+    let places = arch::descriptors_of(number)?;
     Some(places.iter().map(|&place| arguments[place]).collect())
 }
 

@@ -1,6 +1,7 @@
 //! Linux interfaces that rustix lacks, as safe wrappers: a descriptor goes in, a typed value comes out,
 //! and errno becomes a named variant here, once.
 
+pub mod arch;
 pub mod attribute;
 pub mod btrfs;
 pub mod cgroups;

@@ -9,12 +9,12 @@ use std::ptr::NonNull;
 
 use io_uring::IoUring;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+use rustix::param::page_size;
 
 /// Every kernel that has fixed buffers takes so many bytes in one.
 pub const LEAST: u64 = 1 << 30;
 /// `IORING_MAX_REG_BUFFERS`: buffers of one ring.
 pub const BUFFERS: u64 = 1 << 14;
-const PAGE: usize = 4096;
 
 /// Bytes that this kernel takes in one buffer, if these are too many; `None`: it takes them. The limit is a power of
 /// two. io_uring_register(2).
@@ -39,7 +39,7 @@ fn takes(bytes: u64) -> io::Result<bool> {
     let Ok(len) = usize::try_from(bytes) else {
         return Ok(false);
     };
-    let Some(room) = len.checked_next_multiple_of(PAGE).and_then(Room::of) else {
+    let Some(room) = len.checked_next_multiple_of(page_size()).and_then(Room::of) else {
         return Ok(false);
     };
     let ring = IoUring::new(1)?;
@@ -72,14 +72,14 @@ impl Room {
         };
         let rights = MprotectFlags::READ | MprotectFlags::WRITE;
         // SAFETY: the first page of the mapping above, into which no reference exists.
-        unsafe { rustix::mm::mprotect(room.address.as_ptr(), PAGE, rights) }.ok()?;
+        unsafe { rustix::mm::mprotect(room.address.as_ptr(), page_size(), rights) }.ok()?;
         Some(room)
     }
 
     fn is_touched(&self) -> io::Result<bool> {
         let mut page = 0_u8;
         // SAFETY: one page is asked about, and one byte is written.
-        match unsafe { libc::mincore(self.address.as_ptr(), PAGE, &raw mut page) } {
+        match unsafe { libc::mincore(self.address.as_ptr(), page_size(), &raw mut page) } {
             0 => Ok(page & 1 != 0),
             _ => Err(io::Error::last_os_error()),
         }

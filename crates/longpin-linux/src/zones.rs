@@ -5,13 +5,12 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
+use rustix::param::page_size;
 use rustix::thread::CapabilitySet;
 
 use crate::memory::DeviceMemory;
 use crate::pseudo;
 
-/// Bytes of a page.
-const PAGE: usize = 4096;
 /// Bit 63 of a pagemap entry: the page is in memory.
 const PRESENT: u64 = 1 << 63;
 /// The bits of a pagemap entry that are the frame's number.
@@ -88,7 +87,7 @@ impl Zones {
     /// Memory in ZONE_MOVABLE.
     #[must_use]
     pub fn movable_bytes(&self) -> u64 {
-        self.movable_pages * PAGE as u64
+        self.movable_pages * page_size() as u64
     }
 
     /// How many pages of these runs lie in ZONE_MOVABLE. They are mapped for it; a page that goes meanwhile is not
@@ -102,9 +101,9 @@ impl Zones {
         let mut count = 0;
         for run in runs {
             // Truncated meanwhile: then the pages are not present below.
-            let _ = memory.populate(run.start * PAGE..run.end * PAGE);
+            let _ = memory.populate(run.start * page_size()..run.end * page_size());
             let mut entries = vec![0; run.len() * 8];
-            let first = memory.address() / PAGE + run.start;
+            let first = memory.address() / page_size() + run.start;
             pagemap.read_exact_at(&mut entries, first as u64 * 8)?;
             let words = entries
                 .chunks_exact(8)

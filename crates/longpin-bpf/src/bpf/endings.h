@@ -9,7 +9,7 @@
 #ifndef LONGPIN_ENDINGS_H
 #define LONGPIN_ENDINGS_H
 
-#include "kread.h"
+#include "arch.h"
 #include "maps.h"
 
 #define MAX_ENDINGS 16384
@@ -54,7 +54,7 @@ static __always_inline bool is_under_way(const struct ending *ending)
 		return false;
 	if (ending->call == NO_CALL)
 		return bpf_ktime_get_boot_ns() - ending->time < WORKER_PATIENCE;
-	return FIELD64(ending->registers, struct pt_regs, orig_ax) == ending->call;
+	return call_by(ending->registers) == ending->call;
 }
 
 static long drop_if_over(void *map, struct ending_key *key, struct ending *ending, void *none)
@@ -77,7 +77,7 @@ static __noinline bool enter_ending(u64 sb, u64 mountpoint)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct ending_key key = { .sb = sb, .mountpoint = mountpoint };
-	struct pt_regs *registers = (struct pt_regs *)bpf_task_pt_regs(task);
+	struct pt_regs *registers = registers_of(task);
 	struct ending ending = {
 		.task = bpf_get_current_task(),
 		.start = task->start_boottime,

@@ -3,7 +3,7 @@
 #ifndef LONGPIN_FOLIO_H
 #define LONGPIN_FOLIO_H
 
-#include "kread.h"
+#include "arch.h"
 #include "maps.h"
 
 /* GUP_PIN_COUNTING_BIAS: what one pin adds to the reference count of a small folio. */
@@ -12,7 +12,7 @@
 /* What a tail page holds to name its head: a pointer plus 1 or, since 7.x, a mask plus 1. */
 #define TAIL_MASK_FLOOR 0xffffffff00000000ULL
 
-static __always_inline u64 page_size_bytes(void)
+static __always_inline u64 struct_page_bytes(void)
 {
 	return bpf_core_type_size(struct page);
 }

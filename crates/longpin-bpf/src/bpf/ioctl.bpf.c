@@ -22,13 +22,10 @@
 static __always_inline bool is_second_question(u64 argument)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct pt_regs *regs;
 
 	if (argument || task->flags & (PF_KTHREAD | PF_IO_WORKER))
 		return false;
-	regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	/* In 32-bit programs, too, it is the third; the upper half is not looked at then. */
-	return (u32)regs->dx;
+	return third_argument(task);
 }
 
 /*

@@ -292,18 +292,6 @@ struct vm_area_struct {
 	} shared;
 } KERNEL_TYPE;
 
-struct pt_regs {
-	unsigned long di;
-	unsigned long si;
-	unsigned long dx;
-	unsigned long cx;
-	unsigned long r8;
-	unsigned long r9;
-	unsigned long ax;
-	unsigned long sp;
-	unsigned long orig_ax;
-} KERNEL_TYPE;
-
 struct thread_info {
 	u32 status;
 } KERNEL_TYPE;
@@ -448,13 +436,11 @@ struct timespec64 {
 #define VM_SHARED 8
 #define VM_MAYWRITE 0x20
 #define SB_RDONLY 1
-#define O_DIRECT 040000
 #define FMODE_WRITE 2
 #define FMODE_WRITER 0x10000 /* counted in i_writecount */
 #define S_SWAPFILE (1 << 8)
 #define PF_KTHREAD 0x00200000
 #define PF_IO_WORKER 0x00000010
-#define TS_COMPAT 0x0002
 #define S_IFMT 00170000
 #define S_IFREG 0100000
 #define S_DAX (1 << 13)
@@ -479,8 +465,6 @@ struct timespec64 {
 #define EAGAIN 11
 #define EOPNOTSUPP 95
 #define SIGKILL 9
-#define PAGE_SHIFT 12
-#define PAGE_SIZE (1UL << PAGE_SHIFT)
 
 #define FALLOC_FL_KEEP_SIZE 0x01
 #define FALLOC_FL_PUNCH_HOLE 0x02

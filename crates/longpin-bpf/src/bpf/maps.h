@@ -132,7 +132,6 @@ const volatile u32
  * whether it calls programs at functions, and at probes (0: no such variable). Not `__ksym`: libbpf would read
  * /proc/kallsyms once more, for more than the programs cost.
  */
-const volatile u64 vmemmap_base;
 const volatile u64 per_cpu_offset;
 const volatile u64 init_task;
 const volatile u64 ftrace_enabled;

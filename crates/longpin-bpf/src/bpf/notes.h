@@ -8,8 +8,8 @@
 #ifndef LONGPIN_NOTES_H
 #define LONGPIN_NOTES_H
 
+#include "arch.h"
 #include "commands.h"
-#include "kread.h"
 #include "maps.h"
 
 #define MAX_NOTES 16384
@@ -77,84 +77,6 @@ static __always_inline bool take_source_note(u64 source, struct note *out)
 	return true;
 }
 
-/* System calls of x86-64. */
-enum call {
-	CALL_UNKNOWN = -1, /* the number says nothing: a kernel thread */
-	CALL_WRITES = -2,
-	CALL_IOCTL = 16,
-	CALL_MADVISE = 28,
-	CALL_FALLOCATE = 285,
-	CALL_COPY_FILE_RANGE = 326,
-};
-
-/* A 64-bit program with pointers of 32 bits; from 512 on calls have numbers of its own. */
-#define X32_CALL 0x40000000
-#define X32_OWN 512
-#define X32_IOCTL 514
-
-/* 32-bit programs number calls otherwise. Those that are no operations for sure are told by the stack. */
-static __always_inline long call_of_32_bit(u64 number)
-{
-	switch (number) {
-	case 54:
-		return CALL_IOCTL;
-	case 219:
-		return CALL_MADVISE;
-	case 324:
-		return CALL_FALLOCATE;
-	case 377:
-		return CALL_COPY_FILE_RANGE;
-	}
-	return CALL_UNKNOWN;
-}
-
-static __always_inline long call_of_x32(u64 number)
-{
-	if (number == X32_IOCTL)
-		return CALL_IOCTL;
-	return number < X32_OWN ? (long)number : CALL_UNKNOWN;
-}
-
-/* The system call that this task is in, by its number on x86-64. */
-static __always_inline long system_call(void)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct pt_regs *regs;
-
-	if (task->flags & (PF_KTHREAD | PF_IO_WORKER))
-		return CALL_UNKNOWN;
-	regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	if (task->thread_info.status & TS_COMPAT)
-		return call_of_32_bit((u32)regs->orig_ax);
-	if (regs->orig_ax & X32_CALL)
-		return call_of_x32((u32)regs->orig_ax & ~X32_CALL);
-	return regs->orig_ax;
-}
-
-/*
- * Most calls of the permission hook come from the read and write system calls, which lead to one of the
- * operations only inside drivers. Told without a look at the file or the stack.
- */
-static __always_inline bool is_plain_io(long call)
-{
-	switch (call) {
-	case 0:	  /* read */
-	case 1:	  /* write */
-	case 17:  /* pread64 */
-	case 18:  /* pwrite64 */
-	case 19:  /* readv */
-	case 20:  /* writev */
-	case 40:  /* sendfile */
-	case 275: /* splice */
-	case 295: /* preadv */
-	case 296: /* pwritev */
-	case 327: /* preadv2 */
-	case 328: /* pwritev2 */
-		return true;
-	}
-	return false;
-}
-
 static __always_inline bool is_inside(u64 address)
 {
 	u32 i;
@@ -201,11 +123,8 @@ static __noinline bool is_in_operation(void *ctx, long call)
 static __always_inline bool is_setting_flags(long call)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	u32 command = task->thread_info.status & TS_COMPAT ? regs->cx : regs->si;
 
-	command &= 0xffff;
-	return call == CALL_IOCTL && command_layout(command) == LAYOUT_FLAGS;
+	return call == CALL_IOCTL && command_layout((u32)second_argument(task)) == LAYOUT_FLAGS;
 }
 
 /*

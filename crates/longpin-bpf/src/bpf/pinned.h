@@ -121,7 +121,7 @@ static long extend_run(u32 i, struct run *run)
 	u64 page = i < run->count ? load64(run->pages + (u64)i * 8) : 0;
 	u64 head = head_of(page);
 	u64 mapping = page ? FIELD64(head, struct folio, mapping) : 0;
-	u64 index = FIELD64(head, struct folio, index) + (page - head) / page_size_bytes();
+	u64 index = FIELD64(head, struct folio, index) + (page - head) / struct_page_bytes();
 
 	if (mapping == run->mapping && index == run->claim.last + 1) {
 		run->claim.last = index;

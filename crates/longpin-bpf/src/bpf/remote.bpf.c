@@ -17,16 +17,6 @@ struct {
 	__type(value, u64); /* struct page **; 0: a call that is not long-term */
 } remote_calls SEC(".maps");
 
-static __always_inline u64 probed(struct pt_regs *regs, u32 offset)
-{
-	u64 value = 0;
-
-	bpf_probe_read_kernel(&value, sizeof(value), (void *)regs + offset);
-	return value;
-}
-
-#define REGISTER(regs, name) probed(regs, bpf_core_field_offset(((struct pt_regs *)0)->name))
-
 /* long pin_user_pages_remote(mm, start, nr_pages, gup_flags, pages, vmas, locked) */
 SEC("?kprobe/pin_user_pages_remote")
 int remote_probe_entry(struct pt_regs *ctx)
@@ -34,8 +24,8 @@ int remote_probe_entry(struct pt_regs *ctx)
 	u64 task = bpf_get_current_task();
 	u64 pages = 0;
 
-	if (is_longterm(ctx, REGISTER(ctx, cx))) {
-		pages = REGISTER(ctx, r8);
+	if (is_longterm(ctx, ARGUMENT_3(ctx))) {
+		pages = ARGUMENT_4(ctx);
 		count_entry();
 	}
 	bpf_map_update_elem(&remote_calls, &task, &pages, BPF_ANY);
@@ -58,6 +48,6 @@ int remote_probe_exit(struct pt_regs *ctx)
 	/* Most calls are not long-term. */
 	if (!pages)
 		return 0;
-	enter_returned(ctx, 0, 0, pages, REGISTER(ctx, ax));
+	enter_returned(ctx, 0, 0, pages, RETURNED(ctx));
 	return 0;
 }

@@ -71,30 +71,10 @@ int strict_unlink(u64 *ctx)
 	return answer_for_name(state.strict && is_name_refused(number(ctx, 1), OP_UNLINK));
 }
 
-/* Is this task in a system call of which system_call() tells no name? By its number in the table of 32-bit programs, or else. */
-static __always_inline bool is_in_call(u64 number, u64 number_of_32_bit)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct pt_regs *regs;
-
-	if (task->flags & (PF_KTHREAD | PF_IO_WORKER))
-		return false;
-	regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	if (task->thread_info.status & TS_COMPAT)
-		return regs->orig_ax == number_of_32_bit;
-	return (regs->orig_ax & ~(u64)X32_CALL) == number;
-}
-
 /* Two places change names by renameat2, and none goes. */
 static __always_inline bool is_exchange(void)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct pt_regs *regs;
-
-	if (!is_in_call(316, 353))
-		return false;
-	regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	return (task->thread_info.status & TS_COMPAT ? regs->di : regs->r8) & RENAME_EXCHANGE;
+	return IS_IN_RENAMEAT2() && fifth_argument(bpf_get_current_task_btf()) & RENAME_EXCHANGE;
 }
 
 /*
@@ -111,12 +91,6 @@ int inode_rename(u64 *ctx)
 	if (!may_be_mountpoint(new) || !is_armed() || is_exchange())
 		return 0;
 	return judge_place(new);
-}
-
-/* Is this task in swapon(2)? */
-static __always_inline bool is_in_swapon(void)
-{
-	return is_in_call(167, 87);
 }
 
 #define OPEN_DEPTH 24 /* an overlay's file opens one behind it, whose opening is deep down */
@@ -144,24 +118,12 @@ static __noinline bool is_in_opener(void *ctx)
 static __always_inline bool opens_for_a_program(void *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct pt_regs *regs;
-	long call;
 
 	if (task->flags & PF_KTHREAD)
 		return true;
 	if (task->flags & PF_IO_WORKER)
 		return is_in_opener(ctx);
-	regs = (struct pt_regs *)bpf_task_pt_regs(task);
-	call = regs->orig_ax;
-	/* openat2: the same in both tables */
-	if (call == 437)
-		return true;
-	/* open, creat, openat, open_by_handle_at */
-	if (task->thread_info.status & TS_COMPAT
-		    ? call == 5 || call == 8 || call == 295 || call == 342
-		    : call == 2 || call == 85 || call == 257 || call == 304)
-		return true;
-	return is_in_opener(ctx);
+	return is_opening(task) || is_in_opener(ctx);
 }
 
 /*
@@ -178,7 +140,7 @@ int strict_open(u64 *ctx)
 
 	if (!state.strict)
 		return 0;
-	swaps = is_in_swapon();
+	swaps = IS_IN_SWAPON();
 	if (!swaps && !(FIELD32(file, struct file, f_mode) & FMODE_WRITE))
 		return 0;
 	act.inode = inode_of_file(file);

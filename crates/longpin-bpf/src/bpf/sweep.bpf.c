@@ -6,8 +6,8 @@
 #include "rules.h"
 #include "suspects.h"
 
-/* The kernel maps struct pages for so many frames at once: where the first has none, none has. */
-#define SUBSECTION 512
+/* In frames. */
+#define SUBSECTION (1U << (SUBSECTION_SHIFT - PAGE_SHIFT))
 /* Frames that one step looks at. */
 #define STEP 16
 
@@ -19,7 +19,7 @@ struct sweep {
 
 static __always_inline u64 page_at(u64 frame)
 {
-	return load64(vmemmap_base) + frame * page_size_bytes();
+	return first_struct_page() + frame * struct_page_bytes();
 }
 
 /* Whose pin it is is not known: of the rules about levels, the path counts. */
@@ -51,7 +51,7 @@ __noinline int look_at_page(u64 page)
  */
 static __always_inline u64 folio_of_all(u64 page, u32 count)
 {
-	u64 last = page + (count - 1) * page_size_bytes();
+	u64 last = page + (count - 1) * struct_page_bytes();
 	u64 info = tail_info(last), head;
 
 	if (!(info & 1))
@@ -133,7 +133,7 @@ static long sweep_step(u32 i, struct sweep *sweep)
 	for (k = 0; k < STEP; k++) {
 		if (FIELD32(page, struct page, _refcount) >= 2)
 			sweep->found += look_at_page(page);
-		page += page_size_bytes();
+		page += struct_page_bytes();
 	}
 	sweep->frame += STEP;
 	return 0;

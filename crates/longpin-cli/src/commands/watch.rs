@@ -6,6 +6,7 @@ use std::time::Duration;
 use longpin::events::{self, Batch, EventKind, Notice, Operation, Torn};
 use longpin::guard::{GuardError, Host, Running};
 use longpin::on_demand::notice_name;
+use longpin_linux::arch::{self, page_size};
 
 use super::verify::Verifier;
 use crate::cli::Watch;
@@ -13,7 +14,6 @@ use crate::output::{REFUSED, human, is_open, visible};
 
 /// How often the guard is asked.
 const INTERVAL: Duration = Duration::from_millis(250);
-const PAGE: u64 = 4096;
 
 pub(crate) fn run(options: &Watch) -> anyhow::Result<ExitCode> {
     let host = Host::default();
@@ -159,62 +159,29 @@ fn fallocate_mode(mode: u64) -> String {
     names.join("|")
 }
 
-/// The system calls of x86-64 in which pages come to leave files or devices.
 fn system_call(number: i64) -> String {
-    let name = match number {
-        -1 => "the kernel",
-        1 => "write",
-        2 => "open",
-        3 => "close",
-        9 => "mmap",
-        10 => "mprotect",
-        11 => "munmap",
-        16 => "ioctl",
-        18 => "pwrite64",
-        20 => "writev",
-        25 => "mremap",
-        26 => "msync",
-        28 => "madvise",
-        60 => "exit",
-        74 => "fsync",
-        75 => "fdatasync",
-        76 => "truncate",
-        77 => "ftruncate",
-        85 => "creat",
-        87 => "unlink",
-        162 => "sync",
-        166 => "umount2",
-        231 => "exit_group",
-        237 => "mbind",
-        256 => "migrate_pages",
-        257 => "openat",
-        263 => "unlinkat",
-        277 => "sync_file_range",
-        279 => "move_pages",
-        285 => "fallocate",
-        326 => "copy_file_range",
-        426 => "io_uring_enter",
-        437 => "openat2",
-        other => return format!("system call {other}"),
-    };
-    name.into()
+    match arch::name_of(number) {
+        Some(name) => name.into(),
+        None if number == -1 => "the kernel".into(),
+        None => format!("system call {number}"),
+    }
 }
 
 /// First byte, and first byte behind; `None`: it goes to the end of the file.
 fn range(told: &Notice) -> Option<(u64, u64)> {
     let (first, last) = told.event.range;
-    let end = last.checked_add(1)?.checked_mul(PAGE)?;
+    let end = last.checked_add(1)?.checked_mul(page_size())?;
     if is_open(end) {
         return None;
     }
-    Some((first.checked_mul(PAGE)?, end))
+    Some((first.checked_mul(page_size())?, end))
 }
 
 pub(crate) fn to_line(told: &Notice) -> String {
     let event = &told.event;
     let range = match range(told) {
         Some((start, end)) => format!("{}..{}", human(start), human(end)),
-        None => format!("{}..EOF", human(event.range.0.saturating_mul(PAGE))),
+        None => format!("{}..EOF", human(event.range.0.saturating_mul(page_size()))),
     };
     let hold = if event.row == 0 {
         String::new()
@@ -270,9 +237,9 @@ pub(crate) fn to_json(told: &Notice) -> serde_json::Value {
         "event": kind(event.kind),
         "operation": cause(told),
         "path": told.path,
-        "start": range.map_or(event.range.0.saturating_mul(PAGE), |(start, _)| start),
+        "start": range.map_or(event.range.0.saturating_mul(page_size()), |(start, _)| start),
         "end": range.map(|(_, end)| end),
-        "pinned": event.torn.is_none().then(|| event.page.saturating_mul(PAGE)),
+        "pinned": event.torn.is_none().then(|| event.page.saturating_mul(page_size())),
         "hold": (event.row != 0).then_some(event.row),
         "pid": event.tgid,
         "command": event.command,

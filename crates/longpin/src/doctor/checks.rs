@@ -1,6 +1,7 @@
 //! What every claim needs, one check each.
 
 use longpin_bpf::{BpfError, hooks};
+use longpin_linux::arch;
 use std::path::PathBuf;
 
 use super::{Check, Fact, HostFacts, State, SymbolFacts};
@@ -51,7 +52,7 @@ fn machine(facts: &HostFacts) -> Check {
         machine, page_size, ..
     } = facts;
     let found = format!("{machine}, pages of {page_size} bytes");
-    if machine == "x86_64" && *page_size == 4096 {
+    if machine == arch::MACHINE && *page_size == 4096 {
         return ok("machine", found);
     }
     let remedy = "longpin knows x86_64 with pages of 4096 bytes only";
