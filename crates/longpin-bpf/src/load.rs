@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{Iter, Link, OpenObject, Program};
@@ -29,10 +30,12 @@ pub const DEFAULT_QUOTA: u32 = 4096;
 /// What is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// The guard, with room for so many suspects.
+    /// The guard.
     Guard {
-        /// Room.
+        /// Room for so many suspects.
         max_files: u32,
+        /// So long may it look whether a page is pinned; `None`: as long as the programs say themselves.
+        walk_budget: Option<Duration>,
     },
     /// Explicit holds only: pins are not watched.
     Holds,
@@ -152,9 +155,14 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
 }
 
 fn tell_purpose(open: &mut OpenGuardSkel<'_>, purpose: Purpose) -> Result<(), BpfError> {
+    if let Purpose::Guard { walk_budget, .. } = purpose
+        && let (Some(budget), Some(rodata)) = (walk_budget, open.maps.rodata_data.as_deref_mut())
+    {
+        rodata.walk_budget_ns = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
+    }
     let data = open.maps.data_state_data.as_deref_mut();
     match (purpose, data) {
-        (Purpose::Guard { max_files }, Some(data)) => data.state.max_files = max_files,
+        (Purpose::Guard { max_files, .. }, Some(data)) => data.state.max_files = max_files,
         (Purpose::Holds, Some(data)) => {
             // No pin is known, and none is asked for.
             data.state.suspect_all = 0;
@@ -164,7 +172,7 @@ fn tell_purpose(open: &mut OpenGuardSkel<'_>, purpose: Purpose) -> Result<(), Bp
         (_, None) => {}
     }
     let max_files = match purpose {
-        Purpose::Guard { max_files } => max_files,
+        Purpose::Guard { max_files, .. } => max_files,
         Purpose::Holds => 1,
     };
     let files = &mut open.maps.files;

@@ -353,6 +353,10 @@ pub(crate) enum Guard {
         /// Room for so many pinned files, 65,536 if not said: 16 bytes each, and 400 while it is pinned
         #[arg(short, long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
         max_files: Option<u32>,
+        /// Look for at most MS milliseconds whether a page of a file is pinned; then refuse, and count the walk as
+        /// unfinished [default: 5000]
+        #[arg(short, long, value_name = "MS", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        walk_budget: Option<u16>,
     },
     /// Take the guard out of the kernel
     Stop {

@@ -113,7 +113,12 @@ int check_hints(u64 *ctx)
 
 static __always_inline bool has_pinned(u64 inode)
 {
-	struct walk walk = { .end = ~0ULL, .only_first = 1, .max_steps = MAX_STEPS };
+	struct walk walk = {
+		.end = ~0ULL,
+		.only_first = 1,
+		.max_steps = MAX_STEPS,
+		.deadline = deadline_of_walk(),
+	};
 
 	walk_pages(inode, &walk);
 	return walk.pages || !walk.finished;

@@ -35,14 +35,18 @@ static __always_inline bool is_armed(void)
 
 #define NO_PAGE (~0ULL)
 
-/* The first page of the range that is pinned long-term. A walk that cannot finish says that there is one. */
-__noinline u64 first_pinned(u64 inode, u64 first, u64 last)
+/*
+ * The first page of the range that is pinned long-term. A walk that cannot finish says that there is one: a file of more
+ * leaves than a loop takes, or of more than are looked at in time.
+ */
+__noinline u64 first_pinned_until(u64 inode, u64 first, u64 last, u64 deadline)
 {
 	struct walk walk = {
 		.index = first,
 		.end = last,
 		.only_first = 1,
 		.max_steps = MAX_STEPS,
+		.deadline = deadline,
 	};
 
 	__sync_fetch_and_add(&state.walks, 1);
@@ -53,6 +57,11 @@ __noinline u64 first_pinned(u64 inode, u64 first, u64 last)
 		return NO_PAGE;
 	__sync_fetch_and_add(&state.unfinished, 1);
 	return first;
+}
+
+static __always_inline u64 first_pinned(u64 inode, u64 first, u64 last)
+{
+	return first_pinned_until(inode, first, last, deadline_of_walk());
 }
 
 #define ACT_ACTIONS (1 << RULE_EXEMPT)

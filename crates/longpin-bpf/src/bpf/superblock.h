@@ -8,15 +8,15 @@
 struct search {
 	u64 sb;	   /* 0: on any file system */
 	u64 entry; /* of the list of inodes */
-	u64 head;
 	u64 ino;   /* only the file with this number; 0: all */
 	u64 found; /* a held file; 0: one that has left memory */
 	u64 row;   /* whose hold this is */
 	u64 page;
-	u16 strict;    /* only files held at level swapfile */
-	u16 encrypted; /* only pinned files that the file system encrypts */
+	u64 deadline; /* one for the walks over all files */
 	u32 subvolume; /* only files of this one; 0: of all */
-	u16 restarts;
+	u8 strict;     /* only files held at level swapfile */
+	u8 encrypted;  /* only pinned files that the file system encrypts */
+	u8 restarts;
 	u8 seen;      /* came back to the head of the list */
 	u8 is_held;   /* a file was found */
 	u8 is_exempt; /* files were found of which this task may do anything: there may be others */
@@ -54,7 +54,7 @@ static __always_inline long look_at_file(struct search *search, u64 inode)
 		return 0;
 	if (!is_regular(inode) || (search->subvolume && search->subvolume != subvolume_of(inode)))
 		return 0;
-	page = first_pinned(inode, 0, ~0ULL);
+	page = first_pinned_until(inode, 0, ~0ULL, search->deadline);
 	if (page == NO_PAGE)
 		return 0;
 	search->row = 0;
@@ -90,15 +90,18 @@ static long look_at_explicit(void *map, struct file_identity *file, struct expli
 static long look_at_inode(u32 i, struct search **in_hand)
 {
 	struct search *search = *in_hand;
+	u64 head = ADDRESS_OF(search->sb, struct super_block, s_inodes);
 	u64 entry = load64(search->entry);
 
-	if (entry == search->head || !entry) {
+	if (bpf_ktime_get_ns() > search->deadline)
+		return 1;
+	if (entry == head || !entry) {
 		search->seen = entry != 0;
 		return 1;
 	}
 	/* An inode that left the list points at itself: begin anew, a few times. */
 	if (entry == search->entry) {
-		search->entry = search->head;
+		search->entry = head;
 		search->restarts++;
 		return search->restarts > MAX_RESTARTS;
 	}
@@ -108,14 +111,13 @@ static long look_at_inode(u32 i, struct search **in_hand)
 
 /*
  * Walk the file system's own list of inodes: some pins may be unknown. The list may change meanwhile; a walk
- * that does not come back to its head is not finished. A global function, as walk_pages().
+ * that does not come back to its head in time is not finished. A global function, as walk_pages().
  */
 __noinline int walk_inodes(struct search *search)
 {
 	if (!search)
 		return 0;
-	search->head = ADDRESS_OF(search->sb, struct super_block, s_inodes);
-	search->entry = search->head;
+	search->entry = ADDRESS_OF(search->sb, struct super_block, s_inodes);
 	bpf_loop(MAX_STEPS, look_at_inode, &search, 0);
 	return search->seen || search->is_held;
 }
@@ -133,6 +135,7 @@ static __always_inline bool find_held(struct search *search)
 		return true;
 	if (!WATCHES_PINS || (search->strict && !(state.strict & STRICT_PINS)))
 		return true;
+	search->deadline = deadline_of_walk();
 	bpf_for_each_map_elem(&files, look_at_suspect, search, 0);
 	if (search->is_held || hints_complete() || (search->strict && !(state.strict & STRICT_ALL)))
 		return true;

@@ -23,6 +23,15 @@
 #define MAX_HEIGHT 12
 #define MAX_STEPS (1 << 23) /* what bpf_loop allows */
 #define FEW_STEPS (1 << 12) /* for callers that can come back */
+#define STEPS_A_LOOK 64	    /* between two looks at the clock */
+
+/* Set at the start: so long may a walk take. Nobody else runs on this processor meanwhile. */
+const volatile u64 walk_budget_ns = DEFAULT_WALK_BUDGET;
+
+static __always_inline u64 deadline_of_walk(void)
+{
+	return bpf_ktime_get_ns() + walk_budget_ns;
+}
 
 struct walk {
 	u64 mapping;
@@ -32,12 +41,13 @@ struct walk {
 	u64 base;  /* index of its first slot */
 	u32 shift; /* log2 of the pages that each of its slots covers */
 	u32 slot;
-	u32 only_first; /* stop at the first pinned folio */
-	u32 only_run;	/* stop where the first run of pinned pages ends */
-	u32 in_pinned;	/* the last folio entry met is pinned: its siblings are too */
-	u32 again;	/* a node or a retry mark was met: descend anew from `index` */
-	u32 finished;
-	u32 max_steps; /* leaves to look at in this call */
+	u32 max_steps;	/* leaves to look at in this call */
+	u8 only_first;	/* stop at the first pinned folio */
+	u8 only_run;	/* stop where the first run of pinned pages ends */
+	u8 in_pinned;	/* the last folio entry met is pinned: its siblings are too */
+	u8 finished;
+	u8 again;	/* a node or a retry mark was met: descend anew from `index` */
+	u64 deadline; /* 0: the steps are few */
 	u64 pages;
 	u64 first_pinned;
 	u64 last_pinned;
@@ -181,6 +191,8 @@ static long step(u32 i, struct walk **in_hand)
 	u64 next;
 	int found;
 
+	if (!(i % STEPS_A_LOOK) && w->deadline && bpf_ktime_get_ns() > w->deadline)
+		return 1;
 	w->in_pinned = 0;
 	w->again = 0;
 	found = descend(w);

@@ -1,6 +1,7 @@
 //! `longpin guard …`
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use longpin::guard::{self, GuardError, Hints, Host, Running, StartOptions, Status};
 use longpin::{Claim, Enforcement};
@@ -16,12 +17,14 @@ pub(crate) fn run(command: &Guard) -> anyhow::Result<ExitCode> {
             audit,
             partial,
             max_files,
+            walk_budget,
             level,
         } => {
             let options = StartOptions {
                 audit: *audit,
                 partial: *partial,
                 max_files: *max_files,
+                walk_budget: walk_budget.map(|ms| Duration::from_millis(ms.into())),
                 swapfile: *level == Level::Swapfile,
             };
             start(&host, options)

@@ -177,7 +177,6 @@ const DAILY: &[&[Test]] = &[
     acquire::TESTS,
     who_opens::TESTS,
     each_command::TESTS,
-    each_command::TESTS,
     behind::TESTS,
     answers::TESTS,
     backend::TESTS,

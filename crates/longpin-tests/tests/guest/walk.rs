@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("walk_hugetlbfs", walk_hugetlbfs),
     ("walk_swapped_neighbours", walk_swapped_neighbours),
     ("walk_sparse", walk_sparse),
+    ("walk_bounded", walk_bounded),
 ];
 
 /// Too slow for every day under emulation: `make test-long`.
@@ -174,6 +175,31 @@ fn walk_sparse() -> Result<()> {
     );
     drop(pinned);
     must_allow_soon("truncate", || ftruncate(&file, 0))
+}
+
+/// A walk that takes too long ends: refused, counted, and not for ever.
+fn walk_bounded() -> Result<()> {
+    const PAGES: u64 = 45_000;
+    guard::off()?;
+    let file = memfd(MemfdFlags::empty(), PAGES * GIB)?;
+    for page in 0..PAGES {
+        file.write_all_at(&[1], page * GIB)?;
+    }
+    guard::must(&["guard", "start", "--walk-budget", "1"])?;
+    let pinned = FixedBuffer::register(&file, (PAGES - 1) * GIB, 4096)?;
+    must_refuse("truncate", ftruncate(&file, 4096))?;
+    drop(pinned);
+    let before = guard::count("walks-unfinished")?;
+    ensure!(before > 0, "45,000 leaves were looked at in a millisecond");
+    must_refuse("truncate of a file that is not pinned", ftruncate(&file, 4096))?;
+    ensure!(guard::count("walks-unfinished")? > before);
+    guard::off()?;
+    guard::on()?;
+    let pinned = FixedBuffer::register(&file, (PAGES - 1) * GIB, 4096)?;
+    drop(pinned);
+    must_allow_soon("truncate", || ftruncate(&file, 0))?;
+    ensure!(guard::count("walks-unfinished")? == 0);
+    Ok(())
 }
 
 /// Two million pins of one page turn its reference count negative.

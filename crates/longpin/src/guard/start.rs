@@ -32,6 +32,9 @@ pub struct StartOptions {
     pub partial: bool,
     /// Room for so many files; `None`: [`MAX_FILES`].
     pub max_files: Option<u32>,
+    /// A walk over a file's pages, or over a file system's files, that takes longer is given up: what was asked for is
+    /// refused, and counted ([`super::Status::unfinished`]). `None`: 5 s.
+    pub walk_budget: Option<Duration>,
     /// Pinned files are held at level swapfile, unless a rule says otherwise.
     pub swapfile: bool,
 }
@@ -192,7 +195,12 @@ fn assemble(
 ) -> Result<Enforcement, GuardError> {
     let max_files = options.max_files.unwrap_or(MAX_FILES);
     let scratch = host.scratch_dir();
-    let pinned = load_and_pin(host, facts, Purpose::Guard { max_files })?;
+    let walk_budget = options.walk_budget;
+    let purpose = Purpose::Guard {
+        max_files,
+        walk_budget,
+    };
+    let pinned = load_and_pin(host, facts, purpose)?;
     let level = if options.swapfile {
         Level::Swapfile
     } else {

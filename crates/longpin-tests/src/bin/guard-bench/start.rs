@@ -229,7 +229,11 @@ fn programs(spans: &[(String, u64)]) -> Result<Table> {
     };
     let facts = Facts::probe()?;
     let max_files = MAX_FILES;
-    let guard = measure::load_each(&facts, Purpose::Guard { max_files })?;
+    let purpose = Purpose::Guard {
+        max_files,
+        walk_budget: None,
+    };
+    let guard = measure::load_each(&facts, purpose)?;
     let holds = measure::load_each(&facts, Purpose::Holds)?;
     let mut table = Table::new([
         "program",
