@@ -126,15 +126,14 @@ impl Pinned {
     ///
     /// [`BpfError::Run`].
     pub fn take_back(&self, row: &Row) -> Result<bool, BpfError> {
+        self.end(row, EVENT_RELEASED)
+    }
+
+    /// The same, with an event of this kind.
+    pub(crate) fn end(&self, row: &Row, kind: u64) -> Result<bool, BpfError> {
         let token = shared::u64_at(&row.key, 8);
         let level = shared::u32_at(&row.key, 20);
-        let arguments = [
-            row.file.inode,
-            token,
-            row.tgid.into(),
-            level.into(),
-            EVENT_RELEASED,
-        ];
+        let arguments = [row.file.inode, token, row.tgid.into(), level.into(), kind];
         Ok(self.run(requests::TAKE_BACK, &arguments)? == 0)
     }
 

@@ -30,6 +30,7 @@ pub mod shared;
 mod state;
 mod subvolumes;
 mod symbols;
+mod takeover;
 
 pub use claim::Claim;
 pub use error::BpfError;

@@ -283,6 +283,7 @@ impl Attached<'_> {
             ("map_rules", &mut maps.rules),
             ("map_file_rules", &mut maps.file_rules),
             ("map_explicit_holds", &mut maps.explicit_holds),
+            ("map_tokens", &mut maps.tokens),
             ("map_answers", &mut maps.answers),
             ("map_openings", &mut maps.openings),
             ("map_strays", &mut maps.strays),

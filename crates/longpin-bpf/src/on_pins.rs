@@ -7,7 +7,7 @@ use crate::pinned::{Pinned, read_table};
 use crate::shared::{self, FileId, Row, Stray};
 
 /// `EVENT_ENDED` and `EVENT_RELEASED` in bpf/shared.h.
-const EVENT_ENDED: u64 = 2;
+pub(crate) const EVENT_ENDED: u64 = 2;
 pub(crate) const EVENT_RELEASED: u64 = 9;
 
 impl Pinned {

@@ -31,7 +31,7 @@ const GONE: u32 = 2_u32.wrapping_neg();
 pub struct Pinned {
     state: StateView,
     files: MapHandle,
-    rows: MapHandle,
+    pub(crate) rows: MapHandle,
     sights: MapHandle,
     events: MapHandle,
     identified: MapHandle,
@@ -43,6 +43,7 @@ pub struct Pinned {
     pub(crate) answers: MapHandle,
     pub(crate) openings: MapHandle,
     pub(crate) explicit_holds: MapHandle,
+    pub(crate) tokens: MapHandle,
     /// Reading it runs `list_regions`; not there where the kernel has no such regions.
     pub(crate) regions: PathBuf,
 }
@@ -102,6 +103,7 @@ impl Pinned {
             answers: open_map(dir, "map_answers")?,
             openings: open_map(dir, "map_openings")?,
             explicit_holds: open_map(dir, "map_explicit_holds")?,
+            tokens: open_map(dir, "map_tokens")?,
             regions: dir.join(format!("link_{REGIONS}")),
         })
     }

@@ -214,6 +214,7 @@ fn hints_of(err: &anyhow::Error) -> Vec<String> {
 fn exit_code(err: &GuardError) -> u8 {
     match err {
         GuardError::AlreadyRunning
+        | GuardError::HoldsUnderAudit { .. }
         | GuardError::NotRunning
         | GuardError::Held { .. }
         | GuardError::Partial { .. }

@@ -32,6 +32,11 @@ static __always_inline struct file_identity explicit_key(u64 inode)
 	return file;
 }
 
+static __always_inline bool same_explicit(const struct file_identity *a, const struct file_identity *b)
+{
+	return same_file(a, b) && a->generation == b->generation;
+}
+
 static __always_inline struct explicit_hold *find_explicit(u64 inode)
 {
 	struct file_identity file;

@@ -8,11 +8,6 @@
 
 #include "rows.h"
 
-static __always_inline bool same_explicit(const struct file_identity *a, const struct file_identity *b)
-{
-	return same_file(a, b) && a->generation == b->generation;
-}
-
 struct dying {
 	u64 inode; /* 0: the whole file system, or all of a subvolume */
 	struct file_identity file;

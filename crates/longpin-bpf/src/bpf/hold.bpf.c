@@ -8,18 +8,17 @@
 
 static const struct explicit_hold no_explicit = { .first = ~0ULL };
 
-static __always_inline struct explicit_hold *enter_explicit(u64 inode)
+static __always_inline struct explicit_hold *enter_explicit(struct file_identity *file)
 {
-	struct file_identity file = explicit_key(inode);
-	struct explicit_hold *found = bpf_map_lookup_elem(&explicit_holds, &file);
+	struct explicit_hold *found = bpf_map_lookup_elem(&explicit_holds, file);
 
 	if (found)
 		return found;
-	if (bpf_map_update_elem(&explicit_holds, &file, &no_explicit, BPF_NOEXIST))
+	if (bpf_map_update_elem(&explicit_holds, file, &no_explicit, BPF_NOEXIST))
 		return 0;
-	__sync_fetch_and_add(&explicit_filter[explicit_slot(file.ino)], 1);
+	__sync_fetch_and_add(&explicit_filter[explicit_slot(file->ino)], 1);
 	__sync_fetch_and_add(&state.explicit_files, 1);
-	return bpf_map_lookup_elem(&explicit_holds, &file);
+	return bpf_map_lookup_elem(&explicit_holds, file);
 }
 
 static __always_inline void arm_explicit(struct explicit_hold *explicit, const struct row_key *key,
@@ -73,7 +72,8 @@ int enter_hold(u64 *ctx)
 		.tgid = bpf_get_current_pid_tgid() >> 32,
 		.level = ctx[1],
 	};
-	struct explicit_hold *found = enter_explicit(key.inode);
+	struct file_identity file = explicit_key(key.inode);
+	struct explicit_hold *found = enter_explicit(&file);
 	u64 token = key.caller;
 	struct row *row;
 
@@ -110,6 +110,40 @@ int publish(u64 *ctx)
 	row->verdict = HELD;
 	tell_in_name_of(row, key.inode, key.tgid, EVENT_HELD, OP_PIN);
 	return 0;
+}
+
+static long adopt_row(void *map, struct row_key *key, struct row *row, u64 *adopted)
+{
+	struct file_identity file = row->file, now = explicit_key(key->inode);
+	struct explicit_hold *found;
+	struct row_key *end;
+	u64 token = key->caller;
+
+	raise(&state.next_row, row->id);
+	if (!key->level || row->verdict != HELD)
+		return 0;
+	found = enter_explicit(&file);
+	if (!found)
+		return 1;
+	arm_explicit(found, key, row);
+	/* It may have left memory: who meets it again finds it by its numbers. */
+	if (!same_explicit(&now, &file) || is_evicted(key->inode))
+		found->inode = 0;
+	end = bpf_map_lookup_elem(&tokens, &token);
+	if (found->token == token && (!end || end->inode != key->inode || end->tgid != key->tgid))
+		found->token = 0;
+	*adopted += 1;
+	return 0;
+}
+
+/* adopt(): the explicit holds whose rows and tokens the user side brought from other programs stand; how many do */
+SEC("raw_tp")
+int adopt(u64 *ctx)
+{
+	u64 adopted = 0;
+
+	bpf_for_each_map_elem(&rows, adopt_row, &adopted, 0);
+	return adopted;
 }
 
 /* take_back(inode, token, tgid, level, kind): a hold ends, with an event of this kind */

@@ -8,7 +8,7 @@
 
 #include "kernel.h"
 
-#define GUARD_ABI 12
+#define GUARD_ABI 13
 #define MAX_FILES 65536
 #define MAX_ROWS 65536
 #define MAX_EVENTS 1024

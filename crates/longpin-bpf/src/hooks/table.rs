@@ -18,6 +18,7 @@ pub(super) const PROBED_ENTRY: &str = "remote_probe_entry";
 /// Programs that are run by name.
 pub(crate) mod requests {
     pub(crate) const ENTER_HOLD: &str = "enter_hold";
+    pub(crate) const ADOPT: &str = "adopt";
     pub(crate) const TAKE_BACK: &str = "take_back";
     pub(crate) const TIDY: &str = "tidy";
     pub(crate) const COUNT_DIRECT: &str = "count_direct";
@@ -109,6 +110,7 @@ pub const HOOKS: &[Hook] = &[
         .only(If::Probed("pin_user_pages_remote")),
     // Run on request.
     notes(run::ENTER_HOLD, On::Request, &[C12]),
+    notes(run::ADOPT, On::Request, &[C12]),
     notes(run::TAKE_BACK, On::Request, &[C12]),
     notes(run::TIDY, On::Request, &[C12]),
     notes(run::COUNT_DIRECT, On::Request, &[C12]),

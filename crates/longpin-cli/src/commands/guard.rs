@@ -39,18 +39,23 @@ pub(crate) fn run(command: &Guard) -> anyhow::Result<ExitCode> {
 
 fn start(host: &Host, options: StartOptions) -> anyhow::Result<ExitCode> {
     let bar = SweepBar::new();
-    let enforcement = guard::start(host, options, &mut |done, all| bar.show(done, all))?;
+    let started = guard::start(host, options, &mut |done, all| bar.show(done, all))?;
     drop(bar);
     let level = if options.swapfile {
         "swapfile"
     } else {
         "layout"
     };
-    anstream::println!("guard started: {}", describe(&enforcement, level));
+    anstream::println!("guard started: {}", describe(&started.enforcement, level));
     if options.audit {
         anstream::println!("audit: it records what it would refuse, and refuses nothing");
     }
     anstream::println!("proved: a truncate and a hole punch of a pinned file were refused");
+    match started.adopted {
+        0 => {}
+        1 => anstream::println!("1 explicit hold stood without a guard, and stands on"),
+        many => anstream::println!("{many} explicit holds stood without a guard, and stand on"),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,8 +1,12 @@
 //! Holds beside holds: what the end of one leaves to the others.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -18,12 +22,16 @@ use rustix::io::Errno;
 
 use crate::blocks::status;
 use crate::files::TestFile;
+use crate::hold::Holder;
+use crate::pin::{must_allow, must_refuse};
 use crate::{Test, guard};
 
 pub(crate) const TESTS: &[Test] = &[
     ("c12_token_again", token_again),
     ("c12_refused_beside", refused_beside),
     ("backend_beside_bpf", both_backends),
+    ("c12_guard_takes_over", taken_over),
+    ("c12_takeover_killed", takeover_killed),
 ];
 
 const LEN: u64 = 4096;
@@ -148,4 +156,132 @@ fn release_all(path: &Path) -> Result<()> {
         guard::must(&["release", &row["id"].to_string()])?;
     }
     Ok(())
+}
+
+/// Tries to shorten a file all the time. `ended`: how often that went through, of how many.
+struct Attacker {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<(u64, u64)>,
+}
+
+impl Attacker {
+    fn on(path: &Path) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (path, seen) = (path.to_owned(), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            let (mut through, mut tries) = (0, 0);
+            while !seen.load(Ordering::Relaxed) {
+                through += u64::from(truncate(&path, 4096).is_ok());
+                tries += 1;
+            }
+            (through, tries)
+        });
+        Self { stop, thread }
+    }
+
+    fn must_have_failed(self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        let (through, tries) = self.thread.join().ok().context("the attacker panicked")?;
+        ensure!(
+            tries > 0 && through == 0,
+            "{through} of {tries} went through"
+        );
+        println!("{tries} truncates, none went through");
+        Ok(())
+    }
+}
+
+/// Explicit holds without a guard: of level swapfile, of level layout, and one that persists.
+fn hold_three(files: &[TestFile; 3]) -> Result<[Holder; 2]> {
+    let [strict, layout, persisting] = files;
+    let name = persisting.path.to_string_lossy();
+    let (code, words) = status(&["hold", "--persist", &name, "--", "true"])?;
+    ensure!(code == 0, "{words}");
+    Ok([
+        Holder::start(&[], &strict.path)?,
+        Holder::start(&["--level", "layout"], &layout.path)?,
+    ])
+}
+
+fn three_files() -> Result<[TestFile; 3]> {
+    Ok([
+        TestFile::new(FsKind::Ext4, 1 << 16)?,
+        TestFile::new(FsKind::Xfs, 1 << 16)?,
+        TestFile::new(FsKind::Tmpfs, 1 << 16)?,
+    ])
+}
+
+fn must_hold(files: &[TestFile; 3]) -> Result<()> {
+    for file in files {
+        must_refuse("truncate", truncate(&file.path, 4096))?;
+        let rows = guard::holds_on(&file.path)?;
+        ensure!(rows.len() == 1 && rows[0]["kind"] == "explicit", "{rows:?}");
+    }
+    Ok(())
+}
+
+/// Each ends by what ended it without a guard.
+fn end_three(files: &[TestFile; 3], holders: [Holder; 2]) -> Result<()> {
+    for holder in holders {
+        ensure!(holder.end()? == 7);
+    }
+    let id = guard::holds_on(&files[2].path)?[0]["id"].to_string();
+    guard::must(&["release", &id])?;
+    for file in files {
+        ensure!(guard::holds_on(&file.path)?.is_empty());
+        file.check_all()?;
+        must_allow("truncate", truncate(&file.path, 4096))?;
+    }
+    Ok(())
+}
+
+/// C12: a guard that starts takes over the explicit holds that stand without one; nobody gets past meanwhile.
+fn taken_over() -> Result<()> {
+    guard::off()?;
+    let files = three_files()?;
+    let holders = hold_three(&files)?;
+    must_hold(&files)?;
+    let (code, words) = status(&["guard", "start", "--audit"])?;
+    ensure!(
+        code == 1 && words.contains("only records"),
+        "{code}: {words}"
+    );
+    let attackers = [Attacker::on(&files[0].path), Attacker::on(&files[2].path)];
+    let said = guard::must(&["guard", "start"])?;
+    ensure!(said.contains("3 explicit holds stood"), "{said}");
+    must_hold(&files)?;
+    must_refuse("a write", write(&files[0]))?;
+    for attacker in attackers {
+        attacker.must_have_failed()?;
+    }
+    end_three(&files, holders)?;
+    ensure!(guard::status()?["running"] == true);
+    Ok(())
+}
+
+fn write(file: &TestFile) -> Outcome {
+    let writer = fs::File::options().write(true).open(&file.path);
+    let written = writer.and_then(|writer| writer.write_all_at(b"x", 0));
+    written.map_err(|err| Errno::from_io_error(&err).unwrap_or(Errno::IO))
+}
+
+/// The same, killed at any moment: the holds stand, and the next start takes them over.
+fn takeover_killed() -> Result<()> {
+    guard::off()?;
+    let files = three_files()?;
+    let holders = hold_three(&files)?;
+    let attacker = Attacker::on(&files[0].path);
+    let mut begin = Duration::from_millis(400);
+    for _ in 0..4 {
+        let mut start = Command::new("longpin").args(["guard", "start"]).spawn()?;
+        std::thread::sleep(begin);
+        start.kill()?;
+        start.wait()?;
+        must_hold(&files)?;
+        begin *= 2;
+    }
+    guard::longpin(&["guard", "start"])?;
+    must_hold(&files)?;
+    attacker.must_have_failed()?;
+    end_three(&files, holders)
 }

@@ -55,12 +55,13 @@ pub enum GuardError {
         /// How many.
         holds: usize,
     },
-    /// Programs that explicit holds started are there; a guard would end them.
+    /// A guard that only records does not take over explicit holds: it would hold nothing.
     #[error(
-        "{holds} explicit hold{} without a guard, and would end with its start",
-        if *holds == 1 { " stands" } else { "s stand" }
+        "{holds} explicit hold{}, and a guard that only records (--audit) would not hold {}",
+        if *holds == 1 { " stands" } else { "s stand" },
+        if *holds == 1 { "it" } else { "them" }
     )]
-    OnlyHolds {
+    HoldsUnderAudit {
         /// How many.
         holds: usize,
     },
@@ -219,9 +220,9 @@ impl GuardError {
             ],
             Self::Config(_) => &["longpin guard check-config"],
             Self::NoSuchHold { .. } => &["longpin ls"],
-            Self::OnlyHolds { .. } => &[
+            Self::HoldsUnderAudit { .. } => &[
                 "longpin ls   # wait for these, or release them",
-                "start the guard before holds are asked for",
+                "longpin guard start   # it takes them over",
             ],
             Self::Held { .. } => &[
                 "longpin ls",

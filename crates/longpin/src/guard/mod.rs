@@ -68,7 +68,7 @@ pub use error::{GuardError, OUTSIDE_OF_FILTER, open_io_uring};
 pub(crate) use levels::settle_holds;
 pub use proof::ProofError;
 pub use rules::{Reloaded, reload};
-pub use start::{StartOptions, start};
+pub use start::{StartOptions, Started, start};
 pub use status::{Hints, ProgramCost, Status, read_status};
 pub use stop::{Stopped, stop};
 pub use sweep::{Swept, sweep};
@@ -168,6 +168,8 @@ impl Running {
     pub fn open(host: &Host) -> Result<Self, GuardError> {
         check_privilege()?;
         let turn = Turn::take(host)?;
+        // What a killed command left there may refuse.
+        remove_dir(&host.scratch_dir())?;
         Self::open_with(host, Some(turn))
     }
 

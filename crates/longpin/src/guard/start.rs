@@ -12,6 +12,7 @@ use longpin_bpf::shared::Level;
 use longpin_bpf::shared::MAX_FILES;
 use longpin_bpf::{BpfError, Mode, STRICT_ALL, SUSPECT_ALL};
 use longpin_linux::{probe, tasks};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{
     GuardError, Host, Turn, check_privilege, levels, open_pinned, proof, read_enforcement,
@@ -39,7 +40,18 @@ pub struct StartOptions {
     pub swapfile: bool,
 }
 
-/// Start the guard: check the host, attach, look for pins that are older, prove, publish, arm.
+/// A guard that was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Started {
+    /// How much of the promise it enforces.
+    pub enforcement: Enforcement,
+    /// Explicit holds that stood without a guard, and stand on under it.
+    pub adopted: u32,
+}
+
+/// Start the guard: check the host, attach, look for pins that are older, prove, take over explicit holds that stand, arm,
+/// publish. These are kept all the time: by the programs that they began with until the new ones are armed.
 ///
 /// `progress` gets page frames looked at and all page frames.
 ///
@@ -50,15 +62,15 @@ pub fn start(
     host: &Host,
     options: StartOptions,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Enforcement, GuardError> {
+) -> Result<Started, GuardError> {
     check_privilege()?;
     check_host(host)?;
     let _turn = Turn::take(host)?;
-    clear_way(host)?;
+    let holds = clear_way(host, options.audit)?;
     let rules = config::load(&host.config, true)?;
     reached("host looked at, rules read");
     let facts = Facts::probe().map_err(|err| name_missing_btf(err, host))?;
-    let made = assemble(host, options, &facts, &rules, progress);
+    let made = assemble(host, options, &facts, &rules, holds.as_ref(), progress);
     if made.is_err() {
         // The error that counts is the first one.
         let _ = remove_dir(&host.scratch_dir());
@@ -99,6 +111,17 @@ fn load_and_pin(host: &Host, facts: &Facts, purpose: Purpose) -> Result<Pinned, 
     drop(attached);
     reached("programs pinned");
     Ok(pinned)
+}
+
+/// Programs that are armed already, in the place of those that explicit holds had until now: these hold until the others
+/// are seen by everybody.
+fn replace(host: &Host, pinned: &Pinned, old: &Pinned) -> Result<(), GuardError> {
+    let (new, place) = (host.scratch_dir(), host.guard_dir());
+    renameat_with(CWD, &new, CWD, &place, RenameFlags::EXCHANGE)
+        .map_err(|source| not_published(host, source.into()))?;
+    pinned.drop_ended_in(old)?;
+    old.state().set_mode(Mode::Off);
+    remove_dir(&new)
 }
 
 /// One rename shows the programs to other commands, one store arms them.
@@ -148,27 +171,22 @@ fn name_missing_btf(err: BpfError, host: &Host) -> GuardError {
     }
 }
 
-/// Refuse to start twice; remove what a killed start or stop left, which refuses nobody.
-fn clear_way(host: &Host) -> Result<(), GuardError> {
+/// Refuse to start twice; remove what a killed start or stop left. What explicit holds have without a guard is returned.
+fn clear_way(host: &Host, audit: bool) -> Result<Option<Pinned>, GuardError> {
+    remove_dir(&host.scratch_dir())?;
     match read_mode(&host.guard_dir())? {
-        Some(Mode::Enforcing | Mode::Audit) => end_idle_holds(host)?,
-        Some(Mode::Off | Mode::Proving) | None => remove_dir(&host.guard_dir())?,
+        Some(mode) if mode.is_running() => {
+            let pinned = open_pinned(&host.guard_dir())?.ok_or(GuardError::AlreadyRunning)?;
+            if !levels::is_for_holds_only(&pinned) {
+                return Err(GuardError::AlreadyRunning);
+            }
+            match levels::count_explicit(&pinned)? {
+                holds if holds > 0 && audit => Err(GuardError::HoldsUnderAudit { holds }),
+                _ => Ok(Some(pinned)),
+            }
+        }
+        _ => remove_dir(&host.guard_dir()).map(|()| None),
     }
-    remove_dir(&host.scratch_dir())
-}
-
-/// Programs that only explicit holds needed, and need no longer, make way for a guard.
-fn end_idle_holds(host: &Host) -> Result<(), GuardError> {
-    let pinned = open_pinned(&host.guard_dir())?.ok_or(GuardError::AlreadyRunning)?;
-    if !levels::is_for_holds_only(&pinned) {
-        return Err(GuardError::AlreadyRunning);
-    }
-    let holds = levels::count_explicit(&pinned)?;
-    if holds > 0 {
-        return Err(GuardError::OnlyHolds { holds });
-    }
-    pinned.state().set_mode(Mode::Off);
-    remove_dir(&host.guard_dir())
 }
 
 /// Is nobody inside a pin call? One that began before the programs were attached is not seen to end.
@@ -191,8 +209,9 @@ fn assemble(
     options: StartOptions,
     facts: &Facts,
     rules: &Resolved,
+    holds: Option<&Pinned>,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Enforcement, GuardError> {
+) -> Result<Started, GuardError> {
     let max_files = options.max_files.unwrap_or(MAX_FILES);
     let scratch = host.scratch_dir();
     let walk_budget = options.walk_budget;
@@ -225,8 +244,20 @@ fn assemble(
     } else {
         Mode::Enforcing
     };
-    publish(host, &pinned, mode)?;
-    Ok(enforcement)
+    let mut adopted = 0;
+    match holds {
+        Some(old) => {
+            adopted = pinned.adopt(old)?;
+            reached("explicit holds taken over");
+            pinned.state().set_mode(mode);
+            replace(host, &pinned, old)?;
+        }
+        None => publish(host, &pinned, mode)?,
+    }
+    Ok(Started {
+        enforcement,
+        adopted,
+    })
 }
 
 /// Find the pins that are older than the programs.
