@@ -34,12 +34,36 @@ fn build(out: &Path) -> Result<(), Failure> {
     builder(SYMBOLS, &out.join("symbols.o"), &[])
         .build_and_generate(out.join("symbols.skel.rs"))?;
     let text = fs::read_to_string(&skeleton)?;
+    fs::write(out.join("state.rs"), shared_state(&text)?)?;
     let (own, ours) = ("::new(&DATA)", "::new(crate::object::chosen())");
     if text.matches(own).count() != 1 {
         return Err(format!("the skeleton does not say {own} once").into());
     }
     fs::write(&skeleton, text.replace(own, ours))?;
     Ok(())
+}
+
+const STATE: &str = "\
+/// `struct guard_state` of `bpf/shared.h`, of atomics: the programs write it meanwhile.
+#[derive(Debug)]
+#[repr(C)]
+pub struct GuardState {
+";
+
+/// The state once more, with an atomic for each number.
+fn shared_state(skeleton: &str) -> Result<String, Failure> {
+    let found = skeleton.split_once("pub struct guard_state {");
+    let found = found.and_then(|(_, rest)| rest.split_once('}'));
+    let (fields, _) = found.ok_or("the skeleton has no guard_state")?;
+    let mut text = STATE.to_owned();
+    for field in fields.lines().filter(|line| !line.trim().is_empty()) {
+        let (name, number) = field.split_once(": ").ok_or("a field without a type")?;
+        if !number.trim_start_matches('[').starts_with('u') {
+            return Err(format!("guard_state:{field} has no atomic").into());
+        }
+        text += &format!("{name}: {}\n", number.replacen('u', "AtomicU", 1));
+    }
+    Ok(text + "}\n")
 }
 
 fn builder(source: &str, object: &Path, more: &[&str]) -> SkeletonBuilder {

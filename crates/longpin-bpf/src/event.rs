@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use crate::shared::{FileId, SHORT_NAME_LEN, STACK_DEPTH, Verdict, identity, text, u32_at, u64_at};
+use crate::shared::{FileId, STACK_DEPTH, Verdict, text};
+use crate::types::{self, constant, event_kind, operation};
 
 /// How many events are kept.
-pub const MAX_EVENTS: u64 = 1024;
-/// Bytes of `struct event`.
-const EVENT_LEN: usize = 288;
-
-/// Where its `end` lies.
-const END: usize = 280;
+pub const MAX_EVENTS: u64 = constant::MAX_EVENTS.0 as u64;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -39,18 +35,22 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    const ALL: [Self; 10] = [
-        Self::Held,
-        Self::Ended,
-        Self::Broken,
-        Self::Refused,
-        Self::WouldRefuse,
-        Self::Exempted,
-        Self::Denied,
-        Self::NotHeld,
-        Self::Released,
-        Self::TornDown,
-    ];
+    /// `None`: this build does not know it.
+    const fn of(number: event_kind) -> Option<Self> {
+        Some(match number {
+            event_kind::EVENT_HELD => Self::Held,
+            event_kind::EVENT_ENDED => Self::Ended,
+            event_kind::EVENT_BROKEN => Self::Broken,
+            event_kind::EVENT_REFUSED => Self::Refused,
+            event_kind::EVENT_WOULD_REFUSE => Self::WouldRefuse,
+            event_kind::EVENT_EXEMPTED => Self::Exempted,
+            event_kind::EVENT_DENIED => Self::Denied,
+            event_kind::EVENT_NOT_HELD => Self::NotHeld,
+            event_kind::EVENT_RELEASED => Self::Released,
+            event_kind::EVENT_TORN => Self::TornDown,
+            _ => return None,
+        })
+    }
 }
 
 /// What somebody did.
@@ -105,31 +105,32 @@ pub enum Operation {
 }
 
 impl Operation {
-    const fn from_numbers(operation: u32, detail: u64) -> Self {
-        match operation {
-            1 => Self::Pin,
-            2 => Self::Truncate(detail),
-            3 => Self::Fallocate(detail),
-            4 => Self::Clone,
-            5 => Self::Copy,
-            6 => Self::Dedupe,
-            7 => Self::DirectWrite,
-            8 => Self::Ioctl(detail),
-            9 => Self::Umount,
-            10 => Self::Remount,
-            13 => Self::Write(i64::from_ne_bytes(detail.to_ne_bytes())),
-            14 => Self::Mmap,
-            15 => Self::Mprotect,
-            16 => Self::Unlink,
-            17 => Self::Rename,
-            18 => Self::Exec,
-            20 => Self::Swapon,
-            21 => Self::Loop,
-            22 => Self::Teardown(i64::from_ne_bytes(detail.to_ne_bytes())),
-            23 => Self::FileGone(i64::from_ne_bytes(detail.to_ne_bytes())),
-            24 => Self::End(i64::from_ne_bytes(detail.to_ne_bytes())),
-            12 => Self::Removal(i64::from_ne_bytes(detail.to_ne_bytes())),
-            _ => Self::Unknown(i64::from_ne_bytes(detail.to_ne_bytes())),
+    const fn of(number: operation, detail: u64) -> Self {
+        let call = i64::from_ne_bytes(detail.to_ne_bytes());
+        match number {
+            operation::OP_PIN => Self::Pin,
+            operation::OP_TRUNCATE => Self::Truncate(detail),
+            operation::OP_FALLOCATE => Self::Fallocate(detail),
+            operation::OP_CLONE => Self::Clone,
+            operation::OP_COPY => Self::Copy,
+            operation::OP_DEDUPE => Self::Dedupe,
+            operation::OP_DIRECT_WRITE => Self::DirectWrite,
+            operation::OP_IOCTL => Self::Ioctl(detail),
+            operation::OP_UMOUNT => Self::Umount,
+            operation::OP_REMOUNT => Self::Remount,
+            operation::OP_REMOVAL => Self::Removal(call),
+            operation::OP_WRITE => Self::Write(call),
+            operation::OP_MMAP => Self::Mmap,
+            operation::OP_MPROTECT => Self::Mprotect,
+            operation::OP_UNLINK => Self::Unlink,
+            operation::OP_RENAME => Self::Rename,
+            operation::OP_EXEC => Self::Exec,
+            operation::OP_SWAPON => Self::Swapon,
+            operation::OP_LOOP => Self::Loop,
+            operation::OP_TEARDOWN => Self::Teardown(call),
+            operation::OP_FILE_GONE => Self::FileGone(call),
+            operation::OP_END => Self::End(call),
+            _ => Self::Unknown(call),
         }
     }
 }
@@ -182,83 +183,83 @@ pub struct Torn {
     pub stack: [u64; STACK_DEPTH],
 }
 
-fn parse_torn(value: &[u8]) -> Torn {
-    Torn {
-        owner: u32_at(value, 184),
-        notice: u32_at(value, 188),
-        untold: u64_at(value, 192),
-        command: text(&value[200..216]),
-        stack: std::array::from_fn(|i| u64_at(value, 216 + 8 * i)),
+impl Torn {
+    fn of(value: &types::event) -> Self {
+        Self {
+            owner: value.owner,
+            command: text(&value.owner_comm),
+            notice: value.notice,
+            untold: value.untold,
+            stack: value.stack,
+        }
     }
 }
 
-/// An event from its slot; `None` when the slot holds another one, or is being written.
-pub(crate) fn parse_event(value: &[u8], number: u64) -> Option<Event> {
-    if value.len() != EVENT_LEN
-        || u64_at(value, 0) != number + 1
-        || u64_at(value, END) != number + 1
-    {
-        return None;
+impl Event {
+    /// What is in a slot; `None` when that is another one, or is being written.
+    pub(crate) fn of(value: &types::event, number: u64) -> Option<Self> {
+        if (value.seq, value.end) != (number + 1, number + 1) {
+            return None;
+        }
+        let kind = EventKind::of(value.kind)?;
+        Some(Self {
+            number,
+            time: Duration::from_nanos(value.time),
+            kind,
+            operation: Operation::of(value.operation, value.detail),
+            tgid: value.tgid,
+            uid: value.uid,
+            command: text(&value.comm),
+            file: FileId::of(value.inode, &value.file),
+            name: text(&value.name),
+            range: (value.first, value.last),
+            page: value.page,
+            row: value.row,
+            verdict: Verdict::of(value.verdict),
+            torn: (kind == EventKind::TornDown).then(|| Torn::of(value)),
+        })
     }
-    let kind = EventKind::ALL.get((u32_at(value, 16) as usize).checked_sub(1)?)?;
-    Some(Event {
-        number,
-        time: Duration::from_nanos(u64_at(value, 8)),
-        kind: *kind,
-        operation: Operation::from_numbers(u32_at(value, 20), u64_at(value, 24)),
-        tgid: u32_at(value, 32),
-        uid: u32_at(value, 36),
-        file: identity(u64_at(value, 40), &value[48..64]),
-        range: (u64_at(value, 64), u64_at(value, 72)),
-        page: u64_at(value, 80),
-        row: u64_at(value, 88),
-        verdict: Verdict::from_number(u32_at(value, 96)),
-        command: text(&value[104..120]),
-        name: text(&value[120..120 + SHORT_NAME_LEN]),
-        torn: (*kind == EventKind::TornDown).then(|| parse_torn(value)),
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use bytemuck::Zeroable;
+
     use super::*;
 
     #[test]
     fn an_event_is_whole_or_it_is_none() {
-        let mut value = [0u8; EVENT_LEN];
-        value[0..8].copy_from_slice(&6_u64.to_ne_bytes());
-        value[16..20].copy_from_slice(&4_u32.to_ne_bytes());
-        value[20..24].copy_from_slice(&2_u32.to_ne_bytes());
-        value[24..32].copy_from_slice(&4096_u64.to_ne_bytes());
-        value[120..123].copy_from_slice(b"f.w");
-        assert_eq!(parse_event(&value, 5), None, "its end is not there yet");
-        value[END..].copy_from_slice(&6_u64.to_ne_bytes());
-        assert_eq!(parse_event(&value, 4), None, "another event");
-        let event = parse_event(&value, 5).unwrap();
+        let mut value = types::event {
+            seq: 6,
+            kind: event_kind::EVENT_REFUSED,
+            operation: operation::OP_TRUNCATE,
+            detail: 4096,
+            ..Zeroable::zeroed()
+        };
+        assert_eq!(Event::of(&value, 5), None, "its end is not there yet");
+        value.end = 6;
+        assert_eq!(Event::of(&value, 4), None, "another event");
+        let event = Event::of(&value, 5).unwrap();
         assert_eq!(event.kind, EventKind::Refused);
         assert_eq!(event.operation, Operation::Truncate(4096));
-        assert_eq!(event.name, "f.w");
         assert_eq!(event.torn, None);
+        value.kind = event_kind(11);
+        assert_eq!(Event::of(&value, 5), None, "of a kind to come");
     }
 
     #[test]
     fn a_teardown_says_whose_region_it_was() {
-        let mut value = [0u8; EVENT_LEN];
-        value[0..8].copy_from_slice(&1_u64.to_ne_bytes());
-        value[16..20].copy_from_slice(&10_u32.to_ne_bytes());
-        value[20..24].copy_from_slice(&22_u32.to_ne_bytes());
-        value[24..32].copy_from_slice(&76_u64.to_ne_bytes());
-        value[184..188].copy_from_slice(&77_u32.to_ne_bytes());
-        value[188..192].copy_from_slice(&1_u32.to_ne_bytes());
-        value[192..200].copy_from_slice(&3_u64.to_ne_bytes());
-        value[200..205].copy_from_slice(b"train");
-        value[272..280].copy_from_slice(&9_u64.to_ne_bytes());
-        value[END..].copy_from_slice(&1_u64.to_ne_bytes());
-        let event = parse_event(&value, 0).unwrap();
-        assert_eq!(event.kind, EventKind::TornDown);
-        assert_eq!(event.operation, Operation::Teardown(76));
-        let torn = event.torn.unwrap();
-        assert_eq!((torn.owner, torn.notice, torn.untold), (77, 1, 3));
-        assert_eq!((torn.command.as_str(), torn.stack[7]), ("train", 9));
+        let value = types::event {
+            seq: 1,
+            end: 1,
+            kind: event_kind::EVENT_TORN,
+            operation: operation::OP_TEARDOWN,
+            detail: u64::MAX,
+            owner: 77,
+            ..Zeroable::zeroed()
+        };
+        let event = Event::of(&value, 0).unwrap();
+        assert_eq!(event.operation, Operation::Teardown(-1));
+        assert_eq!(event.torn.unwrap().owner, 77);
     }
 }

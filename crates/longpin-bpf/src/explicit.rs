@@ -2,14 +2,12 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use libbpf_rs::{MapCore, MapFlags};
-
 use crate::BpfError;
 use crate::hooks::requests;
-use crate::on_pins::EVENT_RELEASED;
-use crate::pinned::{Pinned, read_table};
-use crate::shared::{self, FileId, Level, Row};
+use crate::pinned::Pinned;
+use crate::shared::{FileId, Level, Row};
 use crate::subvolumes::{self, BesideInodes};
+use crate::types::{event_kind, level};
 
 /// What keeps a hold from being entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +37,17 @@ pub struct HoldRequest {
 
 impl HoldRequest {
     const fn level_word(&self) -> u64 {
-        self.level as u64 | if self.persists { PERSISTS } else { 0 }
+        let persists = if self.persists {
+            level::LEVEL_PERSISTS.0
+        } else {
+            0
+        };
+        (self.level as u32 | persists) as u64
     }
 }
 
-/// `LEVEL_PERSISTS` in bpf/shared.h.
-const PERSISTS: u64 = 0x100;
 /// `-EBUSY`, as a program returns it.
-const BUSY: u32 = 16_u32.wrapping_neg();
+const BUSY: u32 = libc::EBUSY.unsigned_abs().wrapping_neg();
 
 /// What is not known yet: the module may have come since.
 fn learn(known: &AtomicU32, found: Option<u32>) {
@@ -126,14 +127,18 @@ impl Pinned {
     ///
     /// [`BpfError::Run`].
     pub fn take_back(&self, row: &Row) -> Result<bool, BpfError> {
-        self.end(row, EVENT_RELEASED)
+        self.end(row, event_kind::EVENT_RELEASED)
     }
 
     /// The same, with an event of this kind.
-    pub(crate) fn end(&self, row: &Row, kind: u64) -> Result<bool, BpfError> {
-        let token = shared::u64_at(&row.key, 8);
-        let level = shared::u32_at(&row.key, 20);
-        let arguments = [row.file.inode, token, row.tgid.into(), level.into(), kind];
+    pub(crate) fn end(&self, row: &Row, kind: event_kind) -> Result<bool, BpfError> {
+        let arguments = [
+            row.file.inode,
+            row.caller,
+            row.tgid.into(),
+            row.level.0.into(),
+            kind.0.into(),
+        ];
         Ok(self.run(requests::TAKE_BACK, &arguments)? == 0)
     }
 
@@ -143,12 +148,8 @@ impl Pinned {
     ///
     /// [`BpfError::Table`].
     pub fn explicit_at(&self, file: &FileId) -> Result<Option<u64>, BpfError> {
-        let mut key = shared::identity_key(file);
-        key[12..16].copy_from_slice(&file.generation.to_ne_bytes());
-        let value = self.explicit_holds.lookup(&key, MapFlags::ANY);
-        let table = "explicit_holds";
-        let value = value.map_err(|source| BpfError::Table { table, source })?;
-        Ok(value.map(|value| shared::u64_at(&value, 0)))
+        let found = self.explicit_holds.get(&file.numbers())?;
+        Ok(found.map(|found| found.inode))
     }
 
     /// Files without a hold are no longer looked up; how many files are left.
@@ -157,8 +158,7 @@ impl Pinned {
     ///
     /// [`BpfError::Run`] or [`BpfError::Table`].
     pub fn tidy(&self) -> Result<usize, BpfError> {
-        let identity = |key: &[u8], _: &[u8]| (key.len() == 16).then(|| shared::identity(0, key));
-        let files = read_table(&self.explicit_holds, "explicit_holds", identity)?;
+        let files = self.explicit_holds.all(|file, _| *file)?;
         let mut left = files.len();
         for file in files {
             let gone = self.run(

@@ -20,14 +20,15 @@ pub(crate) const MARKS: [&str; 3] = [BY_HUGE_PAGE, DIRTY_TRACKING, RDONLY_CAST];
 const BY_HUGE_PAGE: &str = "hugetlb_basepage_index";
 const DIRTY_TRACKING: &str = "vma_needs_dirty_tracking";
 const RDONLY_CAST: &str = "bpf_rdonly_cast";
-/// Functions that ask for permission and then do something else than read or write; the order is that of
-/// OPERATION_ in bpf/maps.h.
+/// Functions that ask for permission and then do something else than read or write. Each kernel has the first.
 const OPERATIONS: [&str; 6] = [
     "vfs_fallocate",
     "vfs_clone_file_range",
     "vfs_copy_file_range",
     "vfs_dedupe_file_range_one",
+    // Commands of drivers and file systems.
     "io_uring_cmd",
+    // A clone by overlayfs before 6.8, of a whole file: it needs no note.
     "do_clone_file_range",
 ];
 

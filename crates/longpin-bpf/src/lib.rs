@@ -30,13 +30,14 @@ pub mod shared;
 mod state;
 mod subvolumes;
 mod symbols;
+mod table;
 mod takeover;
+mod types;
 
 pub use claim::Claim;
 pub use error::BpfError;
-pub use state::{
-    GuardState, Mode, STRICT_ALL, STRICT_HOLDS, STRICT_RULES, SUSPECT_ALL, SWEEPING, StateView,
-};
+pub use skel::state::GuardState;
+pub use state::{Mode, STRICT_ALL, STRICT_HOLDS, STRICT_RULES, SUSPECT_ALL, SWEEPING, StateView};
 
 /// The generated skeletons: libbpf's view of the object files.
 #[allow(
@@ -53,6 +54,11 @@ pub use state::{
 mod skel {
     pub(crate) mod guard {
         include!(concat!(env!("OUT_DIR"), "/guard.skel.rs"));
+    }
+    pub(crate) mod state {
+        use std::sync::atomic::{AtomicU32, AtomicU64};
+
+        include!(concat!(env!("OUT_DIR"), "/state.rs"));
     }
     pub(crate) mod symbols {
         include!(concat!(env!("OUT_DIR"), "/symbols.skel.rs"));

@@ -19,9 +19,10 @@ use crate::facts::Facts;
 use crate::hooks::requests::FIND_STATISTICS;
 use crate::hooks::{Hook, On};
 use crate::measure::{self, reached};
-use crate::shared::{ABI, MAX_PIN_PROGRAMS};
+use crate::shared::ABI;
 use crate::skel::guard::{GuardSkel, GuardSkelBuilder, OpenGuardSkel};
 use crate::subvolumes::BesideInodes;
+use crate::types::mountpoint_table;
 use crate::{BpfError, SUSPECT_ALL, StateView, object};
 
 /// Files of one user other than root, unless the configuration says otherwise.
@@ -120,7 +121,8 @@ fn tell_facts(open: &mut OpenGuardSkel<'_>, facts: &Facts) {
             rodata.ftrace_enabled,
             rodata.kprobes_all_disarmed,
         ] = facts.variables;
-        rodata.mountpoint_table = facts.mountpoints;
+        let [heads, mask, shift] = facts.mountpoints;
+        rodata.mountpoint_table = mountpoint_table { heads, mask, shift };
         rodata.remote_probed = facts.is_probed().into();
         for (slot, code) in rodata.operations.iter_mut().zip(&facts.operations) {
             slot.start = code.start;
@@ -195,7 +197,7 @@ fn watch_suppression(skel: &GuardSkel<'_>, state: &StateView) -> Result<(), BpfE
     for (slot, id) in state.program_ids.iter().zip(&ids) {
         slot.store(*id, Ordering::Relaxed);
     }
-    let count = ids.len().min(MAX_PIN_PROGRAMS);
+    let count = ids.len().min(state.program_ids.len());
     state
         .pin_programs
         .store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);

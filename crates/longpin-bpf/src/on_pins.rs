@@ -3,12 +3,9 @@
 
 use crate::BpfError;
 use crate::hooks::requests;
-use crate::pinned::{Pinned, read_table};
-use crate::shared::{self, FileId, Row, Stray};
-
-/// `EVENT_ENDED` and `EVENT_RELEASED` in bpf/shared.h.
-pub(crate) const EVENT_ENDED: u64 = 2;
-pub(crate) const EVENT_RELEASED: u64 = 9;
+use crate::pinned::Pinned;
+use crate::shared::{FileId, Row, Stray};
+use crate::types::event_kind;
 
 impl Pinned {
     /// Remove a row whose pages are no longer pinned, and record that its hold ended. A row that is gone
@@ -18,7 +15,7 @@ impl Pinned {
     ///
     /// [`BpfError::Run`].
     pub fn end_row(&self, row: &Row) -> Result<(), BpfError> {
-        self.run_end_row(row, EVENT_ENDED)
+        self.run_end_row(row, event_kind::EVENT_ENDED)
     }
 
     /// Mark a row as released, and record it.
@@ -27,12 +24,12 @@ impl Pinned {
     ///
     /// [`BpfError::Run`].
     pub fn release_row(&self, row: &Row) -> Result<(), BpfError> {
-        self.run_end_row(row, EVENT_RELEASED)
+        self.run_end_row(row, event_kind::EVENT_RELEASED)
     }
 
-    fn run_end_row(&self, row: &Row, kind: u64) -> Result<(), BpfError> {
-        let caller = shared::u64_at(&row.key, 8);
-        let arguments = [row.file.inode, caller, row.tgid.into(), kind, row.pins];
+    fn run_end_row(&self, row: &Row, kind: event_kind) -> Result<(), BpfError> {
+        let (tgid, kind) = (row.tgid.into(), kind.0.into());
+        let arguments = [row.file.inode, row.caller, tgid, kind, row.pins];
         self.run(requests::END_ROW, &arguments).map(drop)
     }
 
@@ -43,9 +40,7 @@ impl Pinned {
     /// [`BpfError::Run`] or [`BpfError::Table`].
     pub fn strays(&self) -> Result<Vec<Stray>, BpfError> {
         self.run(requests::END_STRAYS, &[0])?;
-        read_table(&self.strays, "strays", |_, value| {
-            shared::parse_stray(value)
-        })
+        self.strays.all(|_, value| Stray::of(value))
     }
 
     /// A suspect without a pinned page leaves the table; whether it did.

@@ -2,9 +2,9 @@
 //! their modules.
 
 use crate::subvolumes::Types;
+use crate::types::{constant, overlay_word};
 
-/// `OVERLAY_WORDS` of bpf/shared.h.
-pub(crate) const OVERLAY_WORDS: usize = 8;
+pub(crate) const OVERLAY_WORDS: usize = overlay_word::OVERLAY_WORDS.0 as usize;
 
 /// `guard_state.overlay`.
 pub(crate) fn find(types: &Types) -> Option<[u32; OVERLAY_WORDS]> {
@@ -26,16 +26,20 @@ pub(crate) fn find(types: &Types) -> Option<[u32; OVERLAY_WORDS]> {
         None => [of(c"lowerpath")?.checked_sub(inode)? + dentry, 0, 0, 0],
     };
     let layers = find_layers(types).unwrap_or(0);
-    Some([
-        upper,
-        lower,
-        step,
-        stack,
-        count,
-        flags,
-        files.into(),
-        layers,
-    ])
+    let mut words = [0; OVERLAY_WORDS];
+    for (word, found) in [
+        (overlay_word::OVERLAY_UPPER, upper),
+        (overlay_word::OVERLAY_LOWER, lower),
+        (overlay_word::OVERLAY_STEP, step),
+        (overlay_word::OVERLAY_STACK, stack),
+        (overlay_word::OVERLAY_COUNT, count),
+        (overlay_word::OVERLAY_FLAGS, flags),
+        (overlay_word::OVERLAY_FILES, files.into()),
+        (overlay_word::OVERLAY_LAYERS, layers),
+    ] {
+        words[word.0 as usize] = found;
+    }
+    Some(words)
 }
 
 /// Where the array lies, the number of its entries, and how large each is, in one word.
@@ -44,15 +48,16 @@ fn find_layers(types: &Types) -> Option<u32> {
     let count = types.offset(c"ovl_fs", c"numfs")?;
     let size = types.size(c"ovl_sb")?;
     let is_first = types.offset(c"ovl_sb", c"sb")? == 0;
-    let fits = is_first && layers < 1 << 12 && count < 1 << 12 && size < 1 << 8;
-    fits.then_some(size << 24 | count << 12 | layers)
+    let (low, high) = (
+        constant::LAYERS_COUNT_SHIFT.0,
+        constant::LAYERS_SIZE_SHIFT.0,
+    );
+    let fits = layers >> low == 0 && count >> (high - low) == 0 && size.leading_zeros() >= high;
+    (is_first && fits).then_some(size << high | count << low | layers)
 }
-
-/// `NOT_THERE` of bpf/shared.h.
-const NOT_THERE: u32 = 1;
 
 /// `guard_state.fuse_passthrough`.
 pub(crate) fn find_passthrough(types: &Types) -> Option<u32> {
     let found = types.offset(c"fuse_file", c"passthrough");
-    Some(found.unwrap_or(NOT_THERE))
+    Some(found.unwrap_or(constant::NOT_THERE.0))
 }

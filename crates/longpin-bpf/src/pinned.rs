@@ -9,48 +9,43 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Program, libbpf_sys};
+use bytemuck::Zeroable;
+use libbpf_rs::{Program, libbpf_sys};
 
-use crate::event::{Event, MAX_EVENTS, parse_event};
+use crate::event::{Event, MAX_EVENTS};
 use crate::hooks::{HOOKS, Hook, REGIONS, requests};
 use crate::rule::{self, Rule, RuleAction};
-use crate::shared::{self, FileId, Row, Sight, Suspect};
+use crate::shared::{FileId, Row, Sight, Suspect};
+use crate::table::{Table, open_map};
+use crate::types::{self, constant, file_identity, hints, row_key, rules_word};
 use crate::{BpfError, Mode, StateView};
 
 /// How often a look is repeated when others look at the same time.
 const INSPECT_TRIES: u32 = 1000;
-/// In bpf/shared.h.
-const IDENTIFY: libc::Ioctl = 0x6c70_0001;
-/// In bpf/shared.h.
-const HINTS_SILENT: u32 = 2;
+const IDENTIFY: libc::Ioctl = constant::IDENTIFY.0 as libc::Ioctl;
 /// Returned by `inspect` when the inode is gone: `-ENOENT`.
-const GONE: u32 = 2_u32.wrapping_neg();
+const GONE: u32 = libc::ENOENT.unsigned_abs().wrapping_neg();
 
 /// A pinned guard, open.
 #[derive(Debug)]
 pub struct Pinned {
     state: StateView,
-    files: MapHandle,
-    pub(crate) rows: MapHandle,
-    sights: MapHandle,
-    events: MapHandle,
-    identified: MapHandle,
-    rules: MapHandle,
-    file_rules: MapHandle,
-    pub(crate) strays: MapHandle,
+    files: Table<u64, types::suspect>,
+    pub(crate) rows: Table<row_key, types::row>,
+    sights: Table<u32, types::sight>,
+    events: Table<u32, types::event>,
+    identified: Table<u32, types::suspect>,
+    rules: Table<u32, types::rule>,
+    file_rules: Table<file_identity, u32>,
+    pub(crate) strays: Table<u64, types::stray>,
     /// Those that are run on request, by name. Those about pins are not there where only explicit holds are.
     programs: HashMap<&'static str, OwnedFd>,
-    pub(crate) answers: MapHandle,
-    pub(crate) openings: MapHandle,
-    pub(crate) explicit_holds: MapHandle,
-    pub(crate) tokens: MapHandle,
+    pub(crate) answers: Table<u32, types::answer>,
+    pub(crate) openings: Table<u64, u32>,
+    pub(crate) explicit_holds: Table<file_identity, types::explicit_hold>,
+    pub(crate) tokens: Table<u64, row_key>,
     /// Reading it runs `list_regions`; not there where the kernel has no such regions.
     pub(crate) regions: PathBuf,
-}
-
-fn open_map(dir: &Path, name: &str) -> Result<MapHandle, BpfError> {
-    let path = dir.join(name);
-    MapHandle::from_pinned_path(&path).map_err(|source| BpfError::Pin { path, source })
 }
 
 fn open_program(dir: &Path, name: &str) -> Result<OwnedFd, BpfError> {
@@ -76,7 +71,7 @@ pub fn read_mode(dir: &Path) -> Result<Option<Mode>, BpfError> {
     if !dir.join("map_state").exists() {
         return Ok(None);
     }
-    Ok(Some(StateView::map(&open_map(dir, "map_state")?)?.mode()))
+    Ok(Some(StateView::map(&open_map(dir, "state")?)?.mode()))
 }
 
 impl Pinned {
@@ -87,23 +82,23 @@ impl Pinned {
     /// [`BpfError::Abi`] when it is of another layout (told before anything else is opened),
     /// [`BpfError::Pin`] when a part is missing.
     pub fn open(dir: &Path) -> Result<Self, BpfError> {
-        let state = StateView::map(&open_map(dir, "map_state")?)?;
+        let state = StateView::map(&open_map(dir, "state")?)?;
         let watches_pins = state.holds_only.load(Ordering::Acquire) == 0;
         Ok(Self {
             programs: open_programs(dir, watches_pins)?,
             state,
-            files: open_map(dir, "map_files")?,
-            rows: open_map(dir, "map_rows")?,
-            sights: open_map(dir, "map_sights")?,
-            events: open_map(dir, "map_events")?,
-            identified: open_map(dir, "map_identified")?,
-            rules: open_map(dir, "map_rules")?,
-            file_rules: open_map(dir, "map_file_rules")?,
-            strays: open_map(dir, "map_strays")?,
-            answers: open_map(dir, "map_answers")?,
-            openings: open_map(dir, "map_openings")?,
-            explicit_holds: open_map(dir, "map_explicit_holds")?,
-            tokens: open_map(dir, "map_tokens")?,
+            files: Table::open(dir, "files")?,
+            rows: Table::open(dir, "rows")?,
+            sights: Table::open(dir, "sights")?,
+            events: Table::open(dir, "events")?,
+            identified: Table::open(dir, "identified")?,
+            rules: Table::open(dir, "rules")?,
+            file_rules: Table::open(dir, "file_rules")?,
+            strays: Table::open(dir, "strays")?,
+            answers: Table::open(dir, "answers")?,
+            openings: Table::open(dir, "openings")?,
+            explicit_holds: Table::open(dir, "explicit_holds")?,
+            tokens: Table::open(dir, "tokens")?,
             regions: dir.join(format!("link_{REGIONS}")),
         })
     }
@@ -134,7 +129,7 @@ impl Pinned {
     ///
     /// [`BpfError::Table`].
     pub fn suspects(&self) -> Result<Vec<Suspect>, BpfError> {
-        read_table(&self.files, "files", shared::parse_suspect)
+        self.files.all(|inode, value| Suspect::of(*inode, value))
     }
 
     /// The rows, in no order.
@@ -143,7 +138,8 @@ impl Pinned {
     ///
     /// [`BpfError::Table`].
     pub fn rows(&self) -> Result<Vec<Row>, BpfError> {
-        read_table(&self.rows, "rows", shared::parse_row)
+        let all = self.rows.all(Row::of)?;
+        Ok(all.into_iter().flatten().collect())
     }
 
     /// The event of this number; `None` when it has been written over, or is being written.
@@ -153,12 +149,8 @@ impl Pinned {
     /// [`BpfError::Table`].
     pub fn event(&self, number: u64) -> Result<Option<Event>, BpfError> {
         let slot = u32::try_from(number % MAX_EVENTS).unwrap_or_default();
-        let table = "events";
-        let value = self
-            .events
-            .lookup(&slot.to_ne_bytes(), MapFlags::ANY)
-            .map_err(|source| BpfError::Table { table, source })?;
-        Ok(value.and_then(|value| parse_event(&value, number)))
+        let value = self.events.get(&slot)?;
+        Ok(value.and_then(|value| Event::of(&value, number)))
     }
 
     /// Which inode a descriptor stands for, as the kernel sees it: right on btrfs, where `st_dev` is not the
@@ -169,18 +161,16 @@ impl Pinned {
     ///
     /// [`BpfError::Run`] or [`BpfError::Table`].
     pub fn identify(&self, fd: impl AsFd) -> Result<Option<FileId>, BpfError> {
-        let (table, key) = ("identified", 0_u32.to_ne_bytes());
         self.learn_beside_inodes();
-        write(&self.identified, table, &key, &[0; shared::SUSPECT_LEN])?;
+        self.identified.set(&0, &Zeroable::zeroed())?;
         self.run(requests::INTRODUCE, &[0])?;
         // SAFETY: the command carries no argument and no file system knows it; the answer (ENOTTY) says
         // nothing, what the program saw does.
         let _ = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), IDENTIFY, 0) };
-        let value = self
-            .identified
-            .lookup(&key, MapFlags::ANY)
-            .map_err(|source| BpfError::Table { table, source })?;
-        Ok(value.as_deref().and_then(shared::parse_identified))
+        // The inode's address stands in `row`.
+        let found = self.identified.get(&0)?;
+        let found = found.map(|found| FileId::of(found.row, &found.file));
+        Ok(found.filter(|file| file.inode != 0))
     }
 
     /// Replace all rules: written into the bank that is not in use, then switched to by one store.
@@ -192,14 +182,9 @@ impl Pinned {
         let old = self.state.rules.load(Ordering::Acquire);
         let (first, bank) = rule::other_bank(old);
         for (slot, rule) in (first..).zip(rules.iter().take(rule::MAX_RULES)) {
-            write(
-                &self.rules,
-                "rules",
-                &slot.to_ne_bytes(),
-                &rule::encode(rule),
-            )?;
+            self.rules.set(&slot, &rule::encode(rule))?;
         }
-        let word = rule::rules_word(rules, bank, old);
+        let word = rule::word(rules, bank, old);
         self.state.rules.store(word, Ordering::Release);
         Ok(())
     }
@@ -210,24 +195,13 @@ impl Pinned {
     ///
     /// [`BpfError::Table`].
     pub fn set_file_rule(&self, file: &FileId, action: Option<RuleAction>) -> Result<(), BpfError> {
-        let key = shared::identity_key(file);
-        match action {
-            Some(action) => {
-                let value = (action as u32).to_ne_bytes();
-                write(&self.file_rules, "file_rules", &key, &value)?;
-                self.state
-                    .rules
-                    .fetch_or(rule::RULES_FILES, Ordering::AcqRel);
-                Ok(())
-            }
-            None => match self.file_rules.delete(&key) {
-                Err(source) if source.kind() != libbpf_rs::ErrorKind::NotFound => {
-                    let table = "file_rules";
-                    Err(BpfError::Table { table, source })
-                }
-                _ => Ok(()),
-            },
-        }
+        let Some(action) = action else {
+            return self.file_rules.remove(&file.key()).map(drop);
+        };
+        self.file_rules.set(&file.key(), &(action as u32))?;
+        let word = &self.state.rules;
+        word.fetch_or(rules_word::RULES_FILES.0, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Files of which one is said that long-term pins are denied (true) or allowed (false).
@@ -236,10 +210,9 @@ impl Pinned {
     ///
     /// [`BpfError::Table`].
     pub fn file_rules(&self) -> Result<Vec<(FileId, bool)>, BpfError> {
-        read_table(&self.file_rules, "file_rules", |key, value| {
-            let denied = shared::u32_at(value, 0) == RuleAction::Deny as u32;
-            (key.len() == 16).then(|| (shared::identity(0, key), denied))
-        })
+        let denies = |action: &u32| *action == RuleAction::Deny as u32;
+        self.file_rules
+            .all(|file, action| (FileId::of(0, file), denies(action)))
     }
 
     /// Look at page indexes `first..=last` of a file; `None` when the inode is gone. Others may look
@@ -321,9 +294,10 @@ impl Pinned {
                 return Ok(None);
             }
             // Others may ask at the same time, and their answer lie there: it is ours if it is so twice.
-            let (one, two) = (self.read_sight()?, self.read_sight()?);
-            if one == two && shared::sight_nonce(&one) == nonce {
-                return Ok(shared::parse_sight(&one));
+            let (one, two) = (self.sights.get(&0)?, self.sights.get(&0)?);
+            let [one, two] = [one, two].map(|it| it.unwrap_or_else(Zeroable::zeroed));
+            if one.nonce == nonce && bytemuck::bytes_of(&one) == bytemuck::bytes_of(&two) {
+                return Ok(Some(Sight::of(&one)));
             }
         }
         Err(BpfError::Run {
@@ -332,20 +306,13 @@ impl Pinned {
         })
     }
 
-    fn read_sight(&self) -> Result<Vec<u8>, BpfError> {
-        let table = "sights";
-        let value = self.sights.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY);
-        let value = value.map_err(|source| BpfError::Table { table, source })?;
-        Ok(value.unwrap_or_default())
-    }
-
     /// Is every pin known? What the programs ask themselves before they spare a file the walk.
     ///
     /// # Errors
     ///
     /// [`BpfError::Run`].
     pub fn hints_complete(&self) -> Result<bool, BpfError> {
-        Ok(self.run(requests::CHECK_HINTS, &[0])? == 1)
+        Ok(self.run(requests::CHECK_HINTS, &[0])? == hints::HINTS_COMPLETE.0)
     }
 
     /// Does the kernel call none of the programs that are attached: is `kernel.ftrace_enabled` 0?
@@ -354,13 +321,8 @@ impl Pinned {
     ///
     /// [`BpfError::Run`].
     pub fn is_silent(&self) -> Result<bool, BpfError> {
-        Ok(self.run(requests::CHECK_HINTS, &[0])? == HINTS_SILENT)
+        Ok(self.run(requests::CHECK_HINTS, &[0])? == hints::HINTS_SILENT.0)
     }
-}
-
-fn write(map: &MapHandle, table: &'static str, key: &[u8], value: &[u8]) -> Result<(), BpfError> {
-    map.update(key, value, MapFlags::ANY)
-        .map_err(|source| BpfError::Table { table, source })
 }
 
 /// Tells answers apart, also those of other processes.
@@ -368,22 +330,6 @@ fn next_nonce() -> u64 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     u64::from(std::process::id()) << 32 | u64::from(number)
-}
-
-/// All entries of a hash; one that vanishes meanwhile is left out.
-pub(crate) fn read_table<T>(
-    map: &MapHandle,
-    table: &'static str,
-    parse: impl Fn(&[u8], &[u8]) -> Option<T>,
-) -> Result<Vec<T>, BpfError> {
-    let mut entries = Vec::new();
-    for key in map.keys() {
-        let value = map
-            .lookup(&key, MapFlags::ANY)
-            .map_err(|source| BpfError::Table { table, source })?;
-        entries.extend(value.and_then(|value| parse(&key, &value)));
-    }
-    Ok(entries)
 }
 
 /// `BPF_PROG_TEST_RUN` of a raw tracepoint program with these arguments, or of a syscall program without: what it returned.

@@ -5,10 +5,8 @@ use std::io::Read;
 
 use crate::BpfError;
 use crate::pinned::Pinned;
-use crate::shared::{FileId, identity, text, u32_at, u64_at};
-
-/// Bytes of `struct region_row`.
-const ROW_LEN: usize = 112;
+use crate::shared::{FileId, text};
+use crate::types::region_row;
 
 /// A file mapping in an on-demand region: nothing of it is pinned, the hardware faults.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,9 +66,10 @@ pub struct Regions {
 /// A process whose first thread has ended is told by each of the others.
 fn parse_regions(bytes: &[u8]) -> Regions {
     let mut found = Regions::default();
-    for row in bytes.chunks_exact(ROW_LEN) {
-        let region = parse_region(row);
-        if u32_at(row, 88) != 0 {
+    for row in bytes.chunks_exact(size_of::<region_row>()) {
+        let row: region_row = bytemuck::pod_read_unaligned(row);
+        let region = Region::of(&row);
+        if row.cut != 0 {
             found.cut.push((region.tgid, region.command.clone()));
         }
         // Of memory without a file.
@@ -89,48 +88,47 @@ fn parse_regions(bytes: &[u8]) -> Regions {
     found
 }
 
-fn parse_region(row: &[u8]) -> Region {
-    Region {
-        subscription: u64_at(row, 0),
-        invalidate: u64_at(row, 8),
-        addresses: (u64_at(row, 16), u64_at(row, 24)),
-        file: identity(u64_at(row, 32), &row[40..56]),
-        first: u64_at(row, 56),
-        since_ns: u64_at(row, 64),
-        torn: u64_at(row, 72),
-        tgid: u32_at(row, 80),
-        uid: u32_at(row, 84),
-        command: text(&row[96..112]),
+impl Region {
+    fn of(row: &region_row) -> Self {
+        Self {
+            subscription: row.subscription,
+            invalidate: row.invalidate,
+            addresses: (row.start, row.end),
+            file: FileId::of(row.inode, &row.file),
+            first: row.first,
+            since_ns: row.since,
+            torn: row.torn,
+            tgid: row.tgid,
+            uid: row.uid,
+            command: text(&row.comm),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytemuck::Zeroable;
+
     use super::*;
 
     #[test]
     fn a_region_is_told_once() {
-        let mut row = [0u8; ROW_LEN];
-        row[0..8].copy_from_slice(&5_u64.to_ne_bytes());
-        row[32..40].copy_from_slice(&9_u64.to_ne_bytes());
-        row[40..48].copy_from_slice(&77_u64.to_ne_bytes());
-        row[56..64].copy_from_slice(&3_u64.to_ne_bytes());
-        row[80..84].copy_from_slice(&4242_u32.to_ne_bytes());
-        row[96..101].copy_from_slice(b"train");
-        let mut bytes = [row, row].concat();
-        row[16..24].copy_from_slice(&4096_u64.to_ne_bytes());
-        bytes.extend(row);
-        row[32..40].fill(0);
-        row[88] = 1;
-        bytes.extend(row);
-        let Regions { all: regions, cut } = parse_regions(&bytes);
-        assert_eq!(cut, [(4242, "train".to_owned())]);
-        assert_eq!(regions.len(), 2, "{regions:?}");
-        assert_eq!((regions[0].file.ino, regions[0].first), (77, 3));
-        assert_eq!(
-            (regions[0].tgid, regions[0].command.as_str()),
-            (4242, "train")
-        );
-        assert_eq!(regions[1].addresses.0, 4096);
+        let row = region_row {
+            subscription: 5,
+            inode: 9,
+            tgid: 4242,
+            ..Zeroable::zeroed()
+        };
+        let further = region_row { start: 4096, ..row };
+        let cut = region_row {
+            inode: 0,
+            cut: 1,
+            ..further
+        };
+        let bytes = [row, row, further, cut].map(|row| bytemuck::bytes_of(&row).to_vec());
+        let Regions { all, cut } = parse_regions(&bytes.concat());
+        assert_eq!(cut, [(4242, String::new())]);
+        let found: Vec<_> = all.iter().map(|region| region.addresses.0).collect();
+        assert_eq!(found, [0, 4096]);
     }
 }

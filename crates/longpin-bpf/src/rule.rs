@@ -1,31 +1,34 @@
 //! Rules, as the programs read them.
 
+use bytemuck::Zeroable;
+
+use crate::types::{self, constant, rule_action, rule_condition, rules_word};
+
 /// How many rules there can be.
-pub const MAX_RULES: usize = 64;
+pub const MAX_RULES: usize = constant::MAX_RULES.0 as usize;
 /// How many address ranges a consumer can have.
-pub const MAX_RANGES: usize = 4;
-/// Bytes of `struct rule`.
-pub(crate) const RULE_LEN: usize = 104;
+pub const MAX_RANGES: usize = constant::MAX_RANGES.0 as usize;
 
 /// What a rule says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub enum RuleAction {
     /// Pins are holds, whoever made them.
-    Enforce = 1,
+    Enforce = rule_action::RULE_ENFORCE.0,
     /// Pins are no holds.
-    Ignore = 2,
+    Ignore = rule_action::RULE_IGNORE.0,
     /// No long-term pins: the process is killed.
-    Deny = 3,
+    Deny = rule_action::RULE_DENY.0,
     /// As if no later rule were there.
-    Allow = 4,
+    Allow = rule_action::RULE_ALLOW.0,
     /// Pins of this consumer are long-term, whatever they say.
-    Longterm = 5,
+    Longterm = rule_action::RULE_LONGTERM.0,
     /// Never refused.
-    Exempt = 6,
+    Exempt = rule_action::RULE_EXEMPT.0,
     /// Files are held at level layout.
-    Layout = 7,
+    Layout = rule_action::RULE_LAYOUT.0,
     /// Files are held at level swapfile.
-    Swapfile = 8,
+    Swapfile = rule_action::RULE_SWAPFILE.0,
 }
 
 /// A rule with everything looked up.
@@ -43,60 +46,54 @@ pub struct Rule {
     pub consumer: Option<Vec<std::ops::Range<u64>>>,
 }
 
-const RULES_BANK: u32 = 0x100;
-const RULES_LONGTERM: u32 = 0x200;
-const RULES_EXEMPT: u32 = 0x400;
-const RULES_PINS: u32 = 0x800;
-/// `file_rules` is not empty.
-pub(crate) const RULES_FILES: u32 = 0x1000;
-const RULES_LEVELS: u32 = 0x2000;
-
 /// The other bank than the one in use: index of its first slot, and its bit.
-pub(crate) fn other_bank(word: u32) -> (u32, u32) {
-    if word & RULES_BANK == 0 {
-        (u32::try_from(MAX_RULES).unwrap_or(0), RULES_BANK)
-    } else {
-        (0, 0)
+pub(crate) const fn other_bank(word: u32) -> (u32, u32) {
+    match word & rules_word::RULES_BANK.0 {
+        0 => (constant::MAX_RULES.0, rules_word::RULES_BANK.0),
+        _ => (0, 0),
     }
 }
 
 /// The word that switches to these rules.
-pub(crate) fn rules_word(rules: &[Rule], bank: u32, old: u32) -> u32 {
+pub(crate) fn word(rules: &[Rule], bank: u32, old: u32) -> u32 {
     let count = u32::try_from(rules.len().min(MAX_RULES)).unwrap_or(0);
     let bits = rules.iter().map(|rule| match rule.action {
-        RuleAction::Longterm => RULES_LONGTERM,
-        RuleAction::Exempt => RULES_EXEMPT,
-        RuleAction::Layout | RuleAction::Swapfile => RULES_LEVELS,
-        _ => RULES_PINS,
+        RuleAction::Longterm => rules_word::RULES_LONGTERM,
+        RuleAction::Exempt => rules_word::RULES_EXEMPT,
+        RuleAction::Layout | RuleAction::Swapfile => rules_word::RULES_LEVELS,
+        _ => rules_word::RULES_PINS,
     });
-    bits.fold(count | bank | old & RULES_FILES, |word, bit| word | bit)
+    let kept = old & rules_word::RULES_FILES.0;
+    bits.fold(count | bank | kept, |word, bit| word | bit.0)
 }
 
-/// `struct rule`.
-pub(crate) fn encode(rule: &Rule) -> [u8; RULE_LEN] {
-    let mut bytes = [0; RULE_LEN];
-    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
-    let conditions = u32::from(rule.file.is_some())
-        | u32::from(rule.uid.is_some()) << 1
-        | u32::from(rule.cgroup.is_some()) << 2
-        | u32::from(rule.consumer.is_some()) << 3;
-    put(0, &(rule.action as u32).to_ne_bytes());
-    put(4, &conditions.to_ne_bytes());
+/// As the programs compare it.
+pub(crate) fn encode(rule: &Rule) -> types::rule {
+    let when = |is_there: bool, bit: rule_condition| if is_there { bit.0 } else { 0 };
     let (dev, ino) = rule.file.unwrap_or_default();
-    put(8, &ino.to_ne_bytes());
-    put(16, &dev.to_ne_bytes());
-    put(20, &rule.uid.unwrap_or_default().to_ne_bytes());
-    let (cgroup, level) = rule.cgroup.unwrap_or_default();
-    put(24, &cgroup.to_ne_bytes());
-    put(32, &level.to_ne_bytes());
-    let ranges = rule.consumer.as_deref().unwrap_or_default();
-    let count = ranges.len().min(MAX_RANGES);
-    put(36, &u32::try_from(count).unwrap_or(0).to_ne_bytes());
-    for (i, range) in ranges.iter().take(MAX_RANGES).enumerate() {
-        put(40 + 16 * i, &range.start.to_ne_bytes());
-        put(48 + 16 * i, &range.end.to_ne_bytes());
+    let (cgroup, cgroup_level) = rule.cgroup.unwrap_or_default();
+    let consumer = rule.consumer.as_deref().unwrap_or_default();
+    let count = consumer.len().min(MAX_RANGES);
+    let mut encoded = types::rule {
+        action: rule_action(rule.action as u32),
+        conditions: rule_condition(
+            when(rule.file.is_some(), rule_condition::RULE_PATH)
+                | when(rule.uid.is_some(), rule_condition::RULE_UID)
+                | when(rule.cgroup.is_some(), rule_condition::RULE_CGROUP)
+                | when(rule.consumer.is_some(), rule_condition::RULE_CONSUMER),
+        ),
+        ino,
+        dev,
+        uid: rule.uid.unwrap_or_default(),
+        cgroup,
+        cgroup_level,
+        ranges: u32::try_from(count).unwrap_or(0),
+        ..Zeroable::zeroed()
+    };
+    for (slot, range) in encoded.range.chunks_exact_mut(2).zip(consumer) {
+        slot.copy_from_slice(&[range.start, range.end]);
     }
-    bytes
+    encoded
 }
 
 #[cfg(test)]
@@ -114,25 +111,36 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_written_at_the_offsets_of_the_header() {
-        let bytes = encode(&rule(RuleAction::Ignore));
-        assert_eq!(bytes[0], 2);
-        assert_eq!(bytes[4], 2 | 8);
-        assert_eq!(bytes[20], 7);
-        assert_eq!(bytes[36], 2);
-        assert_eq!((bytes[40], bytes[48], bytes[56], bytes[64]), (1, 2, 3, 4));
+    fn a_rule_is_written_with_its_conditions() {
+        let encoded = encode(&rule(RuleAction::Ignore));
+        assert_eq!(encoded.action, rule_action::RULE_IGNORE);
+        let conditions = rule_condition::RULE_UID.0 | rule_condition::RULE_CONSUMER.0;
+        assert_eq!((encoded.conditions.0, encoded.uid), (conditions, 7));
+        assert_eq!(
+            (encoded.ranges, &encoded.range[..5]),
+            (2, &[1, 2, 3, 4, 0][..])
+        );
+        let mut many = rule(RuleAction::Ignore);
+        many.consumer = Some(vec![1..2; MAX_RANGES + 1]);
+        assert_eq!(encode(&many).ranges, constant::MAX_RANGES.0);
     }
 
     #[test]
     fn the_word_switches_banks_and_keeps_the_file_rules() {
         let rules = [rule(RuleAction::Longterm), rule(RuleAction::Deny)];
         let (slot, bank) = other_bank(0);
-        assert_eq!((slot, bank), (64, RULES_BANK));
-        let word = rules_word(&rules, bank, RULES_FILES);
         assert_eq!(
-            word,
-            2 | RULES_BANK | RULES_LONGTERM | RULES_PINS | RULES_FILES
+            (slot, bank),
+            (constant::MAX_RULES.0, rules_word::RULES_BANK.0)
         );
+        let word = word(&rules, bank, rules_word::RULES_FILES.0);
+        let bits = [
+            rules_word::RULES_BANK,
+            rules_word::RULES_LONGTERM,
+            rules_word::RULES_PINS,
+            rules_word::RULES_FILES,
+        ];
+        assert_eq!(word, bits.iter().fold(2, |word, bit| word | bit.0));
         assert_eq!(other_bank(word), (0, 0));
     }
 }

@@ -1,29 +1,13 @@
-//! The Rust twins of `bpf/shared.h`: plain bytes in the kernel's tables, typed values here.
+//! What the programs know of files and pins, as values with a meaning.
 
-/// Layout version of everything pinned; raised with each change of `shared.h`.
-pub const ABI: u32 = 13;
+use crate::types::{self, constant, file_flag, file_identity, level, row_key, verdict};
+
+/// Layout version of everything pinned.
+pub const ABI: u32 = constant::GUARD_ABI.0;
 /// Most suspect files, unless a start says otherwise.
-pub const MAX_FILES: u32 = 65_536;
-/// How many programs watch the entries of pin functions, at most.
-pub const MAX_PIN_PROGRAMS: usize = 6;
+pub const MAX_FILES: u32 = constant::MAX_FILES.0;
 /// Stack frames kept for each row.
-pub const STACK_DEPTH: usize = 8;
-/// Path components that `inspect` returns, at most.
-pub const MAX_DEPTH: usize = 32;
-/// Bytes of one path component, terminator included.
-pub const NAME_LEN: usize = 256;
-/// Bytes of `struct row_key`.
-pub const ROW_KEY_LEN: usize = 24;
-/// Bytes of `struct row`.
-pub const ROW_LEN: usize = 232;
-/// Bytes of `struct suspect`.
-pub(crate) const SUSPECT_LEN: usize = 64;
-/// Bytes of `struct stray`.
-const STRAY_LEN: usize = 40;
-/// Bytes of `struct sight` before the names.
-pub const SIGHT_HEAD_LEN: usize = 88;
-/// Bytes of the short name kept in rows and events, terminator included.
-pub(crate) const SHORT_NAME_LEN: usize = 64;
+pub const STACK_DEPTH: usize = constant::STACK_DEPTH.0 as usize;
 
 /// A file, by its inode: address, number, device (`s_dev`, kernel encoding) and generation.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +38,32 @@ impl std::hash::Hash for FileId {
 }
 
 impl FileId {
+    pub(crate) const fn of(inode: u64, file: &file_identity) -> Self {
+        Self {
+            inode,
+            ino: file.ino,
+            dev: file.dev,
+            generation: file.generation,
+        }
+    }
+
+    /// As a key. The generation is left out: on some file systems an ioctl changes it.
+    pub(crate) fn key(&self) -> file_identity {
+        file_identity {
+            generation: 0,
+            ..self.numbers()
+        }
+    }
+
+    /// As a key of explicit holds.
+    pub(crate) const fn numbers(&self) -> file_identity {
+        file_identity {
+            ino: self.ino,
+            dev: self.dev,
+            generation: self.generation,
+        }
+    }
+
     /// Major and minor number of the device.
     #[must_use]
     pub const fn device(&self) -> (u32, u32) {
@@ -71,12 +81,13 @@ impl FileId {
 
 /// What is refused while a file is held.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
 pub enum Level {
     /// What would take pages or blocks of the range away from the file.
     #[default]
-    Layout = 1,
+    Layout = level::LEVEL_LAYOUT.0,
     /// All that is refused of an active swap file.
-    Swapfile = 2,
+    Swapfile = level::LEVEL_SWAPFILE.0,
 }
 
 impl Level {
@@ -89,10 +100,11 @@ impl Level {
         }
     }
 
-    const fn from_number(number: u32) -> Option<Self> {
-        match number {
-            1 => Some(Self::Layout),
-            2 => Some(Self::Swapfile),
+    /// Of the word in a key.
+    const fn of(word: level) -> Option<Self> {
+        match level(word.0 & level::LEVEL_MASK.0) {
+            level::LEVEL_LAYOUT => Some(Self::Layout),
+            level::LEVEL_SWAPFILE => Some(Self::Swapfile),
             _ => None,
         }
     }
@@ -163,15 +175,16 @@ impl Verdict {
         }
     }
 
-    pub(crate) const fn from_number(number: u32) -> Self {
+    /// One that this build does not know is no hold.
+    pub(crate) const fn of(number: verdict) -> Self {
         match number {
-            0 => Self::Held,
-            1 => Self::Reader,
-            2 => Self::AclUnknown,
-            3 => Self::Ignored,
-            4 => Self::OverQuota,
-            6 => Self::Denied,
-            7 => Self::Pending,
+            verdict::HELD => Self::Held,
+            verdict::READER => Self::Reader,
+            verdict::ACL_UNKNOWN => Self::AclUnknown,
+            verdict::IGNORED => Self::Ignored,
+            verdict::OVER_QUOTA => Self::OverQuota,
+            verdict::DENIED => Self::Denied,
+            verdict::PENDING => Self::Pending,
             _ => Self::Released,
         }
     }
@@ -212,15 +225,27 @@ pub struct Row {
     pub stack: [u64; STACK_DEPTH],
     /// Of an explicit hold: its level. Its range is held whether pages are pinned or not.
     pub explicit: Option<Level>,
-    /// The table's key, for removal.
-    pub key: [u8; ROW_KEY_LEN],
+    /// Return address of the pin function; of an explicit hold, its token.
+    pub(crate) caller: u64,
+    /// The key's word: the level, and whether the hold persists.
+    pub(crate) level: level,
 }
 
 impl Row {
+    /// Under which it stands in its table.
+    pub(crate) const fn key(&self) -> row_key {
+        row_key {
+            inode: self.file.inode,
+            caller: self.caller,
+            tgid: self.tgid,
+            level: self.level,
+        }
+    }
+
     /// An explicit hold that does not end with its holder.
     #[must_use]
-    pub fn persists(&self) -> bool {
-        u32_at(&self.key, 20) & 0x100 != 0
+    pub const fn persists(&self) -> bool {
+        self.level.0 & level::LEVEL_PERSISTS.0 != 0
     }
 }
 
@@ -278,170 +303,155 @@ fn join(one: Option<(u64, u64)>, other: Option<(u64, u64)>) -> Option<(u64, u64)
     }
 }
 
-pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes
-        .get(at..at + 4)
-        .and_then(|b| b.try_into().ok())
-        .map_or(0, u32::from_ne_bytes)
-}
-
-pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes
-        .get(at..at + 8)
-        .and_then(|b| b.try_into().ok())
-        .map_or(0, u64::from_ne_bytes)
-}
-
 /// Text up to the first NUL.
-pub(crate) fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
+pub(crate) fn text(chars: &[i8]) -> String {
+    let bytes = chars.iter().flat_map(|byte| byte.to_ne_bytes());
+    let bytes: Vec<u8> = bytes.take_while(|&byte| byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
-pub(crate) fn identity(inode: u64, bytes: &[u8]) -> FileId {
-    FileId {
-        inode,
-        ino: u64_at(bytes, 0),
-        dev: u32_at(bytes, 8),
-        generation: u32_at(bytes, 12),
+impl Suspect {
+    pub(crate) const fn of(inode: u64, value: &types::suspect) -> Self {
+        Self {
+            file: FileId::of(inode, &value.file),
+            held: value.flags.0 & file_flag::FILE_HELD.0 != 0,
+            strict: value.flags.0 & file_flag::FILE_STRICT.0 != 0,
+            owner: value.owner,
+            broken: value.broken,
+            born: value.born,
+        }
     }
 }
 
-/// `struct file_identity`.
-pub(crate) fn identity_key(file: &FileId) -> [u8; 16] {
-    let mut key = [0; 16];
-    key[0..8].copy_from_slice(&file.ino.to_ne_bytes());
-    key[8..12].copy_from_slice(&file.dev.to_ne_bytes());
-    // The generation stays 0: on some file systems an ioctl changes it.
-    key
-}
-
-/// The answer to `IDENTIFY`: the inode's address stands in `row`.
-pub(crate) fn parse_identified(value: &[u8]) -> Option<FileId> {
-    (value.len() == SUSPECT_LEN)
-        .then(|| identity(u64_at(value, 48), value))
-        .filter(|file| file.inode != 0)
-}
-
-/// A suspect from the `files` table.
-pub(crate) fn parse_suspect(key: &[u8], value: &[u8]) -> Option<Suspect> {
-    (key.len() == 8 && value.len() == SUSPECT_LEN).then(|| Suspect {
-        file: identity(u64_at(key, 0), value),
-        held: u32_at(value, 16) & 1 == 1,
-        strict: u32_at(value, 16) & 2 == 2,
-        owner: u32_at(value, 20),
-        broken: u64_at(value, 32),
-        born: u64_at(value, 56),
-    })
-}
-
-/// A folio from the `strays` table.
-pub(crate) fn parse_stray(value: &[u8]) -> Option<Stray> {
-    (value.len() == STRAY_LEN).then(|| Stray {
-        file: identity(u64_at(value, 0), &value[8..]),
-        first: u64_at(value, 24),
-        pages: u64_at(value, 32),
-    })
-}
-
-/// A row from the `rows` table; `None` too while it is being filled in.
-pub(crate) fn parse_row(key: &[u8], value: &[u8]) -> Option<Row> {
-    let raw_key: [u8; ROW_KEY_LEN] = key.try_into().ok()?;
-    if value.len() != ROW_LEN || u64_at(value, 16) == 0 {
-        return None;
+impl Stray {
+    pub(crate) const fn of(value: &types::stray) -> Self {
+        Self {
+            file: FileId::of(value.inode, &value.file),
+            first: value.first,
+            pages: value.pages,
+        }
     }
-    Some(Row {
-        id: u64_at(value, 16),
-        file: identity(u64_at(key, 0), value),
-        tgid: u32_at(key, 16),
-        first: u64_at(value, 24),
-        last: u64_at(value, 32),
-        since_ns: u64_at(value, 40),
-        task_start_ns: u64_at(value, 48),
-        cgroup: u64_at(value, 56),
-        parent: u64_at(value, 64),
-        uid: u32_at(value, 72),
-        verdict: Verdict::from_number(u32_at(value, 76)),
-        pins: u64_at(value, 80),
-        command: text(&value[88..104]),
-        name: text(&value[104..104 + SHORT_NAME_LEN]),
-        stack: std::array::from_fn(|i| u64_at(value, 168 + 8 * i)),
-        explicit: Level::from_number(u32_at(key, 20) & 0xff),
-        key: raw_key,
-    })
 }
 
-/// The question that an answer of `inspect` belongs to; 0 while it is being written.
-pub(crate) fn sight_nonce(value: &[u8]) -> u64 {
-    u64_at(value, 80)
-}
-
-/// The answer of `inspect`.
-pub(crate) fn parse_sight(value: &[u8]) -> Option<Sight> {
-    if value.len() != SIGHT_HEAD_LEN + MAX_DEPTH * NAME_LEN {
-        return None;
+impl Row {
+    /// `None`: it is being filled in.
+    pub(crate) fn of(key: &row_key, value: &types::row) -> Option<Self> {
+        (value.id != 0).then(|| Self {
+            id: value.id,
+            file: FileId::of(key.inode, &value.file),
+            verdict: Verdict::of(value.verdict),
+            tgid: key.tgid,
+            first: value.first,
+            last: value.last,
+            since_ns: value.since,
+            task_start_ns: value.task_start,
+            cgroup: value.cgroup,
+            uid: value.uid,
+            pins: value.pins,
+            command: text(&value.comm),
+            name: text(&value.name),
+            parent: value.parent,
+            stack: value.stack,
+            explicit: Level::of(key.level),
+            caller: key.caller,
+            level: key.level,
+        })
     }
-    let pages = u64_at(value, 0);
-    let depth = (u32_at(value, 36) as usize).min(MAX_DEPTH);
-    let names = value[SIGHT_HEAD_LEN..]
-        .chunks(NAME_LEN)
-        .take(depth)
-        .map(text);
-    let mut names: Vec<String> = names.collect();
-    names.reverse();
-    Some(Sight {
-        pages,
-        pinned: (pages > 0).then(|| (u64_at(value, 8), u64_at(value, 16))),
-        folios: (pages > 0).then(|| (u64_at(value, 64), u64_at(value, 72))),
-        size: u64_at(value, 24),
-        links: u32_at(value, 32),
-        next: (u32_at(value, 40) == 0).then(|| u64_at(value, 48)),
-        parent: u64_at(value, 56),
-        names,
-    })
+}
+
+impl Sight {
+    pub(crate) fn of(value: &types::sight) -> Self {
+        let some = |range| (value.pages > 0).then_some(range);
+        let names = value.names.iter().take(value.depth as usize);
+        Self {
+            pages: value.pages,
+            pinned: some((value.first, value.last)),
+            folios: some((value.folio_first, value.folio_last)),
+            size: value.size,
+            links: value.links,
+            next: (value.finished == 0).then_some(value.next),
+            names: names.rev().map(|name| text(&name.text)).collect(),
+            parent: value.parent,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytemuck::Zeroable;
+
     use super::*;
 
+    /// A C string in its place.
+    fn chars<const N: usize>(text: &str) -> [i8; N] {
+        let mut bytes = text.bytes();
+        std::array::from_fn(|_| bytes.next().map_or(0, |byte| i8::from_ne_bytes([byte])))
+    }
+
     #[test]
-    fn a_row_is_read_at_the_offsets_of_the_header() {
-        let mut key = [0u8; ROW_KEY_LEN];
-        key[0..8].copy_from_slice(&0xffff_8880_0000_1000_u64.to_ne_bytes());
-        key[16..20].copy_from_slice(&4242_u32.to_ne_bytes());
-        let mut value = [0u8; ROW_LEN];
-        value[0..8].copy_from_slice(&77_u64.to_ne_bytes());
-        value[8..12].copy_from_slice(&((8 << 20) | 17_u32).to_ne_bytes());
-        assert_eq!(parse_row(&key, &value), None, "not filled in yet");
-        value[16..24].copy_from_slice(&3_u64.to_ne_bytes());
-        value[32..40].copy_from_slice(&255_u64.to_ne_bytes());
-        value[76..80].copy_from_slice(&1_u32.to_ne_bytes());
-        value[88..96].copy_from_slice(b"weights\0");
-        value[104..108].copy_from_slice(b"f.w\0");
-        value[168..176].copy_from_slice(&9_u64.to_ne_bytes());
-        let row = parse_row(&key, &value).unwrap();
+    fn a_row_is_none_until_it_is_filled_in() {
+        let key = row_key {
+            inode: 0xffff_8880_0000_1000,
+            tgid: 4242,
+            ..Zeroable::zeroed()
+        };
+        let mut value = types::row {
+            file: file_identity {
+                ino: 77,
+                dev: 8 << 20 | 17,
+                generation: 0,
+            },
+            last: 255,
+            verdict: verdict::READER,
+            comm: chars("weights"),
+            name: chars("f.w"),
+            ..Zeroable::zeroed()
+        };
+        assert_eq!(Row::of(&key, &value), None);
+        value.id = 3;
+        let row = Row::of(&key, &value).unwrap();
+        assert_eq!((row.file.device(), row.verdict), ((8, 17), Verdict::Reader));
         assert_eq!(
-            (row.id, row.file.ino, row.file.device(), row.tgid),
-            (3, 77, (8, 17), 4242)
+            (row.command.as_str(), row.name.as_str()),
+            ("weights", "f.w")
         );
+        assert_eq!((row.explicit, row.persists()), (None, false));
+    }
+
+    #[test]
+    fn a_level_is_told_from_what_it_comes_with() {
+        let key = row_key {
+            level: level(level::LEVEL_SWAPFILE.0 | level::LEVEL_PERSISTS.0),
+            ..Zeroable::zeroed()
+        };
+        let value = types::row {
+            id: 1,
+            ..Zeroable::zeroed()
+        };
+        let row = Row::of(&key, &value).unwrap();
         assert_eq!(
-            (row.first, row.last, row.command.as_str(), row.stack[0]),
-            (0, 255, "weights", 9)
+            (row.explicit, row.persists()),
+            (Some(Level::Swapfile), true)
         );
-        assert_eq!((row.verdict, row.name.as_str()), (Verdict::Reader, "f.w"));
-        assert_eq!(parse_row(&key, &value[1..]), None);
+    }
+
+    #[test]
+    fn an_unknown_verdict_is_no_hold() {
+        assert_eq!(Verdict::of(verdict(8)), Verdict::Released);
     }
 
     #[test]
     fn names_come_from_the_root_down() {
-        let mut value = vec![0u8; SIGHT_HEAD_LEN + MAX_DEPTH * NAME_LEN];
-        value[36..40].copy_from_slice(&2_u32.to_ne_bytes());
-        value[SIGHT_HEAD_LEN..SIGHT_HEAD_LEN + 5].copy_from_slice(b"leaf\0");
-        let at = SIGHT_HEAD_LEN + NAME_LEN;
-        value[at..at + 4].copy_from_slice(b"dir\0");
-        let sight = parse_sight(&value).unwrap();
+        let mut value = types::sight {
+            depth: 2,
+            ..Zeroable::zeroed()
+        };
+        value.names[0].text = chars("leaf");
+        value.names[1].text = chars("dir");
+        let sight = Sight::of(&value);
         assert_eq!(sight.names, ["dir", "leaf"]);
         assert_eq!(sight.pinned, None);
+        value.depth = u32::MAX;
+        assert_eq!(Sight::of(&value).names.len(), value.names.len());
     }
 }

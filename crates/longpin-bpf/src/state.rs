@@ -5,98 +5,42 @@
 )]
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use libbpf_rs::MapCore;
 use rustix::mm::{MapFlags, ProtFlags};
 
-use crate::BpfError;
-use crate::overlay::OVERLAY_WORDS;
-use crate::shared::{ABI, MAX_PIN_PROGRAMS};
+use crate::shared::ABI;
+use crate::types::{guard_mode, guard_state, lost_hints, strict};
+use crate::{BpfError, GuardState};
 
-/// `struct guard_state`, field for field.
-#[repr(C)]
-#[derive(Debug)]
-#[allow(missing_docs, reason = "documented in bpf/shared.h")]
-pub struct GuardState {
-    pub abi: AtomicU32,
-    pub(crate) mode: AtomicU32,
-    pub(crate) prover: AtomicU32,
-    pub suspect_all: AtomicU32,
-    pub entered: AtomicU64,
-    pub left: AtomicU64,
-    pub acked_balance: AtomicU64,
-    pub acked_misses: AtomicU64,
-    pub sweep_balance: AtomicU64,
-    pub sweep_misses: AtomicU64,
-    pub files_lost: AtomicU64,
-    pub rows_lost: AtomicU64,
-    pub refused: AtomicU64,
-    pub walks: AtomicU64,
-    pub unfinished: AtomicU64,
-    pub unnoted: AtomicU64,
-    pub(crate) pin_programs: AtomicU32,
-    pub(crate) cpus: AtomicU32,
-    pub(crate) program_ids: [AtomicU32; MAX_PIN_PROGRAMS],
-    pub some_pins_unseen: AtomicU32,
-    pub sweep_promotes: AtomicU32,
-    pub(crate) program_stats: [AtomicU64; MAX_PIN_PROGRAMS],
-    pub(crate) rules: AtomicU32,
-    pub quota_files: AtomicU32,
-    pub(crate) next_row: AtomicU64,
-    pub next_event: AtomicU64,
-    pub user_files: AtomicU64,
-    pub all_files: AtomicU64,
-    pub broken: AtomicU64,
-    pub would_refuse: AtomicU64,
-    pub exempted: AtomicU64,
-    pub denied: AtomicU64,
-    pub(crate) misses_seen: AtomicU64,
-    pub(crate) misses_time: AtomicU64,
-    pub max_files: AtomicU32,
-    pub strict: AtomicU32,
-    pub explicit_files: AtomicU64,
-    pub tokens: AtomicU64,
-    pub holds_only: AtomicU32,
-    pub(crate) subvolumes: AtomicU32,
-    pub(crate) ext4_flags: AtomicU32,
-    pub(crate) xfs_flags: AtomicU32,
-    pub(crate) home: AtomicU32,
-    pub(crate) fuse_passthrough: AtomicU32,
-    pub(crate) overlay: [AtomicU32; OVERLAY_WORDS],
-    pub broken_holds: AtomicU64,
-    pub(crate) subvolume_refs: AtomicU32,
-    pad: u32,
-}
-
-const _: () = assert!(
-    size_of::<GuardState>() == 384,
-    "struct guard_state in bpf/shared.h"
-);
+// Atomics are as large as what they are made of, but they may be aligned otherwise.
+const _: () = assert!(size_of::<GuardState>() == size_of::<guard_state>());
 
 /// `GuardState::suspect_all`: no sweep has looked since a hint was lost.
-pub const SUSPECT_ALL: u32 = 1;
+pub const SUSPECT_ALL: u32 = lost_hints::SUSPECT_ALL.0;
 /// `GuardState::suspect_all`: a sweep is looking.
-pub const SWEEPING: u32 = 2;
+pub const SWEEPING: u32 = lost_hints::SWEEPING.0;
 
 /// `GuardState::strict`: each pin asks for level swapfile, unless a rule says otherwise.
-pub const STRICT_ALL: u32 = 1;
+pub const STRICT_ALL: u32 = strict::STRICT_ALL.0;
 /// `GuardState::strict`: some rules do.
-pub const STRICT_RULES: u32 = 2;
+pub const STRICT_RULES: u32 = strict::STRICT_RULES.0;
 /// `GuardState::strict`: explicit holds may.
-pub const STRICT_HOLDS: u32 = 4;
+pub const STRICT_HOLDS: u32 = strict::STRICT_HOLDS.0;
 
 /// Whom the guard refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Mode {
     /// Nobody: it is being started or stopped.
-    Off,
+    Off = guard_mode::MODE_OFF.0,
     /// Only the process that swept last, which proves it at start.
-    Proving,
+    Proving = guard_mode::MODE_PROVING.0,
     /// Everybody.
-    Enforcing,
+    Enforcing = guard_mode::MODE_ENFORCING.0,
     /// Nobody; what would be refused is recorded.
-    Audit,
+    Audit = guard_mode::MODE_AUDIT.0,
 }
 
 impl Mode {
@@ -111,23 +55,17 @@ impl GuardState {
     /// Whom the guard refuses now.
     #[must_use]
     pub fn mode(&self) -> Mode {
-        match self.mode.load(Ordering::Acquire) {
-            1 => Mode::Proving,
-            2 => Mode::Enforcing,
-            3 => Mode::Audit,
+        match guard_mode(self.mode.load(Ordering::Acquire)) {
+            guard_mode::MODE_PROVING => Mode::Proving,
+            guard_mode::MODE_ENFORCING => Mode::Enforcing,
+            guard_mode::MODE_AUDIT => Mode::Audit,
             _ => Mode::Off,
         }
     }
 
     /// Change whom the guard refuses: one store, seen by the next call of a hook.
     pub fn set_mode(&self, mode: Mode) {
-        let number = match mode {
-            Mode::Off => 0,
-            Mode::Proving => 1,
-            Mode::Enforcing => 2,
-            Mode::Audit => 3,
-        };
-        self.mode.store(number, Ordering::Release);
+        self.mode.store(mode as u32, Ordering::Release);
     }
 }
 

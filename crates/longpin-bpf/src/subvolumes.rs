@@ -20,6 +20,7 @@ use libbpf_rs::libbpf_sys::{
 };
 
 use crate::overlay::{self, OVERLAY_WORDS};
+use crate::types::constant;
 
 /// BTF of a module; freed on drop.
 struct Own(NonNull<btf>);
@@ -166,10 +167,11 @@ fn find_xfs_flags(types: &Types) -> Option<u32> {
     inode.checked_sub(types.offset(c"xfs_inode", c"i_diflags2")?)
 }
 
-/// Two offsets of 16 bits.
+/// Two offsets in one word.
 fn pack(back: u32, number: u32) -> Option<u32> {
-    let fits = |offset: u32| u16::try_from(offset).is_ok() && offset != 0;
-    (fits(back) && fits(number)).then_some(number << 16 | back)
+    let bits = constant::SUBVOLUME_SHIFT.0;
+    let fits = back >> bits == 0 && number.leading_zeros() >= bits && back != 0 && number != 0;
+    fits.then_some(number << bits | back)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 
 use crate::BpfError;
 use crate::pinned::run;
+use crate::shared::text;
 use crate::skel::symbols::{SymbolsSkelBuilder, types};
 
 /// What the kernel says of one symbol: its first address, and the first behind it.
@@ -69,13 +70,8 @@ fn write_name(slot: &mut types::symbol, name: &str) {
 }
 
 fn parse_place(symbol: &types::symbol) -> Option<Range<u64>> {
-    let text = symbol
-        .place
-        .iter()
-        .map(|&byte| u8::from_ne_bytes(byte.to_ne_bytes()));
-    let text: Vec<u8> = text.take_while(|&byte| byte != 0).collect();
     let start = (symbol.address != 0).then_some(symbol.address)?;
-    let len = parse_length(&String::from_utf8_lossy(&text)).unwrap_or(0);
+    let len = parse_length(&text(&symbol.place)).unwrap_or(0);
     Some(start..start.saturating_add(len))
 }
 

@@ -6,72 +6,52 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
-
+use crate::explicit::Entered;
 use crate::hooks::requests;
-use crate::on_pins::EVENT_ENDED;
-use crate::pinned::{Pinned, read_table};
+use crate::pinned::Pinned;
 use crate::shared::{Level, Row, Verdict};
+use crate::types::event_kind;
 use crate::{BpfError, STRICT_HOLDS};
 
-/// Key and value, as they lie in the kernel.
-type Entry = (Vec<u8>, Vec<u8>);
-
-fn entries(map: &MapHandle, table: &'static str) -> Result<Vec<Entry>, BpfError> {
-    read_table(map, table, |key, value| {
-        Some((key.to_vec(), value.to_vec()))
-    })
-}
-
-fn enter(map: &MapHandle, table: &'static str, (key, value): &Entry) -> Result<(), BpfError> {
-    map.update(key, value, MapFlags::NO_EXIST)
-        .map_err(|source| BpfError::Table { table, source })
-}
-
 impl Pinned {
-    /// Enter the explicit holds of `old`, in programs that refuse nobody yet and have none. How many.
+    /// Enter the explicit holds of `old`, in programs that refuse nobody yet and have none. How many; `Err` inside: the
+    /// tables are full.
     ///
     /// # Errors
     ///
     /// [`BpfError::Table`] or [`BpfError::Run`].
-    pub fn adopt(&self, old: &Self) -> Result<u32, BpfError> {
+    pub fn adopt(&self, old: &Self) -> Result<Result<u32, Entered>, BpfError> {
         self.adopt_tokens(old)?;
         // What is not judged yet has not begun: its command has gone, or it would have the turn.
-        let explicit: HashSet<_> = (old.rows()?.into_iter())
-            .filter(|row| row.explicit.is_some() && row.verdict == Verdict::Held)
-            .map(|row| row.key.to_vec())
-            .collect();
+        let stands = |row: &Row| row.explicit.is_some() && row.verdict == Verdict::Held;
+        let rows: Vec<Row> = old.rows()?.into_iter().filter(stands).collect();
         let mut entered = 0;
-        for entry in entries(&old.rows, "rows")? {
-            if explicit.contains(&entry.0) {
-                enter(&self.rows, "rows", &entry)?;
+        for key in rows.iter().map(Row::key) {
+            if let Some(row) = old.rows.get(&key)? {
+                self.rows.set(&key, &row)?;
                 entered += 1;
             }
         }
-        let adopted = self.run(requests::ADOPT, &[])?;
-        if adopted != entered {
-            return Err(BpfError::Table {
-                table: "explicit_holds",
-                source: libbpf_rs::Error::from_raw_os_error(libc::ENOSPC),
-            });
+        if self.run(requests::ADOPT, &[])? != entered {
+            return Ok(Err(Entered::NoRoom));
         }
-        if self.rows()?.iter().any(is_strict) {
+        if rows.iter().any(|row| row.explicit == Some(Level::Swapfile)) {
             self.state().strict.fetch_or(STRICT_HOLDS, Ordering::AcqRel);
         }
-        Ok(adopted)
+        Ok(Ok(entered))
     }
 
     /// From the moment a token is entered its end is seen here; what ended before that is taken out again.
     fn adopt_tokens(&self, old: &Self) -> Result<(), BpfError> {
-        let tokens = entries(&old.tokens, "tokens")?;
+        let tokens = old.tokens.all(|token, hold| (*token, *hold))?;
         let count = &self.state().tokens;
         count.fetch_add(tokens.len() as u64, Ordering::AcqRel);
-        for token in &tokens {
-            enter(&self.tokens, "tokens", token)?;
+        for (token, hold) in &tokens {
+            self.tokens.set(token, hold)?;
         }
-        let left: HashSet<_> = entries(&old.tokens, "tokens")?.into_iter().collect();
-        for (token, _) in tokens.iter().filter(|token| !left.contains(*token)) {
-            if self.tokens.delete(token).is_ok() {
+        let left: HashSet<u64> = old.tokens.keys().collect();
+        for (token, _) in tokens.iter().filter(|(token, _)| !left.contains(token)) {
+            if self.tokens.remove(token)? {
                 count.fetch_sub(1, Ordering::AcqRel);
             }
         }
@@ -84,15 +64,11 @@ impl Pinned {
     ///
     /// [`BpfError::Table`] or [`BpfError::Run`].
     pub fn drop_ended_in(&self, old: &Self) -> Result<(), BpfError> {
-        let left: HashSet<_> = old.rows()?.into_iter().map(|row| row.key).collect();
-        let own = self.rows()?.into_iter();
-        for row in own.filter(|row| row.explicit.is_some() && !left.contains(&row.key)) {
-            self.end(&row, EVENT_ENDED)?;
+        for row in self.rows()?.iter().filter(|row| row.explicit.is_some()) {
+            if old.rows.get(&row.key())?.is_none() {
+                self.end(row, event_kind::EVENT_ENDED)?;
+            }
         }
         Ok(())
     }
-}
-
-fn is_strict(row: &Row) -> bool {
-    row.explicit == Some(Level::Swapfile)
 }

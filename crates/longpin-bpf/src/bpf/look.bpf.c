@@ -26,7 +26,7 @@ static __noinline int read_names(u64 inode, struct sight *sight)
 		/* The root has no name of its own; a file that is its own parent (memfd) has. */
 		if (parent == dentry && depth)
 			break;
-		read_name(dentry, (char *)(sight + 1) + depth * NAME_LEN, NAME_LEN);
+		read_name(dentry, sight->names[depth].text, NAME_LEN);
 		dentry = parent == dentry ? 0 : parent;
 	}
 	sight->depth = depth;
@@ -102,13 +102,13 @@ int introduce(u64 *ctx)
 	return 0;
 }
 
-/* check_hints(): 1 when every pin is known, HINTS_SILENT when no program is called */
+/* check_hints(): HINTS_COMPLETE when every pin is known, HINTS_SILENT when no program is called */
 SEC("raw_tp")
 int check_hints(u64 *ctx)
 {
 	if (is_silent())
 		return HINTS_SILENT;
-	return !is_unprobed() && hints_complete();
+	return !is_unprobed() && hints_complete() ? HINTS_COMPLETE : HINTS_INCOMPLETE;
 }
 
 static __always_inline bool has_pinned(u64 inode)

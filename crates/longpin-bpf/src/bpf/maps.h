@@ -91,8 +91,8 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
-	__uint(key_size, sizeof(u32));
-	__uint(value_size, sizeof(struct sight) + MAX_DEPTH * NAME_LEN);
+	__type(key, u32);
+	__type(value, struct sight);
 } sights SEC(".maps");
 
 /* The answer to IDENTIFY: `file`, and the inode's address in `row`. */
@@ -120,6 +120,8 @@ struct {
 	__type(value, u32);
 } openings SEC(".maps");
 
+const volatile struct skeleton_only skeleton_only;
+
 /* Facts of the running kernel, found by the user side before the programs load. */
 const volatile u32 foll_longterm;
 const volatile u32
@@ -136,21 +138,19 @@ const volatile u64 per_cpu_offset;
 const volatile u64 init_task;
 const volatile u64 ftrace_enabled;
 const volatile u64 kprobes_all_disarmed;
-/* The table of mount points: where it begins, which bits of a hash count, and by how much it is shifted. Or 0. */
-const volatile u64 mountpoint_table[3];
+/* The table of mount points. Addresses, or 0. */
+const volatile struct mountpoint_table {
+	u64 heads;
+	u64 mask;  /* which bits of a hash count, */
+	u64 shift; /* and by how much it is shifted */
+} mountpoint_table;
 /* Functions that ask file_permission for other reasons than a write: the addresses of their code. */
 struct code {
 	u64 start;
 	u64 end;
 };
-const volatile struct code operations[6]; /* in the order of OPERATION_ */
+const volatile struct code operations[6];
 /* Functions that open a file for the program that asks, where the system call does not say so. */
 const volatile struct code openers[2];
-#define OPERATION_FALLOCATE 0
-#define OPERATION_CLONE 1
-#define OPERATION_COPY 2
-#define OPERATION_DEDUPE 3
-#define OPERATION_COMMAND 4 /* of a driver or file system, by io_uring */
-#define OPERATION_COPY_UP 5 /* a clone by overlayfs before 6.8, of a whole file: it needs no note */
 
 #endif

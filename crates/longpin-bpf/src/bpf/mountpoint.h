@@ -47,11 +47,11 @@ static __noinline u64 first_mounted_at(u64 dentry)
 	struct mounted mounted = { .place = dentry };
 	u64 hash = dentry / CACHE_LINE;
 
-	if (!mountpoint_table[0])
+	if (!mountpoint_table.heads)
 		return 0;
-	hash += hash >> load32(mountpoint_table[2]);
-	hash &= load32(mountpoint_table[1]);
-	mounted.entry = load64(load64(mountpoint_table[0]) + hash * 8);
+	hash += hash >> load32(mountpoint_table.shift);
+	hash &= load32(mountpoint_table.mask);
+	mounted.entry = load64(load64(mountpoint_table.heads) + hash * 8);
 	bpf_loop(MAX_COPIES, find_mountpoint, &mounted, 0);
 	return mounted.found ? FIELD64(mounted.found, struct mountpoint, m_list) : 0;
 }

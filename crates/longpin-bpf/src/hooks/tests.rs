@@ -154,7 +154,7 @@ fn other_programs_are_another_abi() {
     assert_eq!(
         (crate::shared::ABI, format!("{sum:016x}").as_str()),
         (13, "5f87b0491b2c2e22"),
-        "raise ABI and GUARD_ABI, and put both numbers here"
+        "raise GUARD_ABI, and put both numbers here"
     );
 }
 

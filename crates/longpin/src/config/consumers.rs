@@ -10,7 +10,7 @@ use super::values::nearest;
 use super::{Consumer, Problem, Rule};
 
 /// Ranges of code that one consumer may have.
-pub const MAX_RANGES: usize = 4;
+pub const MAX_RANGES: usize = longpin_bpf::rule::MAX_RANGES;
 
 pub(super) fn find_consumer(
     host: &dyn Lookup,

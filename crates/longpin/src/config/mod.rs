@@ -31,7 +31,7 @@ pub use resolve::{CgroupKey, FileKey, Resolved, ResolvedRule, resolve};
 /// Where the rules are kept.
 pub const DEFAULT_PATH: &str = "/etc/longpin/longpin.conf";
 /// The kernel's programs walk no longer list than this.
-pub const MAX_RULES: usize = 64;
+pub const MAX_RULES: usize = longpin_bpf::rule::MAX_RULES;
 /// Files that one user other than root may hold, unless `quota` says another number.
 pub const DEFAULT_QUOTA: u32 = 4096;
 

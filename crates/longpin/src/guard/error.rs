@@ -55,6 +55,9 @@ pub enum GuardError {
         /// How many.
         holds: usize,
     },
+    /// There is no room for the explicit holds that stand.
+    #[error("there is no room for the explicit holds that stand")]
+    NoRoomForHolds,
     /// A guard that only records does not take over explicit holds: it would hold nothing.
     #[error(
         "{holds} explicit hold{}, and a guard that only records (--audit) would not hold {}",

@@ -247,7 +247,8 @@ fn assemble(
     let mut adopted = 0;
     match holds {
         Some(old) => {
-            adopted = pinned.adopt(old)?;
+            let full = |_| GuardError::NoRoomForHolds;
+            adopted = pinned.adopt(old)?.map_err(full)?;
             reached("explicit holds taken over");
             pinned.state().set_mode(mode);
             replace(host, &pinned, old)?;
