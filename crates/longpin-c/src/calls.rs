@@ -4,10 +4,10 @@ use std::error::Error;
 use std::ffi::c_int;
 use std::path::Path;
 
-use longpin::activation::{self, Policy, Reason, Report, Verdict, Wanted};
+use longpin::activation::{self, ByteRange, CheckReport, CheckVerdict, Policy, Reason};
 use longpin::guard::Host;
 use longpin::hold::{Hold, Refusal};
-use longpin::plan::{self, Access, Level, Planned, Request, Wish};
+use longpin::plan::{self, Access, Level, PlanRequest, Planned, Wish};
 use longpin_linux::file::Found;
 use longpin_linux::memory::{self, Sharing};
 use longpin_rdma::find_device;
@@ -57,11 +57,11 @@ impl Said {
     }
 }
 
-const fn answer_of(verdict: Verdict) -> Answer {
+const fn answer_of(verdict: CheckVerdict) -> Answer {
     match verdict {
-        Verdict::Yes => Answer::Yes,
-        Verdict::Refused => Answer::Refused,
-        Verdict::CannotTell => Answer::CannotTell,
+        CheckVerdict::Yes => Answer::Yes,
+        CheckVerdict::Refused => Answer::Refused,
+        CheckVerdict::CannotTell => Answer::CannotTell,
     }
 }
 
@@ -77,7 +77,7 @@ fn level_of(level: c_int) -> Result<Level, Said> {
     }
 }
 
-pub(crate) fn check(path: &Path, purpose: c_int, wanted: Option<Wanted>) -> Said {
+pub(crate) fn check(path: &Path, purpose: c_int, wanted: Option<ByteRange>) -> Said {
     let policy = match purpose {
         0 => Policy::Pages,
         1 => Policy::Blocks,
@@ -90,7 +90,7 @@ pub(crate) fn check(path: &Path, purpose: c_int, wanted: Option<Wanted>) -> Said
     }
 }
 
-fn judged(report: &Report) -> Said {
+fn judged(report: &CheckReport) -> Said {
     let said = Said {
         answer: answer_of(report.verdict()),
         lines: report.reasons.iter().map(Reason::text).collect(),
@@ -103,7 +103,7 @@ pub(crate) fn plan(
     device: &str,
     access: c_int,
     level: c_int,
-    wanted: Option<Wanted>,
+    wanted: Option<ByteRange>,
 ) -> Said {
     let access = match access {
         0 => Access::READ,
@@ -125,12 +125,12 @@ fn planned(
     device: &str,
     access: Access,
     level: Level,
-    wanted: Option<Wanted>,
+    wanted: Option<ByteRange>,
 ) -> Result<Planned, Box<dyn Error>> {
     let found = Found::at(path)?;
     let file = found.open(OFlags::RDONLY)?;
     let (device, kernel) = find_device(device)?;
-    let request = Request {
+    let request = PlanRequest {
         wanted,
         sharing: Sharing::Shared,
         access,
@@ -162,7 +162,7 @@ fn told(path: &Path, planned: &Planned) -> Said {
     Said { answer, lines }.with_hints(others)
 }
 
-pub(crate) fn hold(path: &Path, level: c_int, range: Option<Wanted>) -> Result<Hold, Said> {
+pub(crate) fn hold(path: &Path, level: c_int, range: Option<ByteRange>) -> Result<Hold, Said> {
     let request = Hold::on(path).level(level_of(level)?).range(range);
     request.acquire(&Host::default()).map_err(|refusal| {
         let hints = refusal.hints();

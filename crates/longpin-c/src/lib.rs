@@ -12,7 +12,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use longpin::activation::Wanted;
+use longpin::activation::ByteRange;
 use longpin::hold::Hold;
 
 use calls::{Answer, Said};
@@ -30,10 +30,10 @@ unsafe fn path_of<'a>(path: *const c_char) -> Option<&'a Path> {
     Some(Path::new(OsStr::from_bytes(name.to_bytes())))
 }
 
-const fn wanted(offset: u64, len: u64) -> Option<Wanted> {
+const fn wanted(offset: u64, len: u64) -> Option<ByteRange> {
     match len {
         0 => None,
-        len => Some(Wanted { offset, len }),
+        len => Some(ByteRange { offset, len }),
     }
 }
 

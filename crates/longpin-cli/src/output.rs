@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use longpin::activation::{CheckError, Report};
+use longpin::activation::{CheckError, CheckReport};
 use longpin::extents::MapError;
 use longpin::guard::GuardError;
 use longpin::plan::PlanError;
@@ -41,7 +41,7 @@ pub(crate) struct Refusal {
 pub(crate) struct Reasons(pub(crate) Vec<String>);
 
 impl Reasons {
-    pub(crate) fn of(report: &Report) -> Self {
+    pub(crate) fn of(report: &CheckReport) -> Self {
         let reasons = report.reasons.iter().map(|reason| visible(&reason.text()));
         let unknown = report
             .unknown

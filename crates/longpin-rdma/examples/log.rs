@@ -8,7 +8,7 @@
 use std::fs::File;
 
 use anyhow::{Context as _, ensure};
-use longpin_rdma::{Access, Context, Level, MemoryRegion, Options, Wish};
+use longpin_rdma::{Access, Context, Level, MemoryRegion, RegisterOptions, Wish};
 
 /// The others read; this process is who writes, so the mapping has to be a writable one.
 const ACCESS: Access = Access {
@@ -16,7 +16,7 @@ const ACCESS: Access = Access {
     ..Access::READ
 };
 
-const HELD: Options = Options {
+const HELD: RegisterOptions = RegisterOptions {
     wish: Wish::OnDemand,
     level: Level::Swapfile,
     // The stores that follow need no fsync(2) to be found again.

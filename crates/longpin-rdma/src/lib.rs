@@ -25,7 +25,7 @@
 //! | truncate, punch, guard off | allowed: the other end goes on with memory that is no longer the file | allowed, as above |
 //! | the file grows again | - | the new contents; [`MemoryRegion::prefetch`] brings them in, where rdma-core knows how |
 //!
-//! With [`Options::level`] [`Level::Swapfile`] the file is held before it is mapped, on demand as well as pinned: whatever
+//! With [`RegisterOptions::level`] [`Level::Swapfile`] the file is held before it is mapped, on demand as well as pinned: whatever
 //! would take the range away, and every write by others, is refused with ETXTBSY, so that an on-demand mapping is never
 //! torn down for it. That is the plan for files on persistent memory (DAX), which cannot be pinned.
 //!
@@ -39,7 +39,9 @@ mod region;
 pub use longpin::plan::{
     Access, Capabilities, KernelRules, Level, Plan, Rule, TransportCaps, Wish,
 };
-pub use longpin::registration::{Hold, Options, Protection, RegisterError, Trial, TrialError};
+pub use longpin::registration::{
+    ProtectedBy, Protection, RegisterError, RegisterOptions, Trial, TrialError,
+};
 pub use longpin_linux::memory::DeviceMemory;
 pub use longpin_linux::verbs::{Context, ProtectionDomain, VerbsError};
 

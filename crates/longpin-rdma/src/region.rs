@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use longpin::plan::{Access, Device, KernelRules, Plan, Planned};
-use longpin::registration::{Hold, HoldError, Options, RegisterError, Target};
+use longpin::registration::{Protection, ProtectionError, RegisterError, RegisterOptions, Target};
 use longpin_linux::memory::{self, DeviceMemory, Sharing};
 use longpin_linux::verbs::{ProtectionDomain, Region};
 use rustix::io::Errno;
@@ -22,21 +22,21 @@ pub enum Kind {
     /// The device faults pages in, and the file is held at level swapfile: the file system has nothing to take back.
     HeldOnDemand {
         /// What holds the file.
-        hold: Hold,
+        hold: Protection,
         /// The pages were brought in when it was registered; otherwise the first accesses wait.
         prefetched: bool,
     },
     /// The pages are pinned.
     Longterm {
         /// What keeps them the file's.
-        hold: Hold,
+        hold: Protection,
     },
 }
 
 impl Kind {
     /// What holds the file; `None`: nobody does.
     #[must_use]
-    pub const fn hold(&self) -> Option<&Hold> {
+    pub const fn hold(&self) -> Option<&Protection> {
         match self {
             Self::OnDemand => None,
             Self::HeldOnDemand { hold, .. } | Self::Longterm { hold } => Some(hold),
@@ -50,7 +50,7 @@ impl Kind {
             Self::Longterm { .. } => "pinned",
             _ => "on demand",
         };
-        match self.hold().map(Hold::protection) {
+        match self.hold().map(Protection::protected_by) {
             None => name.into(),
             Some(Ok(protection)) => format!("{name}, {}", protection.text()),
             Some(Err(err)) => format!("{name}, {err}"),
@@ -77,7 +77,7 @@ pub enum DeregisterError {
     Device(#[source] io::Error),
     /// The device has let go, and the file is free; what the hold needed in the kernel was not removed.
     #[error("cannot clear up after the hold")]
-    Hold(#[source] HoldError),
+    Protection(#[source] ProtectionError),
 }
 
 /// Pages could not be brought in beforehand. The region works all the same.
@@ -104,7 +104,7 @@ pub enum PrefetchError {
 impl MemoryRegion {
     /// Plan, `mmap(2)`, `ibv_reg_mr`. The range in bytes, whole pages or up to the end of the file.
     ///
-    /// Reports how it is protected ([`Hold::protection`]); to insist on it, [`Options::require_hold`].
+    /// Reports how it is protected ([`Protection::protected_by`]); to insist on it, [`RegisterOptions::require_hold`].
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ impl MemoryRegion {
         range: Range<u64>,
         access: Access,
     ) -> Result<Self, RegisterError> {
-        Self::register_with(domain, file, range, access, &Options::default())
+        Self::register_with(domain, file, range, access, &RegisterOptions::default())
     }
 
     /// The same with options.
@@ -128,7 +128,7 @@ impl MemoryRegion {
         file: &File,
         range: Range<u64>,
         access: Access,
-        options: &Options,
+        options: &RegisterOptions,
     ) -> Result<Self, RegisterError> {
         let device = domain.capabilities().map_err(device_failed)?;
         let target = Target {
@@ -274,7 +274,7 @@ impl MemoryRegion {
                 Err(DeregisterError::Device(errno.into()))
             }
             (Ok(()), Kind::HeldOnDemand { hold, .. } | Kind::Longterm { hold }) => {
-                hold.release().map_err(DeregisterError::Hold)
+                hold.release().map_err(DeregisterError::Protection)
             }
             (Ok(()), Kind::OnDemand) => Ok(()),
         }

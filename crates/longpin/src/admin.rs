@@ -5,23 +5,23 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use longpin_bpf::rule::RuleAction;
-use longpin_bpf::shared::{FileId, Row};
+use longpin_bpf::shared::{self, FileId};
 use longpin_linux::mounts;
 
 use crate::events::{self, Notice};
 use crate::filesystem::{Family, FileSystem};
 use crate::guard::{self, GuardError, Running};
-use crate::holds::{self, Hold};
+use crate::listing::{self, Row};
 use crate::names;
-use crate::on_demand::{self, Found};
+use crate::on_demand::{self, OnDemandReport};
 
 /// Everything the guard knows of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct FileReport {
     /// Its pins, holds or not.
-    pub holds: Vec<Hold>,
+    pub holds: Vec<Row>,
     /// Devices that use it without a pin.
-    pub on_demand: Found,
+    pub on_demand: OnDemandReport,
     /// What happened to it, as far as it is still kept.
     pub events: Vec<Notice>,
     /// The file of a layer, where the path is on overlayfs.
@@ -98,16 +98,16 @@ fn libc_flags() -> i32 {
 /// # Errors
 ///
 /// As [`identify`].
-pub fn look_up(running: &Running, path: &Path) -> Result<Known, GuardError> {
+pub fn look_up(running: &Running, path: &Path) -> Result<FileReport, GuardError> {
     let file = identify(running, path)?;
-    let mut holds = holds::read_holds(running)?;
+    let mut holds = listing::read_rows(running)?;
     holds.retain(|hold| hold.is_of(&file));
     let mut on_demand = on_demand::read(running)?.unwrap_or_default();
     on_demand.regions.retain(|region| region.file == file);
     let rules = running.pinned().file_rules()?;
     let ids: Vec<u64> = holds.iter().map(|hold| hold.id).collect();
     let same = |known: &FileId| FileId { inode: 0, ..file } == *known;
-    Ok(Known {
+    Ok(FileReport {
         layer: find_layer(running, path)?,
         holds,
         on_demand,
@@ -130,7 +130,7 @@ pub fn set_rule(running: &Running, path: &Path, deny: bool) -> Result<usize, Gua
         RuleAction::Allow
     };
     running.pinned().set_file_rule(&file, Some(action))?;
-    let holds = holds::read_holds(running)?;
+    let holds = listing::read_rows(running)?;
     Ok(holds.iter().filter(|hold| hold.is_of(&file)).count())
 }
 
@@ -140,12 +140,12 @@ pub fn set_rule(running: &Running, path: &Path, deny: bool) -> Result<usize, Gua
 /// # Errors
 ///
 /// [`GuardError::NoSuchHold`]; [`GuardError::Alive`] without `force`.
-pub fn release(running: &Running, id: u64, force: bool) -> Result<Hold, GuardError> {
+pub fn release(running: &Running, id: u64, force: bool) -> Result<Row, GuardError> {
     if !guard::read_status(running)?.hints_are_complete() {
         guard::sweep(running, &mut |_, _| ())?;
     }
     let pinned = running.pinned();
-    let holds = holds::read_holds(running)?;
+    let holds = listing::read_rows(running)?;
     let rows = pinned.rows()?;
     let (Some(hold), Some(row)) = (
         holds.iter().find(|hold| hold.id == id && id != 0),
@@ -169,7 +169,7 @@ pub fn release(running: &Running, id: u64, force: bool) -> Result<Hold, GuardErr
     let others = holds
         .iter()
         .filter(|other| other.file == row.file && other.id != id);
-    if !others.into_iter().any(Hold::is_enforced) {
+    if !others.into_iter().any(Row::is_enforced) {
         pinned.unhold(&row.file)?;
     }
     Ok(hold.clone())
@@ -178,8 +178,8 @@ pub fn release(running: &Running, id: u64, force: bool) -> Result<Hold, GuardErr
 /// One that persists was asked to stand until now.
 fn release_explicit(
     running: &Running,
-    hold: &Hold,
-    row: &Row,
+    hold: &Row,
+    row: &shared::Row,
     force: bool,
 ) -> Result<(), GuardError> {
     if !force && !row.persists() {

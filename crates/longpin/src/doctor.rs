@@ -116,7 +116,7 @@ pub enum State {
 /// How much of a claim this host can enforce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum HostVerdict {
     /// All of it.
     Yes,
     /// Part of it.
@@ -135,7 +135,7 @@ pub struct ClaimVerdict {
     /// The claim in a few words.
     pub summary: &'static str,
     /// How much of it this host can enforce.
-    pub verdict: Verdict,
+    pub verdict: HostVerdict,
     /// Why not all of it, or what it costs here.
     pub reason: Option<String>,
     /// What to do about it.
@@ -148,14 +148,14 @@ pub struct BackendVerdict {
     /// Its name.
     pub name: &'static str,
     /// Whether it can be used here.
-    pub verdict: Verdict,
+    pub verdict: HostVerdict,
     /// Why not, or what it gives and takes.
     pub reason: String,
 }
 
 /// The whole judgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct DoctorReport {
     /// What every claim needs.
     pub checks: Vec<Check>,
     /// The claims, in their order.
@@ -164,32 +164,32 @@ pub struct Report {
     pub backends: Vec<BackendVerdict>,
 }
 
-impl Report {
+impl DoctorReport {
     /// All claims together.
     #[must_use]
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> HostVerdict {
         let has = |wanted| self.claims.iter().any(|claim| claim.verdict == wanted);
         match (
-            has(Verdict::Yes),
-            has(Verdict::Partial),
-            has(Verdict::No),
-            has(Verdict::Unknown),
+            has(HostVerdict::Yes),
+            has(HostVerdict::Partial),
+            has(HostVerdict::No),
+            has(HostVerdict::Unknown),
         ) {
-            (_, false, false, false) => Verdict::Yes,
-            (_, false, false, true) => Verdict::Unknown,
-            (false, false, true, false) => Verdict::No,
-            _ => Verdict::Partial,
+            (_, false, false, false) => HostVerdict::Yes,
+            (_, false, false, true) => HostVerdict::Unknown,
+            (false, false, true, false) => HostVerdict::No,
+            _ => HostVerdict::Partial,
         }
     }
 }
 
 /// Judge a host by what is known of it.
 #[must_use]
-pub fn judge(facts: &HostFacts) -> Report {
+pub fn judge(facts: &HostFacts) -> DoctorReport {
     let checks = checks::check(facts);
     let claims = claims::judge_claims(facts, &checks);
     let backends = backends::judge(facts, &checks, &claims);
-    Report {
+    DoctorReport {
         checks,
         claims,
         backends,

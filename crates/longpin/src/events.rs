@@ -14,7 +14,7 @@ use longpin_linux::mounts::{self, Mount};
 use longpin_linux::probe;
 
 use crate::guard::{GuardError, Running};
-use crate::holds::{end_rows, name_explicit};
+use crate::listing::{end_rows, name_explicit};
 use crate::names::name_file;
 use crate::on_demand::{Cause, find_cause};
 

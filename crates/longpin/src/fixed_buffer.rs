@@ -14,7 +14,7 @@ use longpin_linux::{PinnedMemory, RegisterError as RingError};
 use rustix::io::Errno;
 
 use crate::plan::{Access, Device, KernelRules};
-use crate::registration::{Hold, Options, RegisterError, Target};
+use crate::registration::{Protection, RegisterError, RegisterOptions, Target};
 
 /// A range of a file, pinned for io_uring. The mapping outlives the pin, whatever is dropped first.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct FixedBuffer {
     // The pin goes first.
     pinned: PinnedMemory,
     memory: Arc<DeviceMemory>,
-    hold: Hold,
+    hold: Protection,
 }
 
 /// The buffer could not be used or let go.
@@ -42,7 +42,7 @@ impl FixedBuffer {
     ///
     /// [`RegisterError`]; nothing stays mapped or pinned.
     pub fn register(file: &File, range: Range<u64>) -> Result<Self, RegisterError> {
-        Self::register_with(file, range, &Options::default())
+        Self::register_with(file, range, &RegisterOptions::default())
     }
 
     /// The same with options.
@@ -53,7 +53,7 @@ impl FixedBuffer {
     pub fn register_with(
         file: &File,
         range: Range<u64>,
-        options: &Options,
+        options: &RegisterOptions,
     ) -> Result<Self, RegisterError> {
         let target = Target {
             file,
@@ -80,7 +80,7 @@ impl FixedBuffer {
 
     /// The hold.
     #[must_use]
-    pub const fn hold(&self) -> &Hold {
+    pub const fn hold(&self) -> &Protection {
         &self.hold
     }
 

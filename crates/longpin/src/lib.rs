@@ -1,7 +1,7 @@
 //! Holds on files whose pages hardware has pinned.
 //!
 //! The promise is `docs/guarantee.md`; its claims are [`Claim`]. The guard ([`guard`]) lives in the
-//! kernel: this library starts it, proves it, asks it, and stops it. [`holds`] says who holds what, [`config`]
+//! kernel: this library starts it, proves it, asks it, and stops it. [`listing`] says who holds what, [`config`]
 //! reads the administrator's rules.
 #![forbid(unsafe_code)]
 
@@ -17,7 +17,8 @@ pub mod filesystem;
 pub mod fixed_buffer;
 pub mod guard;
 pub mod hold;
-pub mod holds;
+pub mod listing;
+
 mod names;
 pub mod on_demand;
 pub mod plan;

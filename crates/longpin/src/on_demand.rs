@@ -16,7 +16,7 @@ use longpin_linux::{cgroups, probe};
 
 use crate::consumer::name_driver;
 use crate::guard::{GuardError, Running};
-use crate::holds::PAGE;
+use crate::listing::PAGE;
 use crate::names::name_file;
 
 /// A range of a file in an on-demand region.
@@ -51,7 +51,7 @@ pub struct OnDemand {
 
 /// What [`read`] finds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct OnDemandReport {
     /// By path and range.
     pub regions: Vec<OnDemand>,
     /// Processes that have more than are told: process id and command.
@@ -66,7 +66,7 @@ pub struct Found {
 /// # Errors
 ///
 /// [`GuardError`].
-pub fn read(running: &Running) -> Result<Option<Found>, GuardError> {
+pub fn read(running: &Running) -> Result<Option<OnDemandReport>, GuardError> {
     let pinned = running.pinned();
     let Some(regions) = pinned.regions()? else {
         return Ok(None);
@@ -83,7 +83,7 @@ pub fn read(running: &Running) -> Result<Option<Found>, GuardError> {
         all.extend(describe(pinned, region, &mounts, &symbols)?);
     }
     all.sort_by(|a, b| (&a.path, a.start, a.pid).cmp(&(&b.path, b.start, b.pid)));
-    Ok(Some(Found {
+    Ok(Some(OnDemandReport {
         regions: all,
         cut: regions.cut,
         only_here: !is_first_pid_namespace(),

@@ -14,7 +14,7 @@ use longpin_linux::swap::{self, SwapError};
 pub use longpin_linux::swap::{SwapFile, read_swap_files};
 use rustix::fs::{Mode, OFlags};
 
-use crate::activation::{self, Policy, Report, Verdict};
+use crate::activation::{self, CheckReport, CheckVerdict, Policy};
 use crate::extents::{self, BlockMap, MapError};
 
 /// Bytes of a page, and of the header.
@@ -32,9 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Options of activation.
+/// SwapOptions of activation.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub struct SwapOptions {
     /// Overwrite data.
     pub force: bool,
     /// The label in a new header.
@@ -60,7 +60,7 @@ pub struct Activated {
 pub enum ActivateError {
     /// The checks of swap activation.
     #[error("{} cannot be swapped to", .0.path.display())]
-    Refused(Box<Report>),
+    Refused(Box<CheckReport>),
     /// There is data in the file.
     #[error("the file has data, the first byte that is not 0 at offset {at}: it would be lost")]
     Data {
@@ -169,7 +169,7 @@ fn failed(what: &'static str) -> impl FnOnce(io::Error) -> ActivateError {
 /// [`ActivateError`]; the file is as it was, unless only the last step failed: then it has a header.
 pub fn activate(
     path: &Path,
-    options: &Options,
+    options: &SwapOptions,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Activated, ActivateError> {
     let label = label_bytes(options)?;
@@ -212,8 +212,10 @@ fn refuse_unfit(found: &Found, path: &Path) -> Result<(), ActivateError> {
     let report = activation::check_found(found, path, Policy::Swap, None);
     let report = report.map_err(failed("look at the file"))?;
     match report.verdict() {
-        Verdict::Yes => Ok(()),
-        Verdict::Refused | Verdict::CannotTell => Err(ActivateError::Refused(Box::new(report))),
+        CheckVerdict::Yes => Ok(()),
+        CheckVerdict::Refused | CheckVerdict::CannotTell => {
+            Err(ActivateError::Refused(Box::new(report)))
+        }
     }
 }
 
@@ -331,7 +333,7 @@ fn refuse_data(
     Ok(())
 }
 
-fn label_bytes(options: &Options) -> Result<Option<[u8; 16]>, ActivateError> {
+fn label_bytes(options: &SwapOptions) -> Result<Option<[u8; 16]>, ActivateError> {
     let Some(label) = &options.label else {
         return Ok(None);
     };

@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 
 use crate::extents::{BlockMap, MapError};
 use crate::filesystem::{Family, FileSystem};
-use crate::holds::{Hold, Level};
+use crate::listing::{Row, Level};
 
 /// Parts of a file whose maps are told apart.
 const PARTS: u64 = 4096;
@@ -77,8 +77,8 @@ enum Unreadable {
 
 impl Watchdog {
     /// Reads the maps of all files that are held at level swapfile, and compares them with what they were.
-    pub fn look(&mut self, holds: &[Hold]) -> Vec<Finding> {
-        let is_strict = |hold: &&Hold| hold.level == Level::Swapfile && hold.is_enforced();
+    pub fn look(&mut self, holds: &[Row]) -> Vec<Finding> {
+        let is_strict = |hold: &&Row| hold.level == Level::Swapfile && hold.is_enforced();
         let mut seen = HashSet::new();
         let mut findings = Vec::new();
         for hold in holds.iter().filter(is_strict) {
@@ -96,7 +96,7 @@ impl Watchdog {
         findings
     }
 
-    fn look_at(&mut self, key: (u32, u64), hold: &Hold) -> Vec<FindingKind> {
+    fn look_at(&mut self, key: (u32, u64), hold: &Row) -> Vec<FindingKind> {
         let before = self.known.remove(&key).unwrap_or_default();
         let (known, found) = match read(key, Path::new(&hold.path), before.map.as_ref()) {
             Ok(now) => {

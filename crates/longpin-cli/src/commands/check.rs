@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use longpin::activation::{self, Name, Policy, Reason, Report, Verdict, Wanted};
+use longpin::activation::{self, ByteRange, CheckReport, CheckVerdict, Name, Policy, Reason};
 use longpin::admin;
 use longpin::guard::{Host, Running};
 
@@ -26,7 +26,7 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<ExitCode> {
         anstream::eprintln!("longpin: a device gets pages: --device goes with --for pages only");
         return Ok(ExitCode::from(USAGE));
     }
-    let wanted = options.range.map(|range| Wanted {
+    let wanted = options.range.map(|range| ByteRange {
         offset: range.offset,
         len: range.len,
     });
@@ -41,7 +41,7 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<ExitCode> {
 }
 
 /// Who may ask the guard, if one runs, is told which file it is; others where the mount and the files say so.
-pub(super) fn name_layer(report: &mut Report) {
+pub(super) fn name_layer(report: &mut CheckReport) {
     if !report.reasons.iter().any(|it| it.name == Name::Overlay) {
         return;
     }
@@ -52,26 +52,26 @@ pub(super) fn name_layer(report: &mut Report) {
     }
 }
 
-pub(crate) fn exit_code(report: &Report) -> ExitCode {
+pub(crate) fn exit_code(report: &CheckReport) -> ExitCode {
     match report.verdict() {
-        Verdict::Yes => ExitCode::SUCCESS,
-        Verdict::Refused => ExitCode::from(REFUSED),
-        Verdict::CannotTell => ExitCode::from(CANNOT_TELL),
+        CheckVerdict::Yes => ExitCode::SUCCESS,
+        CheckVerdict::Refused => ExitCode::from(REFUSED),
+        CheckVerdict::CannotTell => ExitCode::from(CANNOT_TELL),
     }
 }
 
 /// The verdict first, then each reason, then what cures it.
-pub(crate) fn print(report: &Report) {
+pub(crate) fn print(report: &CheckReport) {
     let path = visible(&report.path.display().to_string());
     let policy = report.policy.as_str();
     let verdict = match report.verdict() {
-        Verdict::Yes => "yes",
-        Verdict::Refused => "refused",
-        Verdict::CannotTell => "cannot tell",
+        CheckVerdict::Yes => "yes",
+        CheckVerdict::Refused => "refused",
+        CheckVerdict::CannotTell => "cannot tell",
     };
     let looked = match (report.verdict(), report.extents) {
-        (Verdict::Yes, 1) => ", 1 extent".to_owned(),
-        (Verdict::Yes, n) if n > 0 => format!(", {n} extents"),
+        (CheckVerdict::Yes, 1) => ", 1 extent".to_owned(),
+        (CheckVerdict::Yes, n) if n > 0 => format!(", {n} extents"),
         _ => String::new(),
     };
     anstream::println!("{path}: for {policy}: {verdict} ({}{looked})", report.fs);
@@ -86,7 +86,7 @@ pub(crate) fn print(report: &Report) {
     }
 }
 
-fn to_json(report: &Report) -> serde_json::Value {
+fn to_json(report: &CheckReport) -> serde_json::Value {
     let reason = |reason: &Reason| {
         serde_json::json!({
             "name": reason.name.as_str(),
@@ -99,9 +99,9 @@ fn to_json(report: &Report) -> serde_json::Value {
         })
     };
     let verdict = match report.verdict() {
-        Verdict::Yes => "yes",
-        Verdict::Refused => "refused",
-        Verdict::CannotTell => "unknown",
+        CheckVerdict::Yes => "yes",
+        CheckVerdict::Refused => "refused",
+        CheckVerdict::CannotTell => "unknown",
     };
     serde_json::json!({
         "version": 1,

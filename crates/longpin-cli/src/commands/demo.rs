@@ -134,7 +134,7 @@ fn show_cure() -> anyhow::Result<()> {
         scratch.path.display()
     ));
     say(&format!("   truncate to 0: {}", answer(scratch.truncate())));
-    for hold in holds::read_holds(&Running::open(&Host::default())?)? {
+    for hold in listing::read_rows(&Running::open(&Host::default())?)? {
         let Some(owner) = hold.owner.filter(|owner| owner.pid == std::process::id()) else {
             continue;
         };

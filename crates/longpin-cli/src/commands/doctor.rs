@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use longpin::doctor::{self, Check, GuardFact, HostFacts, Report, State, Verdict};
+use longpin::doctor::{self, Check, DoctorReport, GuardFact, HostFacts, HostVerdict, State};
 use longpin::guard::Host;
 
 use crate::output::{CANNOT_TELL, REFUSED, print_table};
@@ -16,13 +16,13 @@ pub(crate) fn run(json: bool) -> anyhow::Result<ExitCode> {
         print(&facts, &report);
     }
     Ok(match report.verdict() {
-        Verdict::Yes => ExitCode::SUCCESS,
-        Verdict::Partial | Verdict::No => ExitCode::from(REFUSED),
-        Verdict::Unknown => ExitCode::from(CANNOT_TELL),
+        HostVerdict::Yes => ExitCode::SUCCESS,
+        HostVerdict::Partial | HostVerdict::No => ExitCode::from(REFUSED),
+        HostVerdict::Unknown => ExitCode::from(CANNOT_TELL),
     })
 }
 
-fn print(facts: &HostFacts, report: &Report) {
+fn print(facts: &HostFacts, report: &DoctorReport) {
     let kernel = vec!["kernel".to_owned(), "ok".to_owned(), facts.release.clone()];
     let guard = vec![
         "guard".to_owned(),
@@ -72,7 +72,7 @@ fn check_row(check: &Check) -> Vec<String> {
     vec![check.name.to_owned(), state.to_owned(), check.found.clone()]
 }
 
-fn is_common(report: &Report, reason: &str) -> bool {
+fn is_common(report: &DoctorReport, reason: &str) -> bool {
     let mut checks = report.checks.iter();
     checks.any(|check| {
         reason
@@ -81,12 +81,12 @@ fn is_common(report: &Report, reason: &str) -> bool {
     })
 }
 
-const fn verdict_word(verdict: Verdict) -> &'static str {
+const fn verdict_word(verdict: HostVerdict) -> &'static str {
     match verdict {
-        Verdict::Yes => "yes",
-        Verdict::Partial => "partial",
-        Verdict::No => "NO",
-        Verdict::Unknown => "unknown",
+        HostVerdict::Yes => "yes",
+        HostVerdict::Partial => "partial",
+        HostVerdict::No => "NO",
+        HostVerdict::Unknown => "unknown",
     }
 }
 
@@ -99,7 +99,7 @@ fn describe_guard(guard: &GuardFact) -> String {
     }
 }
 
-fn summary(facts: &HostFacts, report: &Report) -> String {
+fn summary(facts: &HostFacts, report: &DoctorReport) -> String {
     let count = |wanted| {
         report
             .claims
@@ -109,19 +109,19 @@ fn summary(facts: &HostFacts, report: &Report) -> String {
     };
     let all = report.claims.len();
     let can = match report.verdict() {
-        Verdict::Yes => format!("this host can enforce all {all} claims"),
-        Verdict::No => "this host can enforce nothing as it is".to_owned(),
-        Verdict::Unknown => format!(
+        HostVerdict::Yes => format!("this host can enforce all {all} claims"),
+        HostVerdict::No => "this host can enforce nothing as it is".to_owned(),
+        HostVerdict::Unknown => format!(
             "cannot tell about {} of {all} claims on this host",
-            count(Verdict::Unknown)
+            count(HostVerdict::Unknown)
         ),
-        Verdict::Partial => format!(
+        HostVerdict::Partial => format!(
             "this host can enforce {} of {all} claims, and {} in part",
-            count(Verdict::Yes),
-            count(Verdict::Partial)
+            count(HostVerdict::Yes),
+            count(HostVerdict::Partial)
         ),
     };
-    let possible = matches!(report.verdict(), Verdict::Yes | Verdict::Partial);
+    let possible = matches!(report.verdict(), HostVerdict::Yes | HostVerdict::Partial);
     match &facts.guard {
         GuardFact::Running => format!("{can}; a guard runs: `longpin guard status`"),
         GuardFact::NotRunning if possible => {
@@ -133,7 +133,7 @@ fn summary(facts: &HostFacts, report: &Report) -> String {
 }
 
 /// Each once, in the order in which they are met.
-fn remedies(report: &Report) -> Vec<&str> {
+fn remedies(report: &DoctorReport) -> Vec<&str> {
     let checks = report.checks.iter().flat_map(|check| &check.remedy);
     let claims = report.claims.iter().flat_map(|claim| &claim.remedy);
     let mut lines: Vec<&str> = Vec::new();
@@ -145,7 +145,7 @@ fn remedies(report: &Report) -> Vec<&str> {
     lines
 }
 
-fn to_json(facts: &HostFacts, report: &Report) -> serde_json::Value {
+fn to_json(facts: &HostFacts, report: &DoctorReport) -> serde_json::Value {
     let guard = match &facts.guard {
         GuardFact::Running => "running",
         GuardFact::NotRunning => "not-running",

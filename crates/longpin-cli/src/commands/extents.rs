@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use longpin::activation::{self, Facts, quote};
-use longpin::extents::{BlockMap, Device, Extent, MapError, Place, settle};
+use longpin::extents::{BlockDevice, BlockMap, Extent, MapError, Place, settle};
 use longpin_linux::file::{self, Found, Kind};
 use rustix::fs::OFlags;
 
@@ -106,7 +106,7 @@ fn open(path: &Path) -> anyhow::Result<File> {
     found.open(OFlags::RDONLY).with_context(cannot)
 }
 
-fn devices(map: &BlockMap<'_>, range: &Range<u64>) -> Result<BTreeSet<Device>, MapError> {
+fn devices(map: &BlockMap<'_>, range: &Range<u64>) -> Result<BTreeSet<BlockDevice>, MapError> {
     let mut devices = BTreeSet::new();
     for extent in map.located(range) {
         if let Place::On { device, .. } = extent?.place {
@@ -144,7 +144,7 @@ fn print_table(
     Ok(())
 }
 
-fn place_of(extent: &Extent) -> Result<(Device, u64), MapError> {
+fn place_of(extent: &Extent) -> Result<(BlockDevice, u64), MapError> {
     match extent.place {
         Place::On { device, physical } => Ok((device, physical)),
         Place::Nowhere(why) => Err(MapError::Unlocated {
@@ -161,10 +161,10 @@ fn print_json(
     map: &BlockMap<'_>,
     path: &Path,
     range: &Range<u64>,
-    devices: &BTreeSet<Device>,
+    devices: &BTreeSet<BlockDevice>,
     backend: Option<Backend>,
 ) -> anyhow::Result<()> {
-    let device = |device: &Device| {
+    let device = |device: &BlockDevice| {
         serde_json::json!({
             "number": device.to_string(),
             "path": device.path().display().to_string(),

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use longpin::admin::{self, Known};
+use longpin::admin::{self, FileReport};
 use longpin::guard::{self, GuardError, Host, Running};
 use longpin::hold::heads;
-use longpin::holds::Hold;
+use longpin::listing::Row;
 
 use super::swap::{self, Swapped};
 use super::{ls, on_demand, swap_header, watch};
@@ -17,7 +17,7 @@ pub(crate) fn why(options: &Why) -> anyhow::Result<ExitCode> {
     // The kernel itself holds these, whether a guard runs or not. Without one nothing is known of hints.
     let swapped = swap::find(&options.file)?;
     let (known, complete) = match Running::open(&Host::default()) {
-        Err(GuardError::NotRunning) if swapped.is_some() => (Known::default(), None),
+        Err(GuardError::NotRunning) if swapped.is_some() => (FileReport::default(), None),
         running => {
             let running = running?;
             let complete = guard::read_status(&running)?.hints_are_complete();
@@ -56,7 +56,7 @@ pub(crate) fn why(options: &Why) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain(path: &Path, known: &Known, swapped: Option<&Swapped>, complete: Option<bool>) {
+fn explain(path: &Path, known: &FileReport, swapped: Option<&Swapped>, complete: Option<bool>) {
     let path = visible(&path.display().to_string());
     match swapped {
         Some(swapped) => anstream::println!("{path}: {}", swap::to_line(swapped)),
@@ -86,7 +86,7 @@ fn explain(path: &Path, known: &Known, swapped: Option<&Swapped>, complete: Opti
     }
 }
 
-fn explain_hold(path: &str, hold: &Hold) {
+fn explain_hold(path: &str, hold: &Row) {
     let who = hold.owner.as_ref().map_or_else(
         || "somebody, before the guard began or unseen".to_owned(),
         |o| {

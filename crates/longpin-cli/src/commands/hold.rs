@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use longpin::Enforcement;
-use longpin::activation::Wanted;
+use longpin::activation::ByteRange;
 use longpin::guard::Host;
 use longpin::hold::{Hold, Refusal, Wait};
-use longpin::preparation::Request;
+use longpin::preparation::PrepareOptions;
 
 use longpin_linux::relay;
 
@@ -64,7 +64,7 @@ pub(crate) fn run(options: &cli::Hold) -> anyhow::Result<ExitCode> {
 
 /// Standard output is CMD's.
 fn prepare(options: &cli::Hold) -> Result<(), Refused> {
-    let done = prepare::prepare(&options.file, &Request::default());
+    let done = prepare::prepare(&options.file, &PrepareOptions::default());
     let done = done.map_err(|refused| Refused {
         status: match refused.status {
             REFUSED => options.conflict_exit_code,
@@ -100,7 +100,7 @@ pub(super) fn name_of(file: &File) -> String {
 }
 
 fn acquire(options: &cli::Hold) -> Result<Hold, Refusal> {
-    let range = options.range.map(|range| Wanted {
+    let range = options.range.map(|range| ByteRange {
         offset: range.offset,
         len: range.len,
     });

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use longpin::guard::{self, GuardError, Hints, Host, Running};
-use longpin::holds::{self, Hold, Verdict};
+use longpin::listing::{self, PinVerdict, Row};
 use longpin::on_demand::{self as regions, OnDemand};
 
 use super::on_demand;
@@ -31,7 +31,7 @@ const DEFAULT: [Column; 12] = [
 pub(crate) fn run(options: &Ls) -> anyhow::Result<ExitCode> {
     // The kernel itself holds these, whether a guard runs or not.
     let swaps = swap::read_all()?;
-    let (holds, regions, code) = match read_holds(options) {
+    let (holds, regions, code) = match read_rows(options) {
         Err(err) if is_not_running(&err) && !swaps.is_empty() => {
             anstream::eprintln!("longpin: no guard runs: only swap files are held");
             (Vec::new(), Vec::new(), ExitCode::SUCCESS)
@@ -51,14 +51,14 @@ pub(crate) fn run(options: &Ls) -> anyhow::Result<ExitCode> {
 }
 
 /// What the guard knows.
-fn read_holds(options: &Ls) -> anyhow::Result<(Vec<Hold>, Vec<OnDemand>, ExitCode)> {
+fn read_rows(options: &Ls) -> anyhow::Result<(Vec<Row>, Vec<OnDemand>, ExitCode)> {
     let running = Running::open(&Host::default())?;
     let status = guard::read_status(&running)?;
     if status.hints != Hints::Complete {
         let bar = SweepBar::new();
         guard::sweep(&running, &mut |done, all| bar.show(done, all))?;
     }
-    let mut holds = holds::read_holds(&running)?;
+    let mut holds = listing::read_rows(&running)?;
     holds.retain(|hold| options.all || hold.is_enforced());
     let code = super::guard::code_of(&status);
     Ok((holds, read_regions(&running, options)?, code))
@@ -80,7 +80,7 @@ fn is_not_running(err: &anyhow::Error) -> bool {
     matches!(err.downcast_ref(), Some(GuardError::NotRunning))
 }
 
-fn print(holds: &[Hold], swaps: &[Swapped], regions: &[OnDemand], options: &Ls) {
+fn print(holds: &[Row], swaps: &[Swapped], regions: &[OnDemand], options: &Ls) {
     let mut columns = options.output.clone();
     if columns.is_empty() {
         columns.extend(DEFAULT);
@@ -110,7 +110,7 @@ fn print(holds: &[Hold], swaps: &[Swapped], regions: &[OnDemand], options: &Ls) 
     print_table(headings, &right, &rows);
 }
 
-fn cell(hold: &Hold, column: Column, bytes: bool) -> String {
+fn cell(hold: &Row, column: Column, bytes: bool) -> String {
     let size = |n: u64| if bytes { n.to_string() } else { human(n) };
     let owner = hold.owner.as_ref();
     let text = match column {
@@ -135,7 +135,7 @@ fn cell(hold: &Hold, column: Column, bytes: bool) -> String {
 }
 
 /// What became of it.
-fn kind(hold: &Hold) -> &'static str {
+fn kind(hold: &Row) -> &'static str {
     match (hold.broken > 0, hold.explicit) {
         (true, _) => "broken",
         (false, true) => "explicit",
@@ -143,7 +143,7 @@ fn kind(hold: &Hold) -> &'static str {
     }
 }
 
-fn level(hold: &Hold) -> &'static str {
+fn level(hold: &Row) -> &'static str {
     if hold.is_enforced() {
         hold.level.as_str()
     } else {
@@ -151,7 +151,7 @@ fn level(hold: &Hold) -> &'static str {
     }
 }
 
-fn path(hold: &Hold) -> String {
+fn path(hold: &Row) -> String {
     match (&hold.was, hold.deleted) {
         (_, true) => format!("{} (deleted)", hold.path),
         (Some(name), false) => format!("{} (was {name})", hold.path),
@@ -164,7 +164,7 @@ pub(super) fn since(time: Duration) -> Option<String> {
     Some(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
-pub(crate) fn to_json(hold: &Hold) -> serde_json::Value {
+pub(crate) fn to_json(hold: &Row) -> serde_json::Value {
     let owner = hold.owner.as_ref();
     serde_json::json!({
         "id": hold.id,
@@ -180,7 +180,7 @@ pub(crate) fn to_json(hold: &Hold) -> serde_json::Value {
         "pages": hold.pages,
         "broken-pages": hold.broken,
         "enforced": hold.is_enforced(),
-        "why": (hold.verdict != Verdict::Held).then(|| hold.verdict.reason()),
+        "why": (hold.verdict != PinVerdict::Held).then(|| hold.verdict.reason()),
         "pid": owner.map(|o| o.pid),
         "command": owner.map(|o| &o.command),
         "uid": owner.map(|o| o.uid),

@@ -1,6 +1,6 @@
 //! On-demand regions among the rows of `longpin ls --all`.
 
-use longpin::on_demand::{Found, OnDemand};
+use longpin::on_demand::{OnDemand, OnDemandReport};
 
 use super::ls;
 use crate::cli::Column;
@@ -76,7 +76,7 @@ pub(super) fn to_line(region: &OnDemand) -> String {
 }
 
 /// What the table cannot show, for standard error.
-pub(super) fn remark(found: Option<&Found>) -> Option<String> {
+pub(super) fn remark(found: Option<&OnDemandReport>) -> Option<String> {
     let Some(found) = found else {
         return Some(
             "on-demand regions are told only by a running guard, on kernels with MMU notifiers"

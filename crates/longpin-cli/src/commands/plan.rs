@@ -5,9 +5,9 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use longpin::activation::{Name, Reason, Verdict, Wanted};
+use longpin::activation::{ByteRange, CheckVerdict, Name, Reason};
 use longpin::plan::{
-    self, Alternative, Device, Level, Medium, Obstacles, Plan, Planned, Request, Rule, Wish,
+    self, Alternative, Device, Level, Medium, Obstacles, Plan, PlanRequest, Planned, Rule, Wish,
 };
 use longpin::registration::Trial;
 use longpin_linux::file::{Found, Kind};
@@ -23,8 +23,8 @@ const IO_URING: &str = "io_uring";
 pub(crate) fn run(options: &Check, device: &str) -> anyhow::Result<ExitCode> {
     let (file, may_write) = open(options)?;
     let (device, kernel) = find_device(device).map_err(|err| unanswered(device, err))?;
-    let request = Request {
-        wanted: options.range.map(|range| Wanted {
+    let request = PlanRequest {
+        wanted: options.range.map(|range| ByteRange {
             offset: range.offset,
             len: range.len,
         }),
@@ -133,7 +133,7 @@ fn try_it(
     let Some(seconds) = options.try_for else {
         return Ok(None);
     };
-    if planned.verdict() != Verdict::Yes {
+    if planned.verdict() != CheckVerdict::Yes {
         return Ok(None);
     }
     let trial = Trial {
@@ -168,9 +168,9 @@ struct Seen {
 impl Seen {
     fn exit_code(&self) -> ExitCode {
         match (self.planned.verdict(), &self.tried) {
-            (Verdict::Refused, _) | (_, Some(Err(_))) => ExitCode::from(REFUSED),
-            (Verdict::Yes, _) => ExitCode::SUCCESS,
-            (Verdict::CannotTell, _) => ExitCode::from(CANNOT_TELL),
+            (CheckVerdict::Refused, _) | (_, Some(Err(_))) => ExitCode::from(REFUSED),
+            (CheckVerdict::Yes, _) => ExitCode::SUCCESS,
+            (CheckVerdict::CannotTell, _) => ExitCode::from(CANNOT_TELL),
         }
     }
 
@@ -179,7 +179,7 @@ impl Seen {
         let path = visible(&options.file.display().to_string());
         let question = &planned.question;
         let verdict = match planned.verdict() {
-            Verdict::CannotTell => "cannot tell".to_owned(),
+            CheckVerdict::CannotTell => "cannot tell".to_owned(),
             _ => describe(planned),
         };
         let does = if question.access.writes() || question.device == Device::IoUring {
@@ -252,9 +252,9 @@ impl Seen {
         let planned = &self.planned;
         let question = &planned.question;
         let verdict = match planned.verdict() {
-            Verdict::Yes => "yes",
-            Verdict::Refused => "refused",
-            Verdict::CannotTell => "unknown",
+            CheckVerdict::Yes => "yes",
+            CheckVerdict::Refused => "refused",
+            CheckVerdict::CannotTell => "unknown",
         };
         let rule = planned.plan.refusal();
         let path = longpin::activation::quote(&options.file);

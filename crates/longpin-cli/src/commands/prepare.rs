@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use longpin::activation::Verdict;
-use longpin::preparation::{self, Done, PrepareError, Request};
+use longpin::activation::CheckVerdict;
+use longpin::preparation::{self, PrepareError, PrepareOptions, PrepareReport};
 
 use super::check;
 use super::progress::ByteBar;
@@ -15,7 +15,7 @@ pub(crate) fn run(options: &Prepare) -> anyhow::Result<ExitCode> {
     if options.mutable {
         return make_mutable(&options.file);
     }
-    let request = Request {
+    let request = PrepareOptions {
         size: options.size,
         immutable: options.immutable,
     };
@@ -37,7 +37,7 @@ fn make_mutable(path: &Path) -> anyhow::Result<ExitCode> {
 }
 
 /// With a progress bar; failures as the user sees them.
-pub(super) fn prepare(path: &Path, request: &Request) -> Result<Done, Refusal> {
+pub(super) fn prepare(path: &Path, request: &PrepareOptions) -> Result<PrepareReport, Refusal> {
     let bar = ByteBar::new("writing zeroes");
     let done = preparation::prepare(path, request, &mut |done, all| bar.show(done, all));
     drop(bar);
@@ -51,7 +51,7 @@ fn refusal(path: &Path, mut err: PrepareError) -> Refusal {
     }
     let hints = err.hints(path);
     let status = match &err {
-        Refused(report) if report.verdict() == Verdict::CannotTell => CANNOT_TELL,
+        Refused(report) if report.verdict() == CheckVerdict::CannotTell => CANNOT_TELL,
         Refused(_) | InUse | Opened { .. } | Shrink { .. } => REFUSED,
         Missing { .. } | NotRegular { .. } | Held { .. } | SizeLimit { .. } => REFUSED,
         Map(_) => CANNOT_TELL,
@@ -70,14 +70,14 @@ fn refusal(path: &Path, mut err: PrepareError) -> Refusal {
     }
 }
 
-pub(super) fn print(path: &Path, done: &Done, immutable: bool) {
+pub(super) fn print(path: &Path, done: &PrepareReport, immutable: bool) {
     for line in lines(path, done, immutable) {
         anstream::println!("{line}");
     }
 }
 
 /// What was done, for people.
-pub(super) fn lines(path: &Path, done: &Done, immutable: bool) -> Vec<String> {
+pub(super) fn lines(path: &Path, done: &PrepareReport, immutable: bool) -> Vec<String> {
     let path = visible(&path.display().to_string());
     let size = human(done.size);
     if !done.changed {
@@ -104,7 +104,7 @@ pub(super) fn lines(path: &Path, done: &Done, immutable: bool) -> Vec<String> {
     lines
 }
 
-fn speed(done: &Done) -> String {
+fn speed(done: &PrepareReport) -> String {
     let micros = done.elapsed.as_micros().max(1);
     let per_second = u128::from(done.zeroed) * 1_000_000 / micros;
     format!("{} MB/s", per_second / 1_000_000)

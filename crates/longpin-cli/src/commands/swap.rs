@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use longpin::activation::{Verdict, quote};
+use longpin::activation::{CheckVerdict, quote};
 use longpin::hold::heads::{DIR, Heads, Record};
-use longpin::preparation::Request;
-use longpin::swapfile::{self, ActivateError, Activated, ActiveSwap, Options};
+use longpin::preparation::PrepareOptions;
+use longpin::swapfile::{self, ActivateError, Activated, ActiveSwap, SwapOptions};
 
 use super::progress::ByteBar;
 use super::{ls, prepare, swap_header};
@@ -17,14 +17,14 @@ use crate::output::{CANNOT_TELL, REFUSED, Reasons, Refusal, SYSTEM, human, visib
 
 pub(crate) fn on(options: &Swapon) -> anyhow::Result<ExitCode> {
     if options.prepare {
-        let request = Request {
+        let request = PrepareOptions {
             size: options.size,
             immutable: false,
         };
         let done = prepare::prepare(&options.file, &request)?;
         prepare::print(&options.file, &done, false);
     }
-    let wanted = Options {
+    let wanted = SwapOptions {
         force: options.force,
         label: options.label.clone(),
     };
@@ -68,7 +68,7 @@ fn refusal(what: &str, path: &Path, err: ActivateError) -> Refusal {
     use ActivateError::{Data, Kernel, Label, Map, Refused, Scrub};
     let hints = err.hints(path);
     let status = match &err {
-        Refused(report) if report.verdict() == Verdict::CannotTell => CANNOT_TELL,
+        Refused(report) if report.verdict() == CheckVerdict::CannotTell => CANNOT_TELL,
         Refused(_) | Data { .. } | Label { .. } | Kernel { .. } | Scrub { .. } => REFUSED,
         Map(_) => CANNOT_TELL,
         _ => SYSTEM,

@@ -48,7 +48,7 @@ impl Verifier {
             Err(GuardError::NotRunning) => return Ok(Vec::new()),
             running => running?,
         };
-        let holds = holds::read_holds(&running)?;
+        let holds = listing::read_rows(&running)?;
         drop(running);
         let findings = self.dog.look(&holds);
         self.happened = false;

@@ -13,7 +13,7 @@ use longpin_linux::mounts::{self, Mount};
 use longpin_linux::{attribute, btrfs, ext4, f2fs, identity, pseudo, swap, xfs};
 use rustix::fs::IFlags;
 
-use crate::extents::{Device, layout_of};
+use crate::extents::{BlockDevice, layout_of};
 use crate::filesystem::{Family, FileSystem};
 
 /// A question about a file that was not answered.
@@ -152,7 +152,7 @@ impl Facts {
     fn ask_f2fs(&mut self, mount: Option<&Mount>) {
         let (major, minor) = self.status.device;
         // Without it there is no map, which is said there.
-        self.sections = layout_of(Device(major, minor)).ok();
+        self.sections = layout_of(BlockDevice(major, minor)).ok();
         self.need_mount(mount);
     }
 

@@ -7,7 +7,7 @@ use rustix::fs::IFlags;
 
 use super::reason::{Name, Reason};
 use super::{Facts, Policy};
-use crate::extents::{Device, Extent, ExtentFlags, MapError, Place, Unlocated};
+use crate::extents::{BlockDevice, Extent, ExtentFlags, MapError, Place, Unlocated};
 use crate::filesystem::Family;
 
 /// ext4 journals the data of all files.
@@ -123,7 +123,7 @@ pub(super) struct Walk<'facts> {
     /// First byte that no extent has covered yet.
     next: u64,
     extents: u64,
-    device: Option<Device>,
+    device: Option<BlockDevice>,
     run: Run,
     usable_pages: u64,
     /// Where the last extent ended, in the file and on the device.
@@ -223,7 +223,7 @@ impl<'facts> Walk<'facts> {
         self.policy == Policy::Swap && self.facts.fs.family == Family::F2fs
     }
 
-    fn on(&mut self, extent: &Extent, device: Device, physical: u64) {
+    fn on(&mut self, extent: &Extent, device: BlockDevice, physical: u64) {
         if *self.device.get_or_insert(device) != device {
             self.add(Name::ForeignDevice, extent);
             self.detail(Name::ForeignDevice, &device.to_string());

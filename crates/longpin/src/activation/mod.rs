@@ -76,7 +76,7 @@ impl Policy {
 
 /// A range as a user asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
+pub struct ByteRange {
     /// First byte.
     pub offset: u64,
     /// Bytes.
@@ -85,7 +85,7 @@ pub struct Wanted {
 
 /// The judgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct CheckReport {
     /// The file.
     pub path: PathBuf,
     /// The policy that was applied.
@@ -106,7 +106,7 @@ pub struct Report {
 
 /// Yes, no, or neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CheckVerdict {
     /// The file is fit.
     Yes,
     /// It is not.
@@ -115,14 +115,14 @@ pub enum Verdict {
     CannotTell,
 }
 
-impl Report {
+impl CheckReport {
     /// The verdict.
     #[must_use]
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> CheckVerdict {
         match (self.reasons.is_empty(), &self.unknown) {
-            (false, _) => Verdict::Refused,
-            (true, Some(_)) => Verdict::CannotTell,
-            (true, None) => Verdict::Yes,
+            (false, _) => CheckVerdict::Refused,
+            (true, Some(_)) => CheckVerdict::CannotTell,
+            (true, None) => CheckVerdict::Yes,
         }
     }
 
@@ -179,7 +179,11 @@ pub struct CheckError {
 /// # Errors
 ///
 /// The file cannot be found, opened or looked at.
-pub fn check(path: &Path, policy: Policy, wanted: Option<Wanted>) -> Result<Report, CheckError> {
+pub fn check(
+    path: &Path,
+    policy: Policy,
+    wanted: Option<ByteRange>,
+) -> Result<CheckReport, CheckError> {
     let failed = |source| CheckError {
         path: path.to_owned(),
         source,
@@ -197,8 +201,8 @@ pub fn check_found(
     found: &Found,
     path: &Path,
     policy: Policy,
-    wanted: Option<Wanted>,
-) -> io::Result<Report> {
+    wanted: Option<ByteRange>,
+) -> io::Result<CheckReport> {
     let kind = found.kind()?;
     if kind != Kind::Regular {
         return Ok(not_regular(path, policy, kind));
@@ -207,8 +211,8 @@ pub fn check_found(
     check_file(&file, path, policy, wanted)
 }
 
-fn not_regular(path: &Path, policy: Policy, kind: Kind) -> Report {
-    Report {
+fn not_regular(path: &Path, policy: Policy, kind: Kind) -> CheckReport {
+    CheckReport {
         path: path.to_owned(),
         policy,
         range: 0..0,
@@ -230,8 +234,8 @@ pub fn check_file(
     file: &File,
     path: &Path,
     policy: Policy,
-    wanted: Option<Wanted>,
-) -> io::Result<Report> {
+    wanted: Option<ByteRange>,
+) -> io::Result<CheckReport> {
     attempt(file, path, policy, wanted, &mut || {})
 }
 
@@ -240,9 +244,9 @@ fn attempt(
     file: &File,
     path: &Path,
     policy: Policy,
-    wanted: Option<Wanted>,
+    wanted: Option<ByteRange>,
     meanwhile: &mut dyn FnMut(),
-) -> io::Result<Report> {
+) -> io::Result<CheckReport> {
     let mut changed = None;
     for _ in 0..ATTEMPTS {
         if policy != Policy::Pages {
@@ -271,8 +275,8 @@ pub(crate) fn judge_pages(
     file: &File,
     path: &Path,
     facts: &Facts,
-    wanted: Option<Wanted>,
-) -> Report {
+    wanted: Option<ByteRange>,
+) -> CheckReport {
     judge(file, path, Policy::Pages, facts, wanted)
 }
 
@@ -281,9 +285,9 @@ fn judge(
     path: &Path,
     policy: Policy,
     facts: &Facts,
-    wanted: Option<Wanted>,
-) -> Report {
-    let mut report = Report {
+    wanted: Option<ByteRange>,
+) -> CheckReport {
+    let mut report = CheckReport {
         path: path.to_owned(),
         policy,
         range: 0..facts.status.size,
@@ -322,8 +326,8 @@ const fn has_blocks(family: Family) -> bool {
     matches!(family, Ext | Xfs | Btrfs | F2fs | Fat)
 }
 
-fn range_of(wanted: Option<Wanted>, size: u64) -> Result<Range<u64>, Name> {
-    let Some(Wanted { offset, len }) = wanted else {
+fn range_of(wanted: Option<ByteRange>, size: u64) -> Result<Range<u64>, Name> {
+    let Some(ByteRange { offset, len }) = wanted else {
         return Ok(0..size);
     };
     let end = offset.checked_add(len).ok_or(Name::Overflow)?;
@@ -341,7 +345,7 @@ pub(crate) fn reasons_of_file(policy: Policy, facts: &Facts) -> Vec<Reason> {
 }
 
 /// Goes over the map twice: another map at the second time is a change.
-fn walk(file: &File, facts: &Facts, report: &mut Report) {
+fn walk(file: &File, facts: &Facts, report: &mut CheckReport) {
     let mut range = report.range.clone();
     if report.policy == Policy::Swap {
         // The kernel swaps to whole pages; what is behind the last one does not matter.
@@ -384,7 +388,7 @@ fn old(file: &File, facts: &Facts, range: &Range<u64>) -> Result<Option<Reason>,
 }
 
 /// No map: refused for a reason of the file system's, or not known.
-fn explain(err: &MapError, report: &mut Report) {
+fn explain(err: &MapError, report: &mut CheckReport) {
     let refused = match err {
         MapError::ManyDevices => Some(Name::ForeignDevice),
         MapError::Fiemap(FiemapError::Unsupported) => None,

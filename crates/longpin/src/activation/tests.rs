@@ -2,12 +2,12 @@
 
 use super::judge::large_blocks;
 use super::*;
-use crate::extents::{Device, Extent, ExtentFlags, Place, Unlocated};
+use crate::extents::{BlockDevice, Extent, ExtentFlags, Place, Unlocated};
 use crate::filesystem::FileSystem;
 use longpin_linux::file::Attributes;
 use rustix::fs::IFlags;
 
-const DISK: Device = Device(8, 1);
+const DISK: BlockDevice = BlockDevice(8, 1);
 
 fn facts(magic: u64) -> Facts {
     let file = tempfile::tempfile().unwrap();
@@ -113,7 +113,7 @@ fn each_flag_has_its_name() {
     assert_eq!(blocks(profile), ["profile"]);
     let mut elsewhere = extent(half, half, PLAIN);
     elsewhere.place = Place::On {
-        device: Device(8, 2),
+        device: BlockDevice(8, 2),
         physical: 0,
     };
     assert_eq!(blocks(elsewhere), ["foreign-device"]);
@@ -238,7 +238,7 @@ fn f2fs_leaves_only_files_in_place_that_share_no_section() {
 
 #[test]
 fn ranges_do_not_wrap() {
-    let range = |offset, len| range_of(Some(Wanted { offset, len }), 8192);
+    let range = |offset, len| range_of(Some(ByteRange { offset, len }), 8192);
     assert_eq!(range(4096, 4096), Ok(4096..8192));
     assert_eq!(range(4096, 4097), Err(Name::BeyondEnd));
     assert_eq!(range(u64::MAX, 2), Err(Name::Overflow));
@@ -249,23 +249,23 @@ fn ranges_do_not_wrap() {
 #[test]
 fn no_unknown_is_a_yes() {
     let mut report = not_regular(Path::new("/"), Policy::Pages, Kind::Directory);
-    assert_eq!(report.verdict(), Verdict::Refused);
+    assert_eq!(report.verdict(), CheckVerdict::Refused);
     report.reasons.clear();
-    assert_eq!(report.verdict(), Verdict::Yes);
+    assert_eq!(report.verdict(), CheckVerdict::Yes);
     report.unknown = Some("something".into());
-    assert_eq!(report.verdict(), Verdict::CannotTell);
+    assert_eq!(report.verdict(), CheckVerdict::CannotTell);
 }
 
 #[test]
 fn files_of_this_host_are_judged() {
     let pages = |path: &str| check(Path::new(path), Policy::Pages, None).unwrap();
-    assert_eq!(pages("/dev/null").verdict(), Verdict::Refused);
+    assert_eq!(pages("/dev/null").verdict(), CheckVerdict::Refused);
     assert_eq!(pages("/").reasons[0].name, Name::NotRegular);
     let file = tempfile::NamedTempFile::new().unwrap();
     let fresh = check(file.path(), Policy::Pages, None).unwrap();
     assert_eq!(fresh.reasons, [Reason::whole(Name::Empty)]);
     std::fs::write(file.path(), [1; 10_000]).unwrap();
-    let wanted = Some(Wanted {
+    let wanted = Some(ByteRange {
         offset: 4096,
         len: 10_000,
     });

@@ -4,7 +4,7 @@ use longpin_bpf::Claim;
 use longpin_bpf::hooks::{self, Hook, Lost, Offered, On};
 use longpin_bpf::shared::Level;
 
-use super::{BtfFacts, Check, ClaimVerdict, HostFacts, State, Verdict};
+use super::{BtfFacts, Check, ClaimVerdict, HostFacts, HostVerdict, State};
 
 impl Offered for BtfFacts {
     fn arguments(&self, function: &str) -> Option<usize> {
@@ -17,21 +17,23 @@ impl Offered for BtfFacts {
 }
 
 /// A verdict and its reason.
-type Judged = (Verdict, Option<String>);
+type Judged = (HostVerdict, Option<String>);
 
 pub(super) fn judge_claims(facts: &HostFacts, checks: &[Check]) -> Vec<ClaimVerdict> {
     let first = |state| checks.iter().find(|check| check.state == state);
     let (missing, unknown) = (first(State::Missing), first(State::Unknown));
     let judged = Claim::LAYOUT.into_iter().map(|claim| {
         if let Some(check) = missing {
-            return verdict(claim, (Verdict::No, Some(told(check))), &check.remedy);
+            return verdict(claim, (HostVerdict::No, Some(told(check))), &check.remedy);
         }
         let btf = facts.btf.as_ref().ok().and_then(Option::as_ref);
-        let own = btf.map_or((Verdict::Yes, None), |btf| judge(claim, btf, facts));
+        let own = btf.map_or((HostVerdict::Yes, None), |btf| judge(claim, btf, facts));
         match unknown {
-            Some(check) if own.0 == Verdict::Yes => {
-                verdict(claim, (Verdict::Unknown, Some(told(check))), &check.remedy)
-            }
+            Some(check) if own.0 == HostVerdict::Yes => verdict(
+                claim,
+                (HostVerdict::Unknown, Some(told(check))),
+                &check.remedy,
+            ),
             _ => verdict(claim, own, &[]),
         }
     });
@@ -43,7 +45,7 @@ fn told(check: &Check) -> String {
 }
 
 fn verdict(claim: Claim, (verdict, reason): Judged, remedy: &[String]) -> ClaimVerdict {
-    let lacks = remedy.is_empty() && matches!(verdict, Verdict::No | Verdict::Partial);
+    let lacks = remedy.is_empty() && matches!(verdict, HostVerdict::No | HostVerdict::Partial);
     let newer = "use a kernel that has it; docs/kernel-support.md lists those that are tested";
     ClaimVerdict {
         id: claim.id(),
@@ -69,9 +71,9 @@ fn judge(claim: Claim, btf: &BtfFacts, facts: &HostFacts) -> Judged {
     let gone: Vec<_> = gone.copied().collect();
     let reasons: Vec<_> = gone.iter().copied().map(reason).collect();
     let verdict = match gone.iter().filter(|hook| is_part(hook)).count() {
-        0 if gone.is_empty() => return (Verdict::Yes, None),
-        count if count == gone.len() && count < parts => Verdict::Partial,
-        _ => Verdict::No,
+        0 if gone.is_empty() => return (HostVerdict::Yes, None),
+        count if count == gone.len() && count < parts => HostVerdict::Partial,
+        _ => HostVerdict::No,
     };
     (verdict, Some(reasons.join("; ")))
 }
@@ -100,13 +102,13 @@ fn judge_pins(btf: &BtfFacts, facts: &HostFacts, watched: bool) -> Judged {
     let mut unwatched = hooks::pin_functions();
     unwatched.retain(is_unwatched);
     if unwatched.is_empty() {
-        return (Verdict::Yes, None);
+        return (HostVerdict::Yes, None);
     }
     let names = unwatched.join(", ");
     if watched {
         let reason = format!("{names} cannot be watched here: pins made by it are not forbidden");
-        return (Verdict::Partial, Some(reason));
+        return (HostVerdict::Partial, Some(reason));
     }
     let reason = format!("{names} cannot be watched here, so every file is walked");
-    (Verdict::Yes, Some(reason))
+    (HostVerdict::Yes, Some(reason))
 }

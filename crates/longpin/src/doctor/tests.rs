@@ -33,7 +33,7 @@ fn good() -> HostFacts {
     }
 }
 
-fn with(change: impl FnOnce(&mut HostFacts)) -> Report {
+fn with(change: impl FnOnce(&mut HostFacts)) -> DoctorReport {
     let mut facts = good();
     change(&mut facts);
     judge(&facts)
@@ -44,7 +44,7 @@ fn btf(facts: &mut HostFacts) -> &mut BtfFacts {
 }
 
 /// The report without these functions.
-fn without(functions: &[&'static str]) -> Report {
+fn without(functions: &[&'static str]) -> DoctorReport {
     with(|facts| {
         for name in functions {
             assert!(
@@ -62,7 +62,7 @@ fn without(functions: &[&'static str]) -> Report {
 }
 
 /// Everything ends with this, and the remedy has these words.
-fn ends_all(report: &Report, verdict: Verdict, words: &[&str]) {
+fn ends_all(report: &DoctorReport, verdict: HostVerdict, words: &[&str]) {
     assert_eq!(report.verdict(), verdict);
     for claim in &report.claims {
         assert_eq!(claim.verdict, verdict, "{}", claim.id);
@@ -74,18 +74,21 @@ fn ends_all(report: &Report, verdict: Verdict, words: &[&str]) {
 }
 
 /// The claims that are not enforced as a whole.
-fn lacking(report: &Report) -> Vec<(&str, Verdict)> {
+fn lacking(report: &DoctorReport) -> Vec<(&str, HostVerdict)> {
     let claims = report
         .claims
         .iter()
-        .filter(|claim| claim.verdict != Verdict::Yes);
+        .filter(|claim| claim.verdict != HostVerdict::Yes);
     claims.map(|claim| (&*claim.id, claim.verdict)).collect()
 }
 
 #[test]
 fn a_host_that_has_everything_enforces_everything() {
     let report = judge(&good());
-    assert_eq!((report.verdict(), report.claims.len()), (Verdict::Yes, 13));
+    assert_eq!(
+        (report.verdict(), report.claims.len()),
+        (HostVerdict::Yes, 13)
+    );
     assert!(
         report
             .claims
@@ -101,7 +104,7 @@ fn a_host_that_has_everything_enforces_everything() {
 
 #[test]
 fn what_all_claims_need_ends_all() {
-    let no = Verdict::No;
+    let no = HostVerdict::No;
     ends_all(&with(|f| f.machine = "aarch64".into()), no, &["x86_64"]);
     ends_all(&with(|f| f.page_size = 65_536), no, &["65536"]);
     ends_all(&with(|f| f.btf = Ok(None)), no, &["CONFIG_DEBUG_INFO_BTF"]);
@@ -132,19 +135,19 @@ fn the_lsm_line_is_built_from_the_present_list() {
     let report = with(|f| f.security_modules = list.clone());
     ends_all(
         &report,
-        Verdict::No,
+        HostVerdict::No,
         &["lsm=lockdown,yama,bpf", "update-grub"],
     );
     let report = with(|f| {
         f.security_modules = list;
         f.lsm_option = Some("lockdown,yama".into());
     });
-    ends_all(&report, Verdict::No, &["`lsm=lockdown,yama` now"]);
+    ends_all(&report, HostVerdict::No, &["`lsm=lockdown,yama` now"]);
 }
 
 #[test]
 fn what_could_not_be_looked_at_is_unknown() {
-    let unknown = Verdict::Unknown;
+    let unknown = HostVerdict::Unknown;
     ends_all(
         &with(|f| f.security_modules = Ok(None)),
         unknown,
@@ -174,8 +177,8 @@ fn what_could_not_be_looked_at_is_unknown() {
         f.security_modules = Ok(None);
         btf(f).functions.remove("bpf_lsm_file_ioctl");
     });
-    assert_eq!(both.verdict(), Verdict::Partial);
-    assert_eq!(both.claims[4].verdict, Verdict::No);
+    assert_eq!(both.verdict(), HostVerdict::Partial);
+    assert_eq!(both.claims[4].verdict, HostVerdict::No);
 }
 
 #[test]
@@ -188,15 +191,19 @@ fn somebody_without_privilege_sees_almost_everything() {
             (symbols.shown, symbols.kptr_restrict) = (false, kptr_restrict);
         })
     };
-    assert_eq!(plain(Some(1)).verdict(), Verdict::Yes);
+    assert_eq!(plain(Some(1)).verdict(), HostVerdict::Yes);
     assert_eq!(plain(Some(1)).checks[1].state, State::Note);
-    ends_all(&plain(Some(2)), Verdict::No, &["kptr_restrict"]);
-    ends_all(&plain(None), Verdict::Unknown, &["hidden from this user"]);
+    ends_all(&plain(Some(2)), HostVerdict::No, &["kptr_restrict"]);
+    ends_all(
+        &plain(None),
+        HostVerdict::Unknown,
+        &["hidden from this user"],
+    );
 }
 
 #[test]
 fn a_missing_function_ends_what_needs_it() {
-    let (no, partial) = (Verdict::No, Verdict::Partial);
+    let (no, partial) = (HostVerdict::No, HostVerdict::Partial);
     assert_eq!(
         lacking(&without(&["vfs_clone_file_range"])),
         [("C03", partial), ("C04", partial)]
@@ -226,7 +233,7 @@ fn what_a_start_cannot_do_without_ends_all() {
         "vfs_fallocate",
         "pin_user_pages_fast",
     ] {
-        ends_all(&without(&[function]), Verdict::No, &[function]);
+        ends_all(&without(&[function]), HostVerdict::No, &[function]);
     }
 }
 
@@ -247,7 +254,7 @@ fn a_pin_function_that_nobody_can_watch_costs_walks_and_denials() {
         btf(f).functions.remove("pin_user_pages_remote");
     });
     for report in [seven, untyped] {
-        assert_eq!(lacking(&report), [("C15", Verdict::Partial)]);
+        assert_eq!(lacking(&report), [("C15", HostVerdict::Partial)]);
         let reason = report.claims[7].reason.clone().unwrap();
         assert!(reason.contains("every file is walked"), "{reason}");
     }
@@ -261,7 +268,7 @@ fn the_function_of_seven_arguments_on_older_kernels_is_probed() {
     assert_eq!(lacking(&seven), []);
 }
 
-fn backends(report: &Report) -> Vec<(&'static str, Verdict)> {
+fn backends(report: &DoctorReport) -> Vec<(&'static str, HostVerdict)> {
     let backends = report.backends.iter();
     backends
         .map(|backend| (backend.name, backend.verdict))
@@ -270,7 +277,7 @@ fn backends(report: &Report) -> Vec<(&'static str, Verdict)> {
 
 #[test]
 fn without_bpf_the_kernel_itself_is_left() {
-    let (yes, no) = (Verdict::Yes, Verdict::No);
+    let (yes, no) = (HostVerdict::Yes, HostVerdict::No);
     let all = |bpf, swap| [("bpf", bpf), ("swap-header", swap), ("immutable", yes)];
     assert_eq!(backends(&with(|_| ())), all(yes, yes));
     let report = with(|f| f.security_modules = Ok(Some(vec!["yama".into()])));
@@ -283,7 +290,7 @@ fn without_bpf_the_kernel_itself_is_left() {
     let report = with(|f| f.swap_areas = Ok(None));
     assert_eq!(backends(&report), all(yes, no));
     let report = with(|f| f.swap_areas = Ok(Some(23)));
-    assert_eq!(backends(&report), all(yes, Verdict::Partial));
+    assert_eq!(backends(&report), all(yes, HostVerdict::Partial));
     let report = with(|f| f.may_make_immutable = false);
     assert_eq!(backends(&report)[2], ("immutable", no));
 }

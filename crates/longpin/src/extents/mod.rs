@@ -31,9 +31,9 @@ use stream::{Joined, PieceIter, Pieces, cut};
 
 /// Major and minor number of a block device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Device(pub u32, pub u32);
+pub struct BlockDevice(pub u32, pub u32);
 
-impl Device {
+impl BlockDevice {
     /// Its device file.
     #[must_use]
     pub fn path(self) -> PathBuf {
@@ -41,7 +41,7 @@ impl Device {
     }
 }
 
-impl std::fmt::Display for Device {
+impl std::fmt::Display for BlockDevice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.0, self.1)
     }
@@ -66,7 +66,7 @@ pub enum Place {
     /// On a block device.
     On {
         /// Which.
-        device: Device,
+        device: BlockDevice,
         /// Offset on it, in bytes.
         physical: u64,
     },
@@ -161,10 +161,10 @@ pub enum MapError {
 /// How addresses become places.
 #[derive(Debug)]
 enum Scheme {
-    Linear(Device),
+    Linear(BlockDevice),
     Btrfs {
         chunks: Chunks,
-        devices: HashMap<u64, Device>,
+        devices: HashMap<u64, BlockDevice>,
         /// Those that btrfs only reads.
         seeds: BTreeSet<u64>,
     },
@@ -203,7 +203,7 @@ impl<'file> BlockMap<'file> {
     /// [`MapError`].
     pub fn open(file: &'file File, status: &Status) -> Result<Self, MapError> {
         let fs = FileSystem::of_magic(status.magic);
-        let own = Device(status.device.0, status.device.1);
+        let own = BlockDevice(status.device.0, status.device.1);
         let scheme = match fs.family {
             Family::Ext | Family::Fat => Scheme::Linear(own),
             Family::Xfs if is_realtime(file)? => Scheme::Linear(realtime_device(file, status)?),
@@ -278,7 +278,7 @@ fn is_realtime(file: &File) -> Result<bool, MapError> {
 }
 
 /// xfs's mount option `rtdev=` of the file's super block.
-fn realtime_device(file: &File, status: &Status) -> Result<Device, MapError> {
+fn realtime_device(file: &File, status: &Status) -> Result<BlockDevice, MapError> {
     let mounts = mounts::read_mounts().map_err(ask("the mounts"))?;
     let options = mounts
         .iter()
@@ -301,21 +301,21 @@ fn realtime_device(file: &File, status: &Status) -> Result<Device, MapError> {
     }
 }
 
-fn device_of(path: &std::path::Path) -> Result<Device, MapError> {
+fn device_of(path: &std::path::Path) -> Result<BlockDevice, MapError> {
     let number = file::device_number(path);
     let what = format!("the number of the device {}", path.display());
     number
-        .map(|(major, minor)| Device(major, minor))
+        .map(|(major, minor)| BlockDevice(major, minor))
         .map_err(ask(what))
 }
 
 /// Bytes of f2fs's sections, which it allocates for a pinned file as wholes.
-pub(crate) fn section_of(device: Device) -> Result<u64, MapError> {
+pub(crate) fn section_of(device: BlockDevice) -> Result<u64, MapError> {
     Ok(layout_of(device)?.section)
 }
 
 /// What f2fs says of itself on its device.
-pub(crate) fn layout_of(device: Device) -> Result<f2fs::Layout, MapError> {
+pub(crate) fn layout_of(device: BlockDevice) -> Result<f2fs::Layout, MapError> {
     let path = device.path();
     let opened = File::open(&path).and_then(|device| f2fs::read_layout(&device));
     opened.map_err(ask(format!("f2fs's layout from {}", path.display())))
@@ -324,7 +324,7 @@ pub(crate) fn layout_of(device: Device) -> Result<f2fs::Layout, MapError> {
 fn open_btrfs(file: &File) -> Result<Scheme, MapError> {
     let chunks = Chunks::read(file)?;
     let devices = btrfs::devices(file)?.into_iter();
-    let devices = devices.map(|(number, (major, minor))| (number, Device(major, minor)));
+    let devices = devices.map(|(number, (major, minor))| (number, BlockDevice(major, minor)));
     let devices = devices.collect();
     let seeds = btrfs::read_only_devices(file)?;
     Ok(Scheme::Btrfs {

@@ -204,7 +204,7 @@ pub(super) fn cut(extent: RawExtent, range: &Range<u64>) -> Option<RawExtent> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Device;
+    use super::super::BlockDevice;
     use super::*;
 
     fn raw(physical: u64, length: u64, flags: ExtentFlags) -> RawExtent {
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn only_what_goes_on_is_joined() {
-        let device = Device(8, 1);
+        let device = BlockDevice(8, 1);
         let extent = |logical, physical, flags| Extent {
             logical,
             length: 10,

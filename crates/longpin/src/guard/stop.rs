@@ -3,7 +3,7 @@
 use longpin_bpf::Mode;
 
 use super::{GuardError, Host, Turn, check_privilege, open_pinned, remove_dir, sweep};
-use crate::holds;
+use crate::listing;
 
 /// What was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub fn stop(host: &Host, force: bool) -> Result<Stopped, GuardError> {
             if !pinned.hints_complete()? {
                 sweep::sweep_with(&pinned, &mut |_, _| ())?;
             }
-            let live = holds::read(&pinned)?
+            let live = listing::read(&pinned)?
                 .iter()
                 .filter(|hold| hold.is_enforced())
                 .count();

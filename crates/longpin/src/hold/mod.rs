@@ -41,7 +41,7 @@ pub use refusal::Refusal;
 pub use wait::Wait;
 
 use crate::Enforcement;
-use crate::activation::{self, Facts, Policy, Report, Verdict, Wanted};
+use crate::activation::{self, ByteRange, CheckReport, CheckVerdict, Facts, Policy};
 use crate::extents::{BlockMap, MapError, settle};
 use crate::filesystem::Family;
 use crate::guard::{self, GuardError, Host, Running};
@@ -56,7 +56,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 #[must_use = "nothing is held until it is acquired"]
 pub struct Request {
     path: PathBuf,
-    range: Option<Wanted>,
+    range: Option<ByteRange>,
     level: Level,
     persist: bool,
     wait: Wait,
@@ -68,7 +68,7 @@ pub struct Request {
 pub struct Hold {
     file: File,
     token: File,
-    report: Report,
+    report: CheckReport,
     enforcement: Enforcement,
     host: Host,
 }
@@ -92,7 +92,7 @@ impl Hold {
 
     /// The check that the file passed.
     #[must_use]
-    pub const fn report(&self) -> &Report {
+    pub const fn report(&self) -> &CheckReport {
         &self.report
     }
 
@@ -162,7 +162,7 @@ struct Candidate {
 
 impl Request {
     /// Only these bytes: level layout holds them, level swapfile checks them and holds the whole file.
-    pub const fn range(mut self, range: Option<Wanted>) -> Self {
+    pub const fn range(mut self, range: Option<ByteRange>) -> Self {
         self.range = range;
         self
     }
@@ -229,7 +229,7 @@ impl Request {
         let found = Found::at(&self.path).map_err(opened)?;
         let report = activation::check_found(&found, &self.path, Policy::Pages, self.range);
         let report = report.map_err(opened)?;
-        if report.verdict() != Verdict::Yes {
+        if report.verdict() != CheckVerdict::Yes {
             return Err(Refusal::Unfit(Box::new(report)));
         }
         let file = found.open(OFlags::RDWR).map_err(opened)?;
@@ -396,7 +396,7 @@ impl Candidate {
     }
 
     /// Nobody is in the middle of changing the file, and it is fit.
-    fn judge(&self, host: &Host) -> Result<Report, Refusal> {
+    fn judge(&self, host: &Host) -> Result<CheckReport, Refusal> {
         self.refuse_unseen(host)?;
         self.wait_until_landed(host)?;
         if self.request.level == Level::Swapfile {
@@ -408,7 +408,7 @@ impl Candidate {
         let Self { request, file, .. } = self;
         let report = activation::check_file(file, &request.path, self.policy, request.range)
             .map_err(ask("whether the file is fit"))?;
-        if report.verdict() != Verdict::Yes {
+        if report.verdict() != CheckVerdict::Yes {
             return Err(Refusal::Unfit(Box::new(report)));
         }
         let report = self.refuse_holes(report)?;

@@ -15,7 +15,7 @@ use longpin_linux::{flight, loops, tasks};
 use rustix::fs::{SeekFrom, seek};
 
 use super::{Candidate, Level, Refusal, ask, identify};
-use crate::activation::{Name, Reason, Report};
+use crate::activation::{CheckReport, Name, Reason};
 use crate::filesystem::Family;
 use crate::guard::{GuardError, Host, Running};
 
@@ -232,7 +232,7 @@ impl Candidate {
     }
 
     /// userfaultfd(2) puts a page where the page cache has none, through a mapping that only reads.
-    pub(super) fn refuse_holes(&self, mut report: Report) -> Result<Report, Refusal> {
+    pub(super) fn refuse_holes(&self, mut report: CheckReport) -> Result<CheckReport, Refusal> {
         if self.request.level != Level::Swapfile || report.family != Family::Memory {
             return Ok(report);
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use longpin_linux::mappings::Process;
 use longpin_linux::tasks::Covered;
 
-use crate::activation::{CheckError, Report};
+use crate::activation::{CheckError, CheckReport};
 use crate::extents::MapError;
 use crate::guard::GuardError;
 
@@ -34,7 +34,7 @@ pub enum Refusal {
     },
     /// Activation refuses the file.
     #[error("{} cannot be held", .0.path.display())]
-    Unfit(Box<Report>),
+    Unfit(Box<CheckReport>),
     /// The programs cannot tell the files of btrfs's subvolumes apart.
     #[error(
         "{} lies in btrfs's subvolume {number}, which cannot be told from others: \

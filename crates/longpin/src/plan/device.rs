@@ -3,11 +3,11 @@
 use longpin_linux::devdax::DaxDevice;
 
 use super::read::unaligned;
-use super::{Alternative, Level, Medium, Planned, Question, Request, decide};
+use super::{Alternative, Level, Medium, PlanRequest, Planned, Question, decide};
 use crate::activation::{Name, Reason};
 
 /// Plan for an open DAX device. It needs no hold of any level: there is nobody to hold it against.
-pub(super) fn plan_device(device: &DaxDevice, request: &Request) -> Planned {
+pub(super) fn plan_device(device: &DaxDevice, request: &PlanRequest) -> Planned {
     let range = match request.wanted {
         Some(wanted) => wanted.offset..wanted.offset.saturating_add(wanted.len),
         None => 0..device.size,

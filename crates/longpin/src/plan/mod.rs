@@ -36,7 +36,7 @@ pub use crate::hold::Level;
 pub use alternatives::Alternative;
 pub use decide::decide;
 pub use obstacles::{Obstacles, read_obstacles};
-pub use read::{PlanError, Planned, Request, page_of, plan_file, writable};
+pub use read::{PlanError, PlanRequest, Planned, page_of, plan_file, writable};
 pub use rule::Rule;
 
 use crate::activation::Reason;

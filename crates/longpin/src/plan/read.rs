@@ -14,7 +14,7 @@ use super::lack;
 use super::{
     Access, Alternative, Device, KernelRules, Level, Medium, Plan, Question, Wish, decide,
 };
-use crate::activation::{self, Facts, Policy, Reason, Report, Verdict, Wanted};
+use crate::activation::{self, ByteRange, CheckReport, CheckVerdict, Facts, Policy, Reason};
 use crate::hold;
 
 /// Only where pins for writing are asked whether the file system tracks dirty pages does this function exist.
@@ -84,20 +84,20 @@ pub struct Planned {
 impl Planned {
     /// Yes, refused, or neither.
     #[must_use]
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> CheckVerdict {
         match (self.plan.refusal(), &self.unknown) {
-            (Some(_), _) => Verdict::Refused,
-            (None, Some(_)) => Verdict::CannotTell,
-            (None, None) => Verdict::Yes,
+            (Some(_), _) => CheckVerdict::Refused,
+            (None, Some(_)) => CheckVerdict::CannotTell,
+            (None, None) => CheckVerdict::Yes,
         }
     }
 }
 
 /// What is asked of [`plan_file`] besides the file.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct PlanRequest {
     /// The bytes; `None`: all.
-    pub wanted: Option<Wanted>,
+    pub wanted: Option<ByteRange>,
     /// How they are mapped.
     pub sharing: Sharing,
     /// What the device does.
@@ -123,7 +123,7 @@ pub struct Request {
 /// # Errors
 ///
 /// [`PlanError::File`].
-pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned, PlanError> {
+pub fn plan_file(file: &File, path: &Path, request: &PlanRequest) -> Result<Planned, PlanError> {
     let failed = |source| PlanError::File {
         path: path.to_owned(),
         source,
@@ -152,7 +152,7 @@ pub fn plan_file(file: &File, path: &Path, request: &Request) -> Result<Planned,
     let is_page_rule = plan.refusal().is_some_and(|rule| !rule.errnos().is_empty());
     if request.look_at_blocks && is_page_rule {
         let lend = activation::check_file(file, path, Policy::Blocks, request.wanted);
-        question.blocks = Some(lend.map_err(failed)?.verdict() == Verdict::Yes);
+        question.blocks = Some(lend.map_err(failed)?.verdict() == CheckVerdict::Yes);
         plan = decide(&question);
     }
     Ok(Planned {
@@ -170,11 +170,11 @@ fn fitness(
     file: &File,
     path: &Path,
     facts: &Facts,
-    request: &Request,
-) -> io::Result<(Report, bool)> {
+    request: &PlanRequest,
+) -> io::Result<(CheckReport, bool)> {
     let pages = activation::judge_pages(file, path, facts, request.wanted);
     let is_held = request.level == Level::Swapfile && request.sharing == Sharing::Shared;
-    if !is_held || pages.verdict() != Verdict::Yes {
+    if !is_held || pages.verdict() != CheckVerdict::Yes {
         return Ok((pages, false));
     }
     let policy = hold::policy_of(facts, request.level);
@@ -184,7 +184,7 @@ fn fitness(
 
 impl Question {
     /// What the request says, of the memory of a file.
-    pub(super) fn of(request: &Request, unfit: Vec<Reason>, bytes: u64) -> Self {
+    pub(super) fn of(request: &PlanRequest, unfit: Vec<Reason>, bytes: u64) -> Self {
         Self {
             medium: Medium::Unknown,
             sharing: request.sharing,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use longpin_linux::file::Kind;
 
-use crate::activation::{self, Report};
+use crate::activation::{self, CheckReport};
 use crate::extents::MapError;
 
 /// Why a file could not be prepared.
@@ -38,7 +38,7 @@ pub enum PrepareError {
     },
     /// Something that prepare cannot cure.
     #[error("{} cannot be prepared", .0.path.display())]
-    Refused(Box<Report>),
+    Refused(Box<CheckReport>),
     /// The file is larger already.
     #[error("the file has {size} bytes, and prepare does not shrink it to {wanted}")]
     Shrink {

@@ -14,7 +14,7 @@ use rustix::fs::FallocateFlags;
 use super::zeroes::Zeroer;
 use super::{PrepareError, step};
 use crate::activation::Facts;
-use crate::extents::{Device, MapError, section_of};
+use crate::extents::{BlockDevice, MapError, section_of};
 
 /// Bytes by which a file grows at once, at least.
 const GROWTH: u64 = 4 << 20;
@@ -68,7 +68,7 @@ fn finish_interrupted(
 
 fn growth_at_once(facts: &Facts) -> Result<u64, MapError> {
     let (major, minor) = facts.status.device;
-    let section = section_of(Device(major, minor))?.max(4096);
+    let section = section_of(BlockDevice(major, minor))?.max(4096);
     Ok(GROWTH.next_multiple_of(section))
 }
 

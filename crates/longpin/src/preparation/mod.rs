@@ -35,7 +35,7 @@ use longpin_linux::file::{self, Found, Kind, Lease};
 use rustix::fs::{IFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::activation::{self, Facts, Name, Policy, Report, Verdict};
+use crate::activation::{self, CheckReport, CheckVerdict, Facts, Name, Policy};
 use crate::extents::{self, BlockMap, ExtentFlags, MapError};
 use crate::filesystem::Family;
 pub use error::PrepareError;
@@ -49,7 +49,7 @@ const NOCOMP: IFlags = IFlags::from_bits_retain(0x400);
 
 /// What is wanted.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Request {
+pub struct PrepareOptions {
     /// Grow the file to so many bytes; create it if there is none.
     pub size: Option<u64>,
     /// Set `FS_IMMUTABLE_FL` at the end.
@@ -58,7 +58,7 @@ pub struct Request {
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Done {
+pub struct PrepareReport {
     /// Bytes of the file.
     pub size: u64,
     /// Bytes of zeroes that were written.
@@ -80,9 +80,9 @@ pub struct Done {
 /// [`PrepareError`]; the file's bytes are then what they were, and prepare can be run again.
 pub fn prepare(
     path: &Path,
-    request: &Request,
+    request: &PrepareOptions,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Done, PrepareError> {
+) -> Result<PrepareReport, PrepareError> {
     if let Some(done) = is_done(path, request)? {
         return Ok(done);
     }
@@ -150,9 +150,9 @@ fn prepare_leased(
     file: &File,
     lease: &Lease<'_>,
     path: &Path,
-    request: &Request,
+    request: &PrepareOptions,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Done, PrepareError> {
+) -> Result<PrepareReport, PrepareError> {
     let size = file
         .metadata()
         .map_err(step("look at the file", 0..0))?
@@ -175,7 +175,7 @@ fn prepare_leased(
 }
 
 /// Nothing to do: then the file is not even opened for writing.
-fn is_done(path: &Path, request: &Request) -> Result<Option<Done>, PrepareError> {
+fn is_done(path: &Path, request: &PrepareOptions) -> Result<Option<PrepareReport>, PrepareError> {
     let failed = |source| PrepareError::Open {
         path: path.to_owned(),
         source,
@@ -201,7 +201,7 @@ fn is_done(path: &Path, request: &Request) -> Result<Option<Done>, PrepareError>
         return Err(PrepareError::Refused(Box::new(report)));
     }
     Ok(
-        (wanted && report.verdict() == Verdict::Yes).then_some(Done {
+        (wanted && report.verdict() == CheckVerdict::Yes).then_some(PrepareReport {
             size: status.size,
             zeroed: 0,
             unshared: 0,
@@ -213,7 +213,7 @@ fn is_done(path: &Path, request: &Request) -> Result<Option<Done>, PrepareError>
 }
 
 /// One descriptor for everything: a second one of ours would break the lease. And whether the file is new.
-fn open(path: &Path, request: &Request) -> Result<(File, bool), PrepareError> {
+fn open(path: &Path, request: &PrepareOptions) -> Result<(File, bool), PrepareError> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let mode = Mode::RUSR | Mode::WUSR;
     let existing = rustix::fs::open(path, flags, mode);
@@ -239,7 +239,7 @@ fn open(path: &Path, request: &Request) -> Result<(File, bool), PrepareError> {
 }
 
 /// What has to be set while the file is empty is set; what cannot be cured is refused before that.
-fn settle(file: &File, path: &Path, request: &Request) -> Result<Facts, PrepareError> {
+fn settle(file: &File, path: &Path, request: &PrepareOptions) -> Result<Facts, PrepareError> {
     let read = || Facts::read(file).map_err(step("look at the file", 0..0));
     let facts = read()?;
     let size = facts.status.size;
@@ -283,8 +283,8 @@ fn settle(file: &File, path: &Path, request: &Request) -> Result<Facts, PrepareE
     read()
 }
 
-fn report(path: &Path, facts: &Facts, name: Name) -> Report {
-    Report {
+fn report(path: &Path, facts: &Facts, name: Name) -> CheckReport {
+    CheckReport {
         path: path.to_owned(),
         policy: Policy::Blocks,
         range: 0..facts.status.size,
@@ -344,7 +344,7 @@ fn fill(
     facts: &Facts,
     target: u64,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Done, Failed> {
+) -> Result<PrepareReport, Failed> {
     let size = facts.status.size;
     // Whoever had the file open a moment ago may have written where the map says that nobody did.
     extents::settle(file).map_err(step("sync", 0..size))?;
@@ -370,7 +370,7 @@ fn fill(
     zero(file, &map, facts, target, &mut zeroer)?;
     let (zeroed, method) = zeroer.finish();
     file.sync_data().map_err(step("sync", 0..target))?;
-    Ok(Done {
+    Ok(PrepareReport {
         size: target,
         zeroed,
         unshared: work.shared.max(old),
@@ -428,8 +428,10 @@ fn verify(file: &File, path: &Path) -> Result<(), PrepareError> {
     let report = activation::check_file(file, path, Policy::Blocks, None);
     let report = report.map_err(step("check the file", 0..0))?;
     match report.verdict() {
-        Verdict::Yes => Ok(()),
-        Verdict::Refused | Verdict::CannotTell => Err(PrepareError::Refused(Box::new(report))),
+        CheckVerdict::Yes => Ok(()),
+        CheckVerdict::Refused | CheckVerdict::CannotTell => {
+            Err(PrepareError::Refused(Box::new(report)))
+        }
     }
 }
 

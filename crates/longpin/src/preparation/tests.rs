@@ -10,7 +10,7 @@ fn nobody() -> impl FnMut(u64, u64) {
 }
 
 /// The result, or a reason why this host cannot try.
-fn try_prepare(path: &Path, request: &Request) -> Option<Done> {
+fn try_prepare(path: &Path, request: &PrepareOptions) -> Option<PrepareReport> {
     match prepare(path, request, &mut nobody()) {
         Ok(done) => Some(done),
         Err(PrepareError::Refused(report)) if report.fs != "ext4" && report.fs != "xfs" => {
@@ -25,9 +25,9 @@ fn try_prepare(path: &Path, request: &Request) -> Option<Done> {
 fn a_new_file_is_made_and_the_second_time_nothing_is_done() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
-    let missing = prepare(&path, &Request::default(), &mut nobody());
+    let missing = prepare(&path, &PrepareOptions::default(), &mut nobody());
     assert!(matches!(missing, Err(PrepareError::Missing { .. })));
-    let request = Request {
+    let request = PrepareOptions {
         size: Some((1 << 20) + 5),
         immutable: false,
     };
@@ -54,7 +54,7 @@ fn data_stays_between_holes_and_unwritten_blocks() {
     rustix::fs::fallocate(&file, flags, 400_000, 100_000).unwrap();
     drop(file);
     let before = std::fs::read(&path).unwrap();
-    let request = Request {
+    let request = PrepareOptions {
         size: Some(2 << 20),
         immutable: false,
     };
@@ -67,14 +67,14 @@ fn data_stays_between_holes_and_unwritten_blocks() {
     assert!(after[..1 << 20] == before);
     assert!(after[1 << 20..].iter().all(|&byte| byte == 0));
     let report = activation::check(&path, Policy::Blocks, None).unwrap();
-    assert_eq!(report.verdict(), Verdict::Yes, "{report:?}");
+    assert_eq!(report.verdict(), CheckVerdict::Yes, "{report:?}");
 }
 
 #[test]
 fn a_file_that_somebody_has_open_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(1 << 20).unwrap();
-    let refused = prepare(file.path(), &Request::default(), &mut nobody());
+    let refused = prepare(file.path(), &PrepareOptions::default(), &mut nobody());
     let allowed = matches!(refused, Err(PrepareError::InUse | PrepareError::Refused(_)));
     assert!(allowed, "{refused:?}");
     assert_eq!(std::fs::read(file.path()).unwrap(), vec![0; 1 << 20]);
@@ -85,7 +85,7 @@ fn nothing_shrinks_and_no_device_is_touched() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
     std::fs::write(&path, [1; 10_000]).unwrap();
-    let request = Request {
+    let request = PrepareOptions {
         size: Some(4096),
         immutable: false,
     };

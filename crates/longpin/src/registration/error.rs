@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{HoldError, TrialError};
+use super::{ProtectionError, TrialError};
 use crate::hold::Refusal;
 use crate::plan::{PlanError, Planned, Rule};
 
@@ -66,7 +66,7 @@ pub enum RegisterError {
     },
     /// The guard cannot be asked, and a hold was required.
     #[error("a hold is required, and the guard cannot be asked")]
-    Hold(#[from] HoldError),
+    Protection(#[from] ProtectionError),
     /// The device itself.
     #[error("the device cannot be used")]
     Device(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -4,7 +4,7 @@
 //! has shrunk meanwhile, ask the guard (if asked for). Whatever fails, nothing stays registered, mapped or held.
 
 mod error;
-mod hold;
+mod protection;
 mod trial;
 
 use std::fs::File;
@@ -14,19 +14,19 @@ use std::sync::Arc;
 use longpin_linux::memory::{self, DeviceMemory, Sharing};
 use rustix::io::Errno;
 
-use crate::activation::Wanted;
+use crate::activation::ByteRange;
 use crate::hold::Level;
 use crate::plan::{
-    self, Access, Device, KernelRules, Medium, Plan, PlanError, Planned, Request, Wish,
+    self, Access, Device, KernelRules, Medium, Plan, PlanError, PlanRequest, Planned, Wish,
 };
 
 pub use error::RegisterError;
-pub use hold::{Hold, HoldError, Protection};
+pub use protection::{ProtectedBy, Protection, ProtectionError};
 pub use trial::{Trial, TrialError};
 
 /// How to register.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub struct RegisterOptions {
     /// Which kind of registration is wanted.
     pub wish: Wish,
     /// What the file is held at. Level swapfile takes a hold of its own before anything else, or refuses: nobody but this
@@ -51,7 +51,7 @@ pub struct Prepared {
     /// Bytes to register.
     pub len: usize,
     /// The hold of level swapfile, if one was asked for.
-    pub taken: Option<Hold>,
+    pub taken: Option<Protection>,
 }
 
 /// What is registered where, for everything but the last step.
@@ -75,7 +75,7 @@ impl Target<'_> {
     /// # Errors
     ///
     /// [`RegisterError`]; nothing is registered or mapped.
-    pub fn prepare(&self, options: &Options) -> Result<Prepared, RegisterError> {
+    pub fn prepare(&self, options: &RegisterOptions) -> Result<Prepared, RegisterError> {
         let planned = self.plan(options)?;
         if planned.plan.refusal().is_some() {
             return Err(RegisterError::Refused(Box::new(planned)));
@@ -89,7 +89,7 @@ impl Target<'_> {
         }
         // A mapping that is there before the hold would speak against it.
         let taken = match planned.plan.hold() {
-            Some(Level::Swapfile) => Some(Hold::take(self.file, planned.range.clone())?),
+            Some(Level::Swapfile) => Some(Protection::take(self.file, planned.range.clone())?),
             _ => None,
         };
         let (memory, len) = self.map(&planned, options.map_sync)?;
@@ -101,15 +101,15 @@ impl Target<'_> {
         })
     }
 
-    fn plan(&self, options: &Options) -> Result<Planned, RegisterError> {
-        let path = hold::path_of(self.file);
+    fn plan(&self, options: &RegisterOptions) -> Result<Planned, RegisterError> {
+        let path = protection::path_of(self.file);
         let failed = |source| {
             let path = path.clone();
             RegisterError::Plan(PlanError::File { path, source })
         };
         let len = self.range.end.saturating_sub(self.range.start);
-        let request = Request {
-            wanted: Some(Wanted {
+        let request = PlanRequest {
+            wanted: Some(ByteRange {
                 offset: self.range.start,
                 len,
             }),
@@ -192,15 +192,15 @@ impl Target<'_> {
     pub fn hold(
         &self,
         planned: &Planned,
-        taken: Option<Hold>,
-        options: &Options,
-    ) -> Result<Option<Hold>, RegisterError> {
+        taken: Option<Protection>,
+        options: &RegisterOptions,
+    ) -> Result<Option<Protection>, RegisterError> {
         let hold = match (taken, planned.plan) {
             (Some(taken), _) => taken,
             (None, Plan::Longterm(_)) => {
                 let of = match planned.question.medium {
-                    Medium::DaxDevice => Hold::needless,
-                    _ => Hold::new,
+                    Medium::DaxDevice => Protection::needless,
+                    _ => Protection::new,
                 };
                 of(self.file, planned.range.clone())
                     .map_err(|source| RegisterError::Map { bytes: 0, source })?
@@ -210,8 +210,8 @@ impl Target<'_> {
         if !options.require_hold {
             return Ok(Some(hold));
         }
-        match hold.protection()? {
-            Protection::Held { .. } | Protection::Needless => Ok(Some(hold)),
+        match hold.protected_by()? {
+            ProtectedBy::Held { .. } | ProtectedBy::Needless => Ok(Some(hold)),
             other => Err(RegisterError::NotHeld { why: other.text() }),
         }
     }

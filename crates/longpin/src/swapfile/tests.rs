@@ -52,9 +52,9 @@ fn what_lies_behind_a_smaller_swap_area_is_data() {
 
 #[test]
 fn a_label_fits_or_is_refused() {
-    let options = |label: &str| Options {
+    let options = |label: &str| SwapOptions {
         label: Some(label.into()),
-        ..Options::default()
+        ..SwapOptions::default()
     };
     assert!(label_bytes(&options("0123456789abcdef")).is_ok());
     let refused = label_bytes(&options("0123456789abcdefg"));

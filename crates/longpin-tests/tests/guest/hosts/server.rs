@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use anyhow::{Context, Result};
-use longpin_rdma::{Access, MemoryRegion, Options, ProtectionDomain, RegisterError, Wish};
+use longpin_rdma::{Access, MemoryRegion, ProtectionDomain, RegisterError, RegisterOptions, Wish};
 use longpin_tests::PAGE;
 use longpin_tests::peer;
 use longpin_tests::rdma::{Device, Endpoint, QueuePair};
@@ -52,14 +52,14 @@ impl Server {
     fn offer(&mut self, offer: &Offer) -> Result<Reply> {
         let file = File::options().read(true).write(true).open(&offer.path)?;
         let len = file.metadata()?.len();
-        let options = Options {
+        let options = RegisterOptions {
             wish: if offer.pinned {
                 Wish::Pin
             } else {
                 Wish::OnDemand
             },
             require_hold: offer.held,
-            ..Options::default()
+            ..RegisterOptions::default()
         };
         let access = if offer.writes {
             Access::READ_WRITE

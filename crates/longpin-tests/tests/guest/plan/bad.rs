@@ -4,7 +4,9 @@ use std::fs::File;
 use std::ops::Range;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use longpin_rdma::{Access, Context, MemoryRegion, Options, ProtectionDomain, RegisterError, Wish};
+use longpin_rdma::{
+    Access, Context, MemoryRegion, ProtectionDomain, RegisterError, RegisterOptions, Wish,
+};
 use longpin_tests::scratch::FsKind;
 use rustix::fs::MemfdFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -24,9 +26,9 @@ fn must_refuse(
     words: &[&str],
 ) -> Result<()> {
     let name = format!("{range:?}");
-    let options = Options {
+    let options = RegisterOptions {
         wish: Wish::Pin,
-        ..Options::default()
+        ..RegisterOptions::default()
     };
     match MemoryRegion::register_with(domain, file, range, access, &options) {
         Ok(_) => bail!("{name}: registered"),
@@ -111,9 +113,9 @@ pub(crate) fn plan_memlock() -> Result<()> {
         must_refuse(&domain, &file.file, 0..4 * LEN, Access::READ, &words)?;
         kernel_must_refuse(&domain, &file.file)?;
         // Half of it is allowed, and counts.
-        let options = Options {
+        let options = RegisterOptions {
             wish: Wish::Pin,
-            ..Options::default()
+            ..RegisterOptions::default()
         };
         let access = Access::READ;
         let half = 0..LEN;

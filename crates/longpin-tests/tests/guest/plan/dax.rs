@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail, ensure};
 use longpin_linux::memory::{DeviceMemory, Sharing};
 use longpin_linux::verbs::Region;
-use longpin_rdma::{Access, Kind, MemoryRegion, Options, Protection, RegisterError, Wish};
+use longpin_rdma::{Access, Kind, MemoryRegion, ProtectedBy, RegisterError, RegisterOptions, Wish};
 use longpin_tests::act::{Outcome, ftruncate, open_truncate, outcome_name, punch, truncate};
 use longpin_tests::frames::frames;
 use longpin_tests::{PAGE, pattern::Pattern};
@@ -43,7 +43,7 @@ fn must_fault(net: &Net, file: &DaxFile) -> Result<()> {
     let device = "device-cannot-fault";
     must_refuse(file.register(net, &HELD), device, "cannot fault")?;
     must_refuse(file.register(net, &FREE), device, "cannot fault")?;
-    let any = Options {
+    let any = RegisterOptions {
         wish: Wish::Any,
         ..HELD
     };
@@ -64,7 +64,7 @@ pub(crate) fn plan_dax_longterm() -> Result<()> {
     for maker in MAKERS {
         let dax = mount(maker)?;
         let file = DaxFile::new(&dax, "pinned")?;
-        let pin = Options {
+        let pin = RegisterOptions {
             wish: Wish::Pin,
             ..FREE
         };
@@ -82,7 +82,7 @@ fn on_a_device(net: &mut Net) -> Result<()> {
     const LEN: usize = 2 << 20;
     let path = std::env::var("LONGPIN_DEVDAX")?;
     let device = File::options().read(true).write(true).open(&path)?;
-    let pin = Options {
+    let pin = RegisterOptions {
         wish: Wish::Pin,
         require_hold: true,
         ..FREE
@@ -92,7 +92,7 @@ fn on_a_device(net: &mut Net) -> Result<()> {
     must_refuse(register(4096), "file-unfit", "not-on-pages")?;
     let region = register(LEN as u64).context(path)?;
     let found = protection(&region)?;
-    ensure!(found == Protection::Needless, "{found:?}");
+    ensure!(found == ProtectedBy::Needless, "{found:?}");
     let bytes = Pattern::new(11).bytes(LEN);
     let address = region.address();
     net.ends.0.write(address, region.rkey(), &bytes)?;
@@ -121,7 +121,7 @@ fn held_on(maker: &str) -> Result<()> {
     let told = Invalidations::watch()?;
     let region = file.register(&net, &HELD)?;
     let found = protection(&region)?;
-    ensure!(matches!(found, Protection::Held { .. }), "{found:?}");
+    ensure!(matches!(found, ProtectedBy::Held { .. }), "{found:?}");
     match region.kind() {
         Kind::HeldOnDemand { prefetched, .. } => ensure!(*prefetched, "not brought in"),
         other => bail!("{other:?}"),
@@ -150,7 +150,7 @@ fn survives_a_crash(
     net: &mut Net,
     dax: &DaxMount,
     mut file: DaxFile,
-    options: &Options,
+    options: &RegisterOptions,
 ) -> Result<()> {
     let region = file.register(net, options)?;
     for mark in 0..40 {
@@ -381,7 +381,7 @@ fn stays_free(net: &mut Net, file: &DaxFile) -> Result<()> {
 /// Blocks that nobody had written: with MAP_SYNC, what the device writes there is found after a crash.
 fn synchronous(dax: &DaxMount) -> Result<()> {
     let file = DaxFile::unwritten(dax, "sync")?;
-    let sync = Options {
+    let sync = RegisterOptions {
         map_sync: true,
         ..FREE
     };

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use longpin_rdma::{Access, Level, MemoryRegion, Options, RegisterError, Wish};
+use longpin_rdma::{Access, Level, MemoryRegion, RegisterError, RegisterOptions, Wish};
 use longpin_tests::PAGE;
 use longpin_tests::pattern::Pattern;
 use longpin_tests::scratch::write_pattern;
@@ -18,7 +18,7 @@ use super::special::DaxMount;
 pub(super) const MAKERS: [&str; 2] = ["mkfs.ext4 -q -F -b 4096", "mkfs.xfs -q -f"];
 pub(super) const LEN: usize = 1 << 20;
 
-pub(super) const HELD: Options = Options {
+pub(super) const HELD: RegisterOptions = RegisterOptions {
     wish: Wish::OnDemand,
     level: Level::Swapfile,
     map_sync: false,
@@ -26,7 +26,7 @@ pub(super) const HELD: Options = Options {
     trial: None,
 };
 
-pub(super) const FREE: Options = Options {
+pub(super) const FREE: RegisterOptions = RegisterOptions {
     level: Level::Layout,
     require_hold: false,
     ..HELD
@@ -76,7 +76,7 @@ impl DaxFile {
     pub(super) fn register(
         &self,
         net: &Net,
-        options: &Options,
+        options: &RegisterOptions,
     ) -> Result<MemoryRegion, RegisterError> {
         let range = 0..LEN as u64;
         MemoryRegion::register_with(&net.domain, &self.file, range, Access::READ_WRITE, options)

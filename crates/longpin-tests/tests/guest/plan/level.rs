@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use anyhow::{Result, ensure};
 use longpin::fixed_buffer::FixedBuffer;
 use longpin::plan::{Level, Wish};
-use longpin::registration::{Options, Protection};
+use longpin::registration::{ProtectedBy, RegisterOptions};
 use longpin_tests::act::{Outcome, ftruncate};
 use longpin_tests::scratch::FsKind;
 use rustix::io::Errno;
@@ -17,7 +17,7 @@ use crate::pin::{must_allow, must_refuse};
 
 const LEN: u64 = 1 << 20;
 
-const STRICT: Options = Options {
+const STRICT: RegisterOptions = RegisterOptions {
     wish: Wish::Pin,
     level: Level::Swapfile,
     map_sync: false,
@@ -45,8 +45,8 @@ pub(crate) fn plan_level_ring() -> Result<()> {
     guard::on()?;
     let file = TestFile::new(FsKind::Tmpfs, LEN)?;
     let mut buffer = FixedBuffer::register_with(&file.file, 0..LEN, &STRICT)?;
-    let found = buffer.hold().protection()?;
-    ensure!(matches!(found, Protection::Held { .. }), "{found:?}");
+    let found = buffer.hold().protected_by()?;
+    ensure!(matches!(found, ProtectedBy::Held { .. }), "{found:?}");
     must_be_listed(&file)?;
     must_refuse("write", write(&file))?;
     must_refuse("ftruncate", ftruncate(&file.file, LEN))?;
@@ -83,7 +83,7 @@ mod with_rdma {
             let made = MemoryRegion::register_with(domain, &file.file, range, access, &STRICT);
             let region = made.context(kind.name())?;
             let found = protection(&region)?;
-            ensure!(matches!(found, Protection::Held { .. }), "{found:?}");
+            ensure!(matches!(found, ProtectedBy::Held { .. }), "{found:?}");
             must_be_listed(&file)?;
             must_refuse("write", write(&file))?;
             must_refuse("ftruncate", ftruncate(&file.file, LEN))?;

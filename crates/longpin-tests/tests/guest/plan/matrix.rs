@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use longpin::activation::Wanted;
+use longpin::activation::ByteRange;
 use longpin::plan::{
-    Access, Device, KernelRules, Medium, Plan, Planned, Request, Wish, plan_file, writable,
+    Access, Device, KernelRules, Medium, Plan, PlanRequest, Planned, Wish, plan_file, writable,
 };
 use longpin_linux::memory::{DeviceMemory, Sharing};
 use longpin_linux::verbs::{Region, abi};
@@ -189,8 +189,8 @@ impl Bench {
 
     fn cell(&mut self, row: &Row<'_>, cell: &Cell) -> Result<()> {
         self.cells += 1;
-        let request = Request {
-            wanted: Some(Wanted {
+        let request = PlanRequest {
+            wanted: Some(ByteRange {
                 offset: 0,
                 len: row.len,
             }),

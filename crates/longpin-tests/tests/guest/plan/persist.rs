@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use longpin_rdma::Options;
+use longpin_rdma::RegisterOptions;
 use longpin_tests::PAGE;
 use longpin_tests::pattern::Pattern;
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,7 @@ pub(crate) fn write(of: &[String]) -> Result<()> {
     guard::on()?;
     let mut net = Net::new()?;
     let dax = mount(MAKERS[at])?;
-    let sync = |options| Options {
+    let sync = |options| RegisterOptions {
         map_sync: true,
         ..options
     };

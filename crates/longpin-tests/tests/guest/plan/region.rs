@@ -4,8 +4,8 @@ use std::fs::File;
 
 use anyhow::{Context, Result, ensure};
 use longpin_rdma::{
-    Access, Kind, Level, MemoryRegion, Options, PrefetchError, Protection, ProtectionDomain,
-    RegisterError, Wish,
+    Access, Kind, Level, MemoryRegion, PrefetchError, ProtectedBy, ProtectionDomain, RegisterError,
+    RegisterOptions, Wish,
 };
 use longpin_tests::act::{ftruncate, punch, truncate};
 use longpin_tests::rdma::{Device, QueuePair, loopback};
@@ -20,7 +20,7 @@ const MIB: u64 = 1 << 20;
 const LEN: u64 = 2 * MIB + 100;
 const START: u64 = MIB;
 
-const PIN: Options = Options {
+const PIN: RegisterOptions = RegisterOptions {
     wish: Wish::Pin,
     level: Level::Layout,
     map_sync: false,
@@ -53,9 +53,9 @@ impl Net {
     }
 }
 
-pub(super) fn protection(region: &MemoryRegion) -> Result<Protection> {
+pub(super) fn protection(region: &MemoryRegion) -> Result<ProtectedBy> {
     let hold = region.kind().hold().context("nobody holds it")?;
-    Ok(hold.protection()?)
+    Ok(hold.protected_by()?)
 }
 
 /// Held as long as the region, and no longer.
@@ -68,7 +68,7 @@ pub(crate) fn plan_region_pinned() -> Result<()> {
         let region = MemoryRegion::register_with(domain, &file.file, range, Access::READ, &PIN)?;
         let found = protection(&region)?;
         ensure!(
-            matches!(found, Protection::Held { .. }),
+            matches!(found, ProtectedBy::Held { .. }),
             "{}: {found:?}",
             kind.name()
         );
@@ -130,9 +130,9 @@ pub(crate) fn plan_region_drop_order() -> Result<()> {
 /// On demand: the file stays free, and the other end sees what the file has become.
 pub(crate) fn plan_region_on_demand() -> Result<()> {
     let mut net = Net::new()?;
-    let on_demand = Options {
+    let on_demand = RegisterOptions {
         wish: Wish::OnDemand,
-        ..Options::default()
+        ..RegisterOptions::default()
     };
     let file = TestFile::new(FsKind::Ext4, LEN)?;
     let (domain, range) = (&net.domain, START..LEN);
@@ -183,7 +183,7 @@ pub(crate) fn plan_unheld() -> Result<()> {
     let net = Net::new()?;
     let file = TestFile::new(FsKind::Ext4, LEN)?;
     let range = START..LEN;
-    let only_pin = Options {
+    let only_pin = RegisterOptions {
         require_hold: false,
         ..PIN
     };
@@ -193,7 +193,7 @@ pub(crate) fn plan_unheld() -> Result<()> {
     let region = register(&only_pin)?;
     let found = protection(&region)?;
     ensure!(
-        matches!(&found, Protection::None { why } if why.contains("not running")),
+        matches!(&found, ProtectedBy::None { why } if why.contains("not running")),
         "{found:?}"
     );
     region.deregister()?;

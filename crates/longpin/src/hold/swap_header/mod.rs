@@ -38,7 +38,7 @@ pub use refusal::Refusal;
 
 use super::Wait;
 use super::heads::{self, HEAD, Heads, Record};
-use crate::activation::{self, Facts, Name, Policy, Report, Verdict};
+use crate::activation::{self, CheckReport, CheckVerdict, Facts, Name, Policy};
 use crate::extents::{BlockMap, Extent, Place};
 use crate::swapfile::{self, ActivateError, PAGE, UUID};
 
@@ -69,7 +69,7 @@ pub struct Hold {
     file: File,
     token: File,
     record: Record,
-    report: Report,
+    report: CheckReport,
 }
 
 impl Hold {
@@ -87,7 +87,7 @@ impl Hold {
 
     /// The check that the file passed while it was held.
     #[must_use]
-    pub const fn report(&self) -> &Report {
+    pub const fn report(&self) -> &CheckReport {
         &self.report
     }
 
@@ -312,7 +312,7 @@ impl Request {
         file: &File,
         record: &Record,
         version: Version,
-    ) -> Result<Report, Refusal> {
+    ) -> Result<CheckReport, Refusal> {
         let activated = swapfile::swap_on(&self.path, found);
         let judged = match activated {
             Ok(()) => self.judge(file, version),
@@ -340,7 +340,7 @@ impl Request {
     }
 
     /// What nobody can change now.
-    fn judge(&self, file: &File, version: Version) -> Result<Report, Refusal> {
+    fn judge(&self, file: &File, version: Version) -> Result<CheckReport, Refusal> {
         let status = file::status(file).map_err(ask("what the file is"))?;
         // Somebody wrote to it after the lease was given back, perhaps to its head.
         if status.version != version {
@@ -406,10 +406,10 @@ fn is_of_pages(extent: &Extent) -> bool {
     }
 }
 
-fn fit(report: Report) -> Result<Report, Refusal> {
+fn fit(report: CheckReport) -> Result<CheckReport, Refusal> {
     match report.verdict() {
-        Verdict::Yes => Ok(report),
-        Verdict::Refused | Verdict::CannotTell => Err(Refusal::Unfit(Box::new(report))),
+        CheckVerdict::Yes => Ok(report),
+        CheckVerdict::Refused | CheckVerdict::CannotTell => Err(Refusal::Unfit(Box::new(report))),
     }
 }
 
@@ -438,7 +438,7 @@ fn ask(what: &'static str) -> impl FnOnce(io::Error) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::extents::{Device, ExtentFlags, Unlocated};
+    use crate::extents::{BlockDevice, ExtentFlags, Unlocated};
 
     #[test]
     fn the_slot_is_the_second_page_only_where_pages_are_whole() {
@@ -447,7 +447,7 @@ mod tests {
             length,
             flags: ExtentFlags::default(),
             place: Place::On {
-                device: Device(7, 0),
+                device: BlockDevice(7, 0),
                 physical,
             },
         };

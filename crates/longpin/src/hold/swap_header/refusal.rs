@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use longpin_linux::swap::SwapError;
 
 use super::EndError;
-use crate::activation::{self, Report};
+use crate::activation::{self, CheckReport};
 use crate::hold::heads::{DIR, HEAD};
 use crate::swapfile::ActivateError;
 
@@ -51,7 +51,7 @@ pub enum Refusal {
     },
     /// Activation, or a lender's check, refuses the file.
     #[error("{} cannot be held", .0.path.display())]
-    Unfit(Box<Report>),
+    Unfit(Box<CheckReport>),
     /// There is data in what this backend gives up.
     #[error(
         "{} has data in its first {HEAD} bytes (at offset {at}), which a swap header takes while the file is held",

@@ -10,7 +10,7 @@ use rustix::io::FdFlags;
 
 use super::RegisterError;
 use crate::guard::{GuardError, Host, Running, read_status};
-use crate::hold::{Hold as Explicit, Level, Refusal};
+use crate::hold::{Hold, Level, Refusal};
 use crate::{Enforcement, admin};
 
 /// What protects the file of a registration.
@@ -20,11 +20,11 @@ use crate::{Enforcement, admin};
 /// that one; a registration drops it after the device has let go. A process that dies takes its memory from the device
 /// before its hold.
 #[derive(Debug)]
-pub struct Hold {
+pub struct Protection {
     file: File,
     range: Range<u64>,
     level: Level,
-    explicit: Option<Box<Explicit>>,
+    explicit: Option<Box<Hold>>,
     /// There is nobody to hold it against.
     needless: bool,
 }
@@ -32,12 +32,12 @@ pub struct Hold {
 /// The guard is there, and cannot be asked.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot ask the guard about the hold")]
-pub struct HoldError(#[source] pub GuardError);
+pub struct ProtectionError(#[source] pub GuardError);
 
 /// How much of the hold there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
-pub enum Protection {
+pub enum ProtectedBy {
     /// The guard refuses what would take the pages away.
     Held {
         /// How much of the promise it enforces.
@@ -54,7 +54,7 @@ pub enum Protection {
     Unknown,
 }
 
-impl Protection {
+impl ProtectedBy {
     /// In words.
     #[must_use]
     pub fn text(&self) -> String {
@@ -78,7 +78,7 @@ impl Protection {
     }
 }
 
-impl Hold {
+impl Protection {
     /// The guard's.
     pub(super) fn new(file: &File, range: Range<u64>) -> io::Result<Self> {
         Ok(Self {
@@ -104,7 +104,7 @@ impl Hold {
             let what = "what a descriptor of the hold is";
             refused(Refusal::Ask { what, source })
         };
-        let explicit = Explicit::on(&path_of(file))
+        let explicit = Hold::on(&path_of(file))
             .level(Level::Swapfile)
             .acquire(&Host::default())
             .map_err(refused)?;
@@ -125,10 +125,10 @@ impl Hold {
     ///
     /// # Errors
     ///
-    /// [`HoldError`].
-    pub fn release(self) -> Result<(), HoldError> {
+    /// [`ProtectionError`].
+    pub fn release(self) -> Result<(), ProtectionError> {
         match self.explicit {
-            Some(explicit) => explicit.release().map_err(HoldError),
+            Some(explicit) => explicit.release().map_err(ProtectionError),
             None => Ok(()),
         }
     }
@@ -149,27 +149,27 @@ impl Hold {
     ///
     /// # Errors
     ///
-    /// [`HoldError`], when it is there and does not answer.
-    pub fn protection(&self) -> Result<Protection, HoldError> {
+    /// [`ProtectionError`], when it is there and does not answer.
+    pub fn protected_by(&self) -> Result<ProtectedBy, ProtectionError> {
         if self.needless {
-            return Ok(Protection::Needless);
+            return Ok(ProtectedBy::Needless);
         }
         let running = match Running::look(&Host::default()) {
             Err(GuardError::NotRunning) => {
-                return Ok(Protection::None {
+                return Ok(ProtectedBy::None {
                     why: "the guard is not running (longpin guard start)".into(),
                 });
             }
-            Err(GuardError::NoPrivilege) => return Ok(Protection::Unknown),
-            other => other.map_err(HoldError)?,
+            Err(GuardError::NoPrivilege) => return Ok(ProtectedBy::Unknown),
+            other => other.map_err(ProtectionError)?,
         };
-        let mut status = read_status(&running).map_err(HoldError)?;
+        let mut status = read_status(&running).map_err(ProtectionError)?;
         if status.audit {
-            return Ok(Protection::None {
+            return Ok(ProtectedBy::None {
                 why: "the guard only records (--audit)".into(),
             });
         }
-        let known = admin::look_up(&running, &path_of(&self.file)).map_err(HoldError)?;
+        let known = admin::look_up(&running, &path_of(&self.file)).map_err(ProtectionError)?;
         let mut enforced: Vec<_> = known.holds.iter().collect();
         enforced.retain(|hold| hold.is_enforced() && hold.level >= self.level);
         if let Some(taken) = &self.explicit {
@@ -178,7 +178,7 @@ impl Hold {
         }
         let enforced = enforced.into_iter();
         if covers(&self.range, enforced.map(|hold| hold.start..hold.end)) {
-            return Ok(Protection::Held {
+            return Ok(ProtectedBy::Held {
                 enforcement: status.enforcement,
             });
         }
@@ -186,7 +186,7 @@ impl Hold {
         let why = verdicts
             .next_back()
             .unwrap_or("the guard does not see its pages pinned");
-        Ok(Protection::None { why: why.into() })
+        Ok(ProtectedBy::None { why: why.into() })
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use longpin_bpf::pinned::Pinned;
-use longpin_bpf::shared::{FileId, Row, Sight, Stray, Suspect};
-pub use longpin_bpf::shared::{Level, Verdict};
+use longpin_bpf::shared::{self, FileId, Sight, Stray, Suspect};
+pub use longpin_bpf::shared::{Level, Verdict as PinVerdict};
 use longpin_linux::cgroups;
 use longpin_linux::kallsyms::Kallsyms;
 use longpin_linux::mounts::{self, Mount};
@@ -24,11 +24,11 @@ const KEPT: usize = 60;
 
 /// A range of a file that is pinned now, and by whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold {
+pub struct Row {
     /// Its number while the guard runs; 0 where nobody is known to have pinned.
     pub id: u64,
     /// Whether it is a hold at all; if not, why.
-    pub verdict: Verdict,
+    pub verdict: PinVerdict,
     /// What is refused because of it.
     pub level: Level,
     /// Somebody asked for it: its range is held whether pages are pinned or not.
@@ -52,7 +52,7 @@ pub struct Hold {
     pub(crate) file: FileId,
 }
 
-impl Hold {
+impl Row {
     /// Is this its file? One that is held explicitly may have left memory, and come back at another address.
     pub(crate) fn is_of(&self, file: &FileId) -> bool {
         self.file == *file || (self.explicit && self.file.has_numbers_of(file))
@@ -61,7 +61,7 @@ impl Hold {
     /// Operations are refused because of it.
     #[must_use]
     pub const fn is_enforced(&self) -> bool {
-        matches!(self.verdict, Verdict::Held | Verdict::Denied)
+        matches!(self.verdict, PinVerdict::Held | PinVerdict::Denied)
     }
 }
 
@@ -88,11 +88,11 @@ pub struct Owner {
 /// # Errors
 ///
 /// [`GuardError`].
-pub fn read_holds(running: &Running) -> Result<Vec<Hold>, GuardError> {
+pub fn read_rows(running: &Running) -> Result<Vec<Row>, GuardError> {
     read(running.pinned())
 }
 
-pub(crate) fn read(pinned: &Pinned) -> Result<Vec<Hold>, GuardError> {
+pub(crate) fn read(pinned: &Pinned) -> Result<Vec<Row>, GuardError> {
     let suspects = read_suspects(pinned)?;
     let rows = pinned.rows()?;
     let strays = pinned.strays()?;
@@ -135,22 +135,22 @@ pub(crate) fn read(pinned: &Pinned) -> Result<Vec<Hold>, GuardError> {
 /// A row keeps one range, from its first page to its last: shown is what of it is pinned.
 fn split_runs(
     pinned: &Pinned,
-    row: &Row,
+    row: &shared::Row,
     sight: &Sight,
-    hold: Hold,
-) -> Result<Vec<Hold>, GuardError> {
+    hold: Row,
+) -> Result<Vec<Row>, GuardError> {
     let range = sight.pinned.unwrap_or_default();
     if range.1 - range.0 + 1 == sight.pages {
         return Ok(vec![hold]);
     }
     let runs = pinned.runs(&row.file, range, MAX_RUNS)?;
-    let part = |(first, last): (u64, u64)| Hold {
+    let part = |(first, last): (u64, u64)| Row {
         start: first.saturating_mul(PAGE),
         end: last.saturating_add(1).saturating_mul(PAGE),
         pages: last - first + 1,
         ..hold.clone()
     };
-    let mut parts: Vec<Hold> = runs.into_iter().map(part).collect();
+    let mut parts: Vec<Row> = runs.into_iter().map(part).collect();
     let others: u64 = parts.iter().rev().skip(1).map(|part| part.pages).sum();
     if let Some(rest) = parts.last_mut() {
         // The last run may stand for many.
@@ -186,7 +186,11 @@ fn read_suspects(pinned: &Pinned) -> Result<Suspects, GuardError> {
 }
 
 /// What of a row is pinned now; `None`: nothing, or its file has gone and left its inode to another.
-fn look(pinned: &Pinned, suspects: &Suspects, row: &Row) -> Result<Option<Sight>, GuardError> {
+fn look(
+    pinned: &Pinned,
+    suspects: &Suspects,
+    row: &shared::Row,
+) -> Result<Option<Sight>, GuardError> {
     let known = suspects.get(&row.file.inode);
     if known.is_some_and(|suspect| row.id <= suspect.born) {
         return Ok(None);
@@ -196,7 +200,7 @@ fn look(pinned: &Pinned, suspects: &Suspects, row: &Row) -> Result<Option<Sight>
 }
 
 /// The file of an explicit hold, which may have left memory, and come back at another address.
-fn inspect_explicit(pinned: &Pinned, row: &Row) -> Result<Option<Sight>, GuardError> {
+fn inspect_explicit(pinned: &Pinned, row: &shared::Row) -> Result<Option<Sight>, GuardError> {
     let seen = pinned.inspect(&row.file, row.first, row.last)?;
     let Some(inode) = pinned.explicit_at(&row.file)?.filter(|_| seen.is_none()) else {
         return Ok(seen);
@@ -206,7 +210,7 @@ fn inspect_explicit(pinned: &Pinned, row: &Row) -> Result<Option<Sight>, GuardEr
 }
 
 /// A file that nobody has open may have left memory, or its names: it is held all the same.
-fn see_explicit(pinned: &Pinned, row: &Row, mounts: &[Mount]) -> Result<Sight, GuardError> {
+fn see_explicit(pinned: &Pinned, row: &shared::Row, mounts: &[Mount]) -> Result<Sight, GuardError> {
     let sight = inspect_explicit(pinned, row)?;
     let mut sight = sight.unwrap_or_else(|| Sight::unseen(Vec::new()));
     // The name that it had is a guess.
@@ -220,7 +224,7 @@ fn see_explicit(pinned: &Pinned, row: &Row, mounts: &[Mount]) -> Result<Sight, G
 /// The file of an explicit hold, which may have left memory.
 pub(crate) fn name_explicit(
     pinned: &Pinned,
-    row: &Row,
+    row: &shared::Row,
     mounts: &[Mount],
 ) -> Result<String, GuardError> {
     let sight = see_explicit(pinned, row, mounts)?;
@@ -229,7 +233,7 @@ pub(crate) fn name_explicit(
 
 /// Pages of this row that left their file while they were pinned, and are pinned still. A large folio goes as a whole; the
 /// row has only those of its pages that lie in its range.
-fn stray_pages(strays: &[Stray], row: &Row) -> u64 {
+fn stray_pages(strays: &[Stray], row: &shared::Row) -> u64 {
     let own = strays.iter().filter(|stray| stray.file == row.file);
     own.map(|stray| pages_between(stray, row.first, row.last))
         .sum()
@@ -242,14 +246,14 @@ fn pages_between(stray: &Stray, first: u64, last: u64) -> u64 {
 }
 
 /// The row's hold is over; the file need not be walked any more if nothing else of it is pinned.
-fn end(pinned: &Pinned, row: &Row) -> Result<(), GuardError> {
+fn end(pinned: &Pinned, row: &shared::Row) -> Result<(), GuardError> {
     pinned.end_row(row)?;
     pinned.forget(&row.file)?;
     Ok(())
 }
 
 /// Files that were held, and of which only pins are left that are no holds, are held no longer.
-fn unhold_readers(pinned: &Pinned, suspects: &Suspects, holds: &[Hold]) -> Result<(), GuardError> {
+fn unhold_readers(pinned: &Pinned, suspects: &Suspects, holds: &[Row]) -> Result<(), GuardError> {
     let mut held: HashMap<FileId, bool> = HashMap::new();
     for hold in holds.iter().filter(|hold| !hold.explicit) {
         *held.entry(hold.file).or_default() |= hold.is_enforced();
@@ -276,7 +280,11 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(suspects: Suspects, strays: Vec<Stray>, rows: &[Row]) -> Result<Self, GuardError> {
+    fn new(
+        suspects: Suspects,
+        strays: Vec<Stray>,
+        rows: &[shared::Row],
+    ) -> Result<Self, GuardError> {
         let probe = |what: &str| {
             let what = what.to_owned();
             move |source| GuardError::Probe { what, source }
@@ -292,12 +300,12 @@ impl Reader {
         })
     }
 
-    fn describe_row(&self, row: &Row, sight: &Sight) -> Hold {
+    fn describe_row(&self, row: &shared::Row, sight: &Sight) -> Row {
         let name = sight.names.last();
         let renamed = sight.links > 0
             && !row.name.is_empty()
             && (name.is_some_and(|now| !is_named(now, &row.name)) || row.parent != sight.parent);
-        Hold {
+        Row {
             id: row.id,
             verdict: row.verdict,
             was: renamed.then(|| row.name.clone()),
@@ -309,12 +317,12 @@ impl Reader {
     fn describe_explicit(
         &self,
         pinned: &Pinned,
-        row: &Row,
+        row: &shared::Row,
         level: Level,
-    ) -> Result<Hold, GuardError> {
+    ) -> Result<Row, GuardError> {
         let sight = see_explicit(pinned, row, &self.mounts)?;
         let is_named = !sight.names.is_empty();
-        Ok(Hold {
+        Ok(Row {
             id: row.id,
             verdict: row.verdict,
             was: (!is_named && sight.links > 0).then(|| row.name.clone()),
@@ -335,7 +343,12 @@ impl Reader {
     }
 
     /// Nothing of it is the file's any more, and the device uses it on.
-    fn describe_broken(&self, pinned: &Pinned, row: &Row, pages: u64) -> Result<Hold, GuardError> {
+    fn describe_broken(
+        &self,
+        pinned: &Pinned,
+        row: &shared::Row,
+        pages: u64,
+    ) -> Result<Row, GuardError> {
         let known = self.suspects.get(&row.file.inode);
         // A suspect ends with its inode, so without one, or with a younger one, another file is there now.
         let is_there = known.is_some_and(|suspect| row.id > suspect.born);
@@ -344,7 +357,7 @@ impl Reader {
         let has_gone = sight.is_none();
         let sight = sight.unwrap_or_else(|| Sight::unseen(Vec::new()));
         let hold = self.describe(&row.file, &sight);
-        Ok(Hold {
+        Ok(Row {
             id: row.id,
             verdict: row.verdict,
             // As events tell it: no path leads to a file that has gone.
@@ -362,23 +375,23 @@ impl Reader {
         })
     }
 
-    fn describe_unknown(&self, suspect: &Suspect, sight: &Sight) -> Hold {
+    fn describe_unknown(&self, suspect: &Suspect, sight: &Sight) -> Row {
         let verdict = if suspect.held {
-            Verdict::Held
+            PinVerdict::Held
         } else {
-            Verdict::Reader
+            PinVerdict::Reader
         };
-        Hold {
+        Row {
             verdict,
             ..self.describe(&suspect.file, sight)
         }
     }
 
-    fn describe(&self, file: &FileId, sight: &Sight) -> Hold {
+    fn describe(&self, file: &FileId, sight: &Sight) -> Row {
         let (first, last) = sight.pinned.unwrap_or_default();
-        Hold {
+        Row {
             id: 0,
-            verdict: Verdict::Held,
+            verdict: PinVerdict::Held,
             level: match self.suspects.get(&file.inode) {
                 Some(suspect) if suspect.strict => Level::Swapfile,
                 _ => Level::Layout,
@@ -396,7 +409,7 @@ impl Reader {
         }
     }
 
-    fn owner_of(&self, row: &Row) -> Owner {
+    fn owner_of(&self, row: &shared::Row) -> Owner {
         Owner {
             pid: row.tgid,
             command: row.command.clone(),
