@@ -6,12 +6,14 @@ use std::path::Path;
 
 use longpin::activation::{self, ByteRange, CheckReport, CheckVerdict, Policy, Reason};
 use longpin::guard::Host;
-use longpin::hold::{Hold, Refusal};
+use longpin::hold::{Hold, Refusal, RefusalKind, Request};
 use longpin::plan::{self, Access, Level, PlanRequest, Planned, Wish};
 use longpin_linux::file::Found;
 use longpin_linux::memory::{self, Sharing};
 use longpin_rdma::find_device;
 use rustix::fs::OFlags;
+
+use crate::numbers::{CheckResult, HoldResult, PlanResult};
 
 /// `enum longpin_answer`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,16 +79,20 @@ fn level_of(level: c_int) -> Result<Level, Said> {
     }
 }
 
-pub(crate) fn check(path: &Path, purpose: c_int, wanted: Option<ByteRange>) -> Said {
-    let policy = match purpose {
-        0 => Policy::Pages,
-        1 => Policy::Blocks,
-        2 => Policy::Swap,
-        other => return no_such("purpose", other),
+pub(crate) fn check(path: &Path, purpose: c_int, wanted: Option<ByteRange>) -> (Said, CheckResult) {
+    let said = match purpose {
+        0 => Ok(Policy::Pages),
+        1 => Ok(Policy::Blocks),
+        2 => Ok(Policy::Swap),
+        other => Err(no_such("purpose", other)),
     };
-    match activation::check(path, policy, wanted) {
-        Ok(report) => judged(&report),
-        Err(err) => Said::failed(Answer::CannotTell, &err),
+    let checked = said.and_then(|policy| {
+        activation::check(path, policy, wanted)
+            .map_err(|err| Said::failed(Answer::CannotTell, &err))
+    });
+    match checked {
+        Ok(report) => (judged(&report), CheckResult::from(&report)),
+        Err(said) => (said, CheckResult::default()),
     }
 }
 
@@ -104,19 +110,20 @@ pub(crate) fn plan(
     access: c_int,
     level: c_int,
     wanted: Option<ByteRange>,
-) -> Said {
+) -> (Said, PlanResult) {
     let access = match access {
-        0 => Access::READ,
-        1 => Access::READ_WRITE,
-        other => return no_such("access", other),
+        0 => Ok(Access::READ),
+        1 => Ok(Access::READ_WRITE),
+        other => Err(no_such("access", other)),
     };
-    let level = match level_of(level) {
-        Ok(level) => level,
-        Err(said) => return said,
-    };
-    match planned(path, device, access, level, wanted) {
-        Ok(planned) => told(path, &planned),
-        Err(err) => Said::failed(Answer::CannotTell, &*err),
+    let asked = access.and_then(|access| Ok((access, level_of(level)?)));
+    let planned = asked.and_then(|(access, level)| {
+        planned(path, device, access, level, wanted)
+            .map_err(|err| Said::failed(Answer::CannotTell, &*err))
+    });
+    match planned {
+        Ok(planned) => (told(path, &planned), PlanResult::from(&planned)),
+        Err(said) => (said, PlanResult::default()),
     }
 }
 
@@ -162,24 +169,28 @@ fn told(path: &Path, planned: &Planned) -> Said {
     Said { answer, lines }.with_hints(others)
 }
 
-pub(crate) fn hold(path: &Path, level: c_int, range: Option<ByteRange>) -> Result<Hold, Said> {
-    let request = Hold::on(path).level(level_of(level)?).range(range);
-    request.acquire(&Host::default()).map_err(|refusal| {
-        let hints = refusal.hints();
-        let said = match &refusal {
-            Refusal::Unfit(report) => return judged(report),
-            Refusal::Ask { .. } | Refusal::Guard(_) | Refusal::Check(_) | Refusal::Map(_) => {
-                Said::failed(Answer::CannotTell, &refusal)
-            }
-            refused => Said::failed(Answer::Refused, refused),
-        };
-        said.with_hints(hints)
-    })
+pub(crate) fn hold(
+    request: Request<'_>,
+    level: c_int,
+    range: Option<ByteRange>,
+) -> Result<Hold, (Said, HoldResult)> {
+    let level = level_of(level).map_err(|said| (said, HoldResult::default()))?;
+    let made = request.level(level).range(range).acquire(&Host::default());
+    made.map_err(|refusal| (refused(&refusal), HoldResult::from(&refusal)))
+}
+
+fn refused(refusal: &Refusal) -> Said {
+    let answer = match (refusal, refusal.kind()) {
+        (Refusal::Unfit(report), _) => return judged(report),
+        (_, RefusalKind::Refused) => Answer::Refused,
+        _ => Answer::CannotTell,
+    };
+    Said::failed(answer, refusal).with_hints(refusal.hints())
 }
 
 pub(crate) fn release(hold: Hold) -> Said {
     match hold.release() {
-        Ok(()) => Said::yes(""),
+        Ok(_) => Said::yes(""),
         Err(err) => Said::failed(Answer::CannotTell, &err).with_hints(err.hints()),
     }
 }
@@ -191,25 +202,26 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let missing = Path::new("/nowhere/at/all");
-        let said = check(missing, 0, None);
+        let (said, _) = check(missing, 0, None);
         assert_eq!(said.answer, Answer::CannotTell);
         assert!(said.lines.join("\n").contains("No such file"), "{said:?}");
-        assert_eq!(check(missing, 9, None).answer, Answer::Misused);
+        assert_eq!(check(missing, 9, None).0.answer, Answer::Misused);
         assert_eq!(
-            plan(missing, "io_uring", 7, 1, None).answer,
+            plan(missing, "io_uring", 7, 1, None).0.answer,
             Answer::Misused
         );
         assert_eq!(
-            plan(missing, "io_uring", 0, 0, None).answer,
+            plan(missing, "io_uring", 0, 0, None).0.answer,
             Answer::Misused
         );
-        assert_eq!(hold(missing, 3, None).unwrap_err().answer, Answer::Misused);
+        let (said, _) = hold(Hold::on(missing), 3, None).unwrap_err();
+        assert_eq!(said.answer, Answer::Misused);
     }
 
     #[test]
     fn an_empty_file_is_refused_with_its_reason_and_what_cures_it() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let said = check(file.path(), 1, None);
+        let (said, _) = check(file.path(), 1, None);
         assert_eq!(said.answer, Answer::Refused);
         assert!(said.lines[0].starts_with("empty: "), "{said:?}");
         assert!(

@@ -5,17 +5,19 @@
 )]
 
 mod calls;
+mod numbers;
 mod text;
 
 use std::ffi::{CStr, OsStr, c_char, c_int};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use longpin::activation::ByteRange;
-use longpin::hold::Hold;
+use longpin::hold::{Hold, Request};
 
 use calls::{Answer, Said};
+use numbers::{CheckResult, HoldResult, PlanResult};
 use text::Text;
 
 /// # Safety
@@ -37,36 +39,60 @@ const fn wanted(offset: u64, len: u64) -> Option<ByteRange> {
     }
 }
 
+/// # Safety
+///
+/// `result` is null, or room for one.
+unsafe fn put<T>(value: T, result: *mut T) {
+    if !result.is_null() {
+        // SAFETY: as the caller promises.
+        unsafe { result.write(value) };
+    }
+}
+
 fn tell(said: &Said, text: &mut Text) -> c_int {
     text.write(&said.lines.join("\n"));
     said.answer as c_int
 }
 
-fn misused(what: &str, text: &mut Text) -> c_int {
-    tell(&Said::of(Answer::Misused, what), text)
+fn misused(what: &str) -> Said {
+    Said::of(Answer::Misused, what)
+}
+
+/// `longpin_version`: as `LONGPIN_VERSION`.
+#[unsafe(no_mangle)]
+pub extern "C" fn longpin_version() -> u32 {
+    let part = |text: &str| text.parse::<u32>().unwrap_or(0);
+    part(env!("CARGO_PKG_VERSION_MAJOR")) << 16
+        | part(env!("CARGO_PKG_VERSION_MINOR")) << 8
+        | part(env!("CARGO_PKG_VERSION_PATCH"))
 }
 
 /// `longpin_check`.
 ///
 /// # Safety
 ///
-/// As C programs pass strings and buffers: `path` null or terminated, `text` null or with room for `size` bytes.
+/// As C programs pass strings and buffers: `path` null or terminated, `result` null or room for one, `text` null or with
+/// room for `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn longpin_check(
     path: *const c_char,
     purpose: c_int,
     offset: u64,
     len: u64,
+    result: *mut CheckResult,
     text: *mut c_char,
     size: usize,
 ) -> c_int {
     // SAFETY: as the caller promises.
     let mut text = unsafe { Text::new(text, size) };
     // SAFETY: as the caller promises.
-    let Some(path) = (unsafe { path_of(path) }) else {
-        return misused("no path", &mut text);
+    let (said, numbers) = match unsafe { path_of(path) } {
+        Some(path) => calls::check(path, purpose, wanted(offset, len)),
+        None => (misused("no path"), CheckResult::default()),
     };
-    tell(&calls::check(path, purpose, wanted(offset, len)), &mut text)
+    // SAFETY: as the caller promises.
+    unsafe { put(numbers, result) };
+    tell(&said, &mut text)
 }
 
 /// `longpin_plan`.
@@ -82,6 +108,7 @@ pub unsafe extern "C" fn longpin_plan(
     level: c_int,
     offset: u64,
     len: u64,
+    result: *mut PlanResult,
     text: *mut c_char,
     size: usize,
 ) -> c_int {
@@ -91,12 +118,16 @@ pub unsafe extern "C" fn longpin_plan(
     let path = unsafe { path_of(path) };
     // SAFETY: as the caller promises.
     let device = unsafe { path_of(device) };
-    let (Some(path), Some(device)) = (path, device) else {
-        return misused("no path, or no device", &mut text);
+    let (said, numbers) = match (path, device) {
+        (Some(path), Some(device)) => {
+            let device = device.to_string_lossy();
+            calls::plan(path, &device, access, level, wanted(offset, len))
+        }
+        _ => (misused("no path, or no device"), PlanResult::default()),
     };
-    let device = device.to_string_lossy();
-    let range = wanted(offset, len);
-    tell(&calls::plan(path, &device, access, level, range), &mut text)
+    // SAFETY: as the caller promises.
+    unsafe { put(numbers, result) };
+    tell(&said, &mut text)
 }
 
 /// `longpin_hold`.
@@ -111,23 +142,80 @@ pub unsafe extern "C" fn longpin_hold(
     offset: u64,
     len: u64,
     hold: *mut *mut Hold,
+    result: *mut HoldResult,
     text: *mut c_char,
     size: usize,
 ) -> c_int {
     // SAFETY: as the caller promises.
     let mut text = unsafe { Text::new(text, size) };
     // SAFETY: as the caller promises.
-    let path = unsafe { path_of(path) };
-    let (Some(path), false) = (path, hold.is_null()) else {
-        return misused("no path, or no room for the hold", &mut text);
+    let request = unsafe { path_of(path) }.map(Hold::on);
+    let made = acquire(request, level, wanted(offset, len));
+    // SAFETY: as the caller promises.
+    unsafe { hand_over(made, hold, result, &mut text) }
+}
+
+/// `longpin_hold_file`.
+///
+/// # Safety
+///
+/// As [`longpin_hold`]; `file` stays open as long as this runs.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn longpin_hold_file(
+    file: c_int,
+    level: c_int,
+    offset: u64,
+    len: u64,
+    hold: *mut *mut Hold,
+    result: *mut HoldResult,
+    text: *mut c_char,
+    size: usize,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    let mut text = unsafe { Text::new(text, size) };
+    // SAFETY: it is not -1, and open, as the caller promises.
+    let file = (file >= 0).then(|| unsafe { BorrowedFd::borrow_raw(file) });
+    let made = acquire(file.as_ref().map(Hold::of_file), level, wanted(offset, len));
+    // SAFETY: as the caller promises.
+    unsafe { hand_over(made, hold, result, &mut text) }
+}
+
+fn acquire(
+    request: Option<Request<'_>>,
+    level: c_int,
+    range: Option<ByteRange>,
+) -> impl FnOnce() -> Result<Hold, (Said, HoldResult)> {
+    move || match request {
+        Some(request) => calls::hold(request, level, range),
+        None => Err((misused("no file"), HoldResult::default())),
+    }
+}
+
+/// # Safety
+///
+/// As [`longpin_hold`].
+unsafe fn hand_over(
+    made: impl FnOnce() -> Result<Hold, (Said, HoldResult)>,
+    hold: *mut *mut Hold,
+    result: *mut HoldResult,
+    text: &mut Text,
+) -> c_int {
+    let made = match hold.is_null() {
+        true => Err((misused("no room for the hold"), HoldResult::default())),
+        false => made(),
     };
-    let (pointer, said) = match calls::hold(path, level, wanted(offset, len)) {
-        Ok(made) => (Box::into_raw(Box::new(made)), Said::yes("held")),
-        Err(said) => (std::ptr::null_mut(), said),
+    let (pointer, said, numbers) = match made {
+        Ok(made) => {
+            let pointer = Box::into_raw(Box::new(made));
+            (pointer, Said::yes("held"), HoldResult::default())
+        }
+        Err((said, numbers)) => (std::ptr::null_mut(), said, numbers),
     };
-    // SAFETY: room for a pointer, as the caller promises.
-    unsafe { hold.write(pointer) };
-    tell(&said, &mut text)
+    // SAFETY: null, or room for a pointer, as the caller promises.
+    unsafe { put(pointer, hold) };
+    // SAFETY: as the caller promises.
+    unsafe { put(numbers, result) };
+    tell(&said, text)
 }
 
 /// `longpin_hold_token`: -1 for null.

@@ -40,7 +40,7 @@ pub use longpin::plan::{
     Access, Capabilities, KernelRules, Level, Plan, Rule, TransportCaps, Wish,
 };
 pub use longpin::registration::{
-    ProtectedBy, Protection, RegisterError, RegisterOptions, Trial, TrialError,
+    Protection, ProtectionState, RegisterError, RegisterOptions, Trial, TrialError,
 };
 pub use longpin_linux::memory::DeviceMemory;
 pub use longpin_linux::verbs::{Context, ProtectionDomain, VerbsError};

@@ -5,8 +5,9 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use longpin::hold::ReleaseError;
 use longpin::plan::{Access, Device, KernelRules, Plan, Planned};
-use longpin::registration::{Protection, ProtectionError, RegisterError, RegisterOptions, Target};
+use longpin::registration::{Protection, RegisterError, RegisterOptions, Target};
 use longpin_linux::memory::{self, DeviceMemory, Sharing};
 use longpin_linux::verbs::{ProtectionDomain, Region};
 use rustix::io::Errno;
@@ -50,7 +51,7 @@ impl Kind {
             Self::Longterm { .. } => "pinned",
             _ => "on demand",
         };
-        match self.hold().map(Protection::protected_by) {
+        match self.hold().map(Protection::state) {
             None => name.into(),
             Some(Ok(protection)) => format!("{name}, {}", protection.text()),
             Some(Err(err)) => format!("{name}, {err}"),
@@ -77,7 +78,7 @@ pub enum DeregisterError {
     Device(#[source] io::Error),
     /// The device has let go, and the file is free; what the hold needed in the kernel was not removed.
     #[error("cannot clear up after the hold")]
-    Protection(#[source] ProtectionError),
+    Hold(#[source] ReleaseError),
 }
 
 /// Pages could not be brought in beforehand. The region works all the same.
@@ -104,7 +105,7 @@ pub enum PrefetchError {
 impl MemoryRegion {
     /// Plan, `mmap(2)`, `ibv_reg_mr`. The range in bytes, whole pages or up to the end of the file.
     ///
-    /// Reports how it is protected ([`Protection::protected_by`]); to insist on it, [`RegisterOptions::require_hold`].
+    /// Reports how it is protected ([`Protection::state`]); to insist on it, [`RegisterOptions::require_hold`].
     ///
     /// # Errors
     ///
@@ -274,7 +275,7 @@ impl MemoryRegion {
                 Err(DeregisterError::Device(errno.into()))
             }
             (Ok(()), Kind::HeldOnDemand { hold, .. } | Kind::Longterm { hold }) => {
-                hold.release().map_err(DeregisterError::Protection)
+                hold.release().map_err(DeregisterError::Hold)
             }
             (Ok(()), Kind::OnDemand) => Ok(()),
         }

@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let target = File::create(target)?;
     let len = file.metadata()?.len();
     let mut buffer = FixedBuffer::register(&file, 0..len)?;
-    println!("{source}: {}", buffer.hold().protected_by()?.text());
+    println!("{source}: {}", buffer.hold().state()?.text());
     buffer.write_to(0..usize::try_from(len)?, &target, 0)?;
     Ok(buffer.unregister()?)
 }

@@ -10,7 +10,7 @@ use longpin_linux::mounts;
 
 use crate::events::{self, Notice};
 use crate::filesystem::{Family, FileSystem};
-use crate::guard::{self, GuardError, Running};
+use crate::guard::{self, Force, GuardError, Running};
 use crate::listing::{self, Row};
 use crate::names;
 use crate::on_demand::{self, OnDemandReport};
@@ -116,19 +116,26 @@ pub fn look_up(running: &Running, path: &Path) -> Result<FileReport, GuardError>
     })
 }
 
-/// Deny long-term pins of a file, or allow them whatever broader rule denies them. Until the guard stops.
-/// How many holds are on it now; they go on.
+/// Deny long-term pins of a file until the guard stops. How many pins it has now; they go on.
 ///
 /// # Errors
 ///
 /// As [`identify`].
-pub fn set_rule(running: &Running, path: &Path, deny: bool) -> Result<usize, GuardError> {
+pub fn deny(running: &Running, path: &Path) -> Result<usize, GuardError> {
+    set_rule(running, path, RuleAction::Deny)
+}
+
+/// Allow long-term pins of a file until the guard stops, whatever broader rule denies them. How many it has now.
+///
+/// # Errors
+///
+/// As [`identify`].
+pub fn allow(running: &Running, path: &Path) -> Result<usize, GuardError> {
+    set_rule(running, path, RuleAction::Allow)
+}
+
+fn set_rule(running: &Running, path: &Path, action: RuleAction) -> Result<usize, GuardError> {
     let file = identify(running, path)?;
-    let action = if deny {
-        RuleAction::Deny
-    } else {
-        RuleAction::Allow
-    };
     running.pinned().set_file_rule(&file, Some(action))?;
     let holds = listing::read_rows(running)?;
     Ok(holds.iter().filter(|hold| hold.is_of(&file)).count())
@@ -140,7 +147,7 @@ pub fn set_rule(running: &Running, path: &Path, deny: bool) -> Result<usize, Gua
 /// # Errors
 ///
 /// [`GuardError::NoSuchHold`]; [`GuardError::Alive`] without `force`.
-pub fn release(running: &Running, id: u64, force: bool) -> Result<Row, GuardError> {
+pub fn release(running: &Running, id: u64, force: Force) -> Result<Row, GuardError> {
     if !guard::read_status(running)?.hints_are_complete() {
         guard::sweep(running, &mut |_, _| ())?;
     }
@@ -157,7 +164,7 @@ pub fn release(running: &Running, id: u64, force: bool) -> Result<Row, GuardErro
         release_explicit(running, hold, row, force)?;
         return Ok(hold.clone());
     }
-    if !force {
+    if force == Force::No {
         return Err(GuardError::Alive {
             id,
             pages: hold.pages,
@@ -180,9 +187,9 @@ fn release_explicit(
     running: &Running,
     hold: &Row,
     row: &shared::Row,
-    force: bool,
+    force: Force,
 ) -> Result<(), GuardError> {
-    if !force && !row.persists() {
+    if force == Force::No && !row.persists() {
         return Err(GuardError::Asked {
             id: hold.id,
             path: hold.path.clone(),

@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 
 use crate::extents::{BlockMap, MapError};
 use crate::filesystem::{Family, FileSystem};
-use crate::listing::{Row, Level};
+use crate::listing::{Level, Row};
 
 /// Parts of a file whose maps are told apart.
 const PARTS: u64 = 4096;

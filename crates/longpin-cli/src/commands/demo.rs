@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use longpin::guard::{self, GuardError, Host, Running, StartOptions};
-use longpin::holds;
+use longpin::guard::{self, Force, GuardError, Host, Running, StartOptions};
+use longpin::listing;
 use longpin_linux::FixedBuffer;
 use rustix::io::Errno;
 
@@ -66,7 +66,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     }
     let shown = show_cure();
     if started {
-        guard::stop(&Host::default(), true)?;
+        guard::stop(&Host::default(), Force::Yes)?;
         say("   the demo's guard is stopped; `longpin guard start` starts one that stays");
     }
     shown.map(|()| ExitCode::SUCCESS)

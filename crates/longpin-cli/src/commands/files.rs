@@ -1,10 +1,10 @@
 //! `longpin why`, `deny`, `allow`, `release`: single files and holds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use longpin::admin::{self, FileReport};
-use longpin::guard::{self, GuardError, Host, Running};
+use longpin::guard::{self, Force, GuardError, Host, Running};
 use longpin::hold::heads;
 use longpin::listing::Row;
 
@@ -113,16 +113,25 @@ fn explain_hold(path: &str, hold: &Row) {
     }
 }
 
-pub(crate) fn set_rule(file: &FileArg, deny: bool) -> anyhow::Result<ExitCode> {
+pub(crate) fn allow(file: &FileArg) -> anyhow::Result<ExitCode> {
     let running = Running::open(&Host::default())?;
-    let holds = admin::set_rule(&running, &file.file, deny)?;
-    let layer = admin::find_layer(&running, &file.file)?;
-    // A copy of it, which overlayfs may show one day, is another file.
-    let path = layer.as_deref().unwrap_or(&file.file).display();
-    if !deny {
-        anstream::println!("{path}: long-term pins are allowed");
-        return Ok(ExitCode::SUCCESS);
-    }
+    admin::allow(&running, &file.file)?;
+    let path = shown(&running, file)?;
+    anstream::println!("{}: long-term pins are allowed", path.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A copy of it, which overlayfs may show one day, is another file.
+fn shown(running: &Running, file: &FileArg) -> anyhow::Result<PathBuf> {
+    let layer = admin::find_layer(running, &file.file)?;
+    Ok(layer.unwrap_or_else(|| file.file.clone()))
+}
+
+pub(crate) fn deny(file: &FileArg) -> anyhow::Result<ExitCode> {
+    let running = Running::open(&Host::default())?;
+    let holds = admin::deny(&running, &file.file)?;
+    let path = shown(&running, file)?;
+    let path = path.display();
     anstream::println!("{path}: long-term pins are denied until the guard stops");
     if holds > 0 {
         anstream::println!("{path}: pins made before go on: {holds} (`longpin why {path}`)");
@@ -130,12 +139,17 @@ pub(crate) fn set_rule(file: &FileArg, deny: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What `--force` says.
+pub(super) const fn force_of(force: bool) -> Force {
+    if force { Force::Yes } else { Force::No }
+}
+
 pub(crate) fn release(options: &Release) -> anyhow::Result<ExitCode> {
     if heads::is_number(options.id) {
         return swap_header::release(options);
     }
     let running = Running::open(&Host::default())?;
-    let hold = admin::release(&running, options.id, options.force)?;
+    let hold = admin::release(&running, options.id, force_of(options.force))?;
     anstream::println!(
         "hold {} released: {} pages of {} stay pinned, and are no longer protected",
         hold.id,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use longpin::guard::{self, GuardError, Hints, Host, Running, StartOptions, Status};
 use longpin::{Claim, Enforcement};
 
+use super::files::force_of;
 use super::progress::SweepBar;
 use crate::cli::{Guard, Level};
 use crate::output::{REFUSED, print_table};
@@ -60,7 +61,7 @@ fn start(host: &Host, options: StartOptions) -> anyhow::Result<ExitCode> {
 }
 
 fn stop(host: &Host, force: bool) -> anyhow::Result<ExitCode> {
-    let stopped = guard::stop(host, force)?;
+    let stopped = guard::stop(host, force_of(force))?;
     match stopped.holds {
         0 => anstream::println!("guard stopped"),
         1 => anstream::println!("guard stopped; 1 hold ended with it"),

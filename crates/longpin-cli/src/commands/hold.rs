@@ -12,17 +12,20 @@ use anyhow::Context;
 use longpin::Enforcement;
 use longpin::activation::ByteRange;
 use longpin::guard::Host;
-use longpin::hold::{Hold, Refusal, Wait};
+use longpin::hold::{Backend, Hold, Refusal, RefusalKind, SwapHeader, Wait};
 use longpin::preparation::PrepareOptions;
 
 use longpin_linux::relay;
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::{check, extents, prepare, swap_header};
 use crate::cli;
-use crate::output::{REFUSED, Reasons, Refusal as Refused, SYSTEM, USAGE, report, visible};
+use crate::output::{
+    CANNOT_TELL, REFUSED, Reasons, Refusal as Refused, SYSTEM, USAGE, report, visible,
+};
 
 /// Names the file with the extents.
-pub(super) const EXTENTS: &str = "LONGPIN_EXTENTS";
+const EXTENTS: &str = "LONGPIN_EXTENTS";
 /// As the shell has it: a command that cannot be run, and one that is not there.
 const NOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
@@ -31,17 +34,30 @@ pub(crate) fn run(options: &cli::Hold) -> anyhow::Result<ExitCode> {
     if options.prepare {
         prepare(options)?;
     }
-    if options.backend == cli::Backend::SwapHeader {
-        return swap_header::run(options);
-    }
-    if options.overwrite_head {
-        anstream::eprintln!("longpin: --overwrite-head is for --backend swap-header");
-        return Ok(ExitCode::from(USAGE));
+    match options.backend {
+        cli::Backend::Bpf if options.overwrite_head => {
+            anstream::eprintln!("longpin: --overwrite-head is for --backend swap-header");
+            return Ok(ExitCode::from(USAGE));
+        }
+        cli::Backend::Bpf => {}
+        cli::Backend::SwapHeader => {
+            if let Some(why) = swap_header::unfit(options) {
+                anstream::eprintln!("longpin: {why}");
+                return Ok(ExitCode::from(options.conflict_exit_code));
+            }
+        }
     }
     let held = match acquire(options) {
         Ok(held) => held,
         Err(refusal) => return Ok(explain(refusal, options)),
     };
+    // Whatever fails, the hold ends.
+    let code = tell(&held, options).and_then(|()| run_held(&held, options));
+    swap_header::tell_released(&held.release().map_err(swap_header::refused)?)?;
+    code
+}
+
+fn tell(held: &Hold, options: &cli::Hold) -> anyhow::Result<()> {
     if let Enforcement::Partial { missing } = held.enforcement() {
         anstream::eprintln!("longpin: this kernel does not enforce {missing:?}");
     }
@@ -49,17 +65,34 @@ pub(crate) fn run(options: &cli::Hold) -> anyhow::Result<ExitCode> {
         let path = visible(&options.file.display().to_string());
         anstream::eprintln!("longpin: {path}: held are its pages; writes move its blocks: {moves}");
     }
-    let mut child = command_of(options);
-    if let (true, Some(command)) = (held.has_blocks(), &mut child) {
-        write_extents(held.token(), held.file(), options)?;
-        command.env(EXTENTS, name_of(held.token()));
-    }
-    let code = match child {
-        Some(mut command) => run_child(&mut command),
-        None => Ok(ExitCode::SUCCESS),
+    swap_header::tell(held, &options.file)
+}
+
+fn run_held(held: &Hold, options: &cli::Hold) -> anyhow::Result<ExitCode> {
+    let Some((program, arguments)) = options.command.split_first() else {
+        return Ok(ExitCode::SUCCESS);
     };
-    held.release()?;
-    code
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let own;
+    let to = match options.backend {
+        cli::Backend::Bpf => held.token(),
+        cli::Backend::SwapHeader => {
+            // CMD inherits it: no MFD_CLOEXEC.
+            let extents = memfd_create("longpin-extents", MemfdFlags::empty());
+            own = File::from(extents.context("no memory for the extents")?);
+            // The hold must be ended when CMD is told to end.
+            relay::begin().context("cannot wait for signals")?;
+            &own
+        }
+    };
+    if held.has_blocks() {
+        write_extents(to, held.file(), options)?;
+        command.env(EXTENTS, format!("/proc/self/fd/{}", to.as_raw_fd()));
+    }
+    held.let_children_keep_it()
+        .context("cannot hand on the hold")?;
+    run_child(&mut command)
 }
 
 /// Standard output is CMD's.
@@ -78,15 +111,7 @@ fn prepare(options: &cli::Hold) -> Result<(), Refused> {
     Ok(())
 }
 
-/// CMD, if there is one.
-pub(super) fn command_of(options: &cli::Hold) -> Option<Command> {
-    let (program, arguments) = options.command.split_first()?;
-    let mut command = Command::new(program);
-    command.args(arguments);
-    Some(command)
-}
-
-pub(super) fn wait_of(options: &cli::Hold) -> Wait {
+fn wait_of(options: &cli::Hold) -> Wait {
     match (options.nonblock, options.wait) {
         (true, _) => Wait::No,
         (false, Some(seconds)) => Wait::For(Duration::from_secs(seconds)),
@@ -94,17 +119,19 @@ pub(super) fn wait_of(options: &cli::Hold) -> Wait {
     }
 }
 
-/// Where a process that inherits the file finds it.
-pub(super) fn name_of(file: &File) -> String {
-    format!("/proc/self/fd/{}", file.as_raw_fd())
-}
-
 fn acquire(options: &cli::Hold) -> Result<Hold, Refusal> {
     let range = options.range.map(|range| ByteRange {
         offset: range.offset,
         len: range.len,
     });
+    let backend = match options.backend {
+        cli::Backend::Bpf => Backend::Bpf,
+        cli::Backend::SwapHeader => {
+            Backend::SwapHeader(SwapHeader::default().overwrite_head(options.overwrite_head))
+        }
+    };
     Hold::on(&options.file)
+        .backend(backend)
         .level(super::plan::level_of(options.level))
         .range(range)
         .persist(options.persist)
@@ -114,17 +141,11 @@ fn acquire(options: &cli::Hold) -> Result<Hold, Refusal> {
 
 /// The exit status is the user's for a refusal, and the usual one where the system failed.
 fn explain(mut refusal: Refusal, options: &cli::Hold) -> ExitCode {
-    let failed = matches!(
-        refusal,
-        Refusal::Ask { .. }
-            | Refusal::Namespace { .. }
-            | Refusal::Guard(_)
-            | Refusal::Check(_)
-            | Refusal::Map(_)
-    );
-    let code = match &refusal {
-        Refusal::Guard(_) => SYSTEM,
-        _ if failed => crate::output::CANNOT_TELL,
+    let code = match (refusal.kind(), &refusal, options.backend) {
+        (RefusalKind::CannotTell, ..) => CANNOT_TELL,
+        (RefusalKind::System, ..) => SYSTEM,
+        // The kernel swaps to it, and does not refuse what it refuses of swap files.
+        (_, Refusal::Unproved { .. }, cli::Backend::SwapHeader) => SYSTEM,
         _ => options.conflict_exit_code,
     };
     if let Refusal::Unfit(report) = &mut refusal {
@@ -134,8 +155,8 @@ fn explain(mut refusal: Refusal, options: &cli::Hold) -> ExitCode {
     hints.extend(swap_header::offer(&refusal, options));
     let err = match refusal {
         Refusal::Unfit(unfit) => {
-            let text = format!("{} cannot be held", unfit.path.display());
-            anyhow::Error::new(Reasons::of(&unfit)).context(text)
+            let path = visible(&unfit.path.display().to_string());
+            anyhow::Error::new(Reasons::of(&unfit)).context(format!("{path} cannot be held"))
         }
         other => anyhow::Error::new(other),
     };
@@ -147,14 +168,14 @@ fn explain(mut refusal: Refusal, options: &cli::Hold) -> ExitCode {
 }
 
 /// Into a file that the command inherits.
-pub(super) fn write_extents(to: &File, of: &File, options: &cli::Hold) -> anyhow::Result<()> {
+fn write_extents(to: &File, of: &File, options: &cli::Hold) -> anyhow::Result<()> {
     let mut out = BufWriter::new(to);
     let printed = extents::print_json_of(&mut out, of, &options.file, options.backend);
     let written = printed.and_then(|()| Ok(out.flush()?));
     written.context("cannot write the extents down")
 }
 
-pub(super) fn run_child(command: &mut Command) -> anyhow::Result<ExitCode> {
+fn run_child(command: &mut Command) -> anyhow::Result<ExitCode> {
     let name: OsString = command.get_program().to_owned();
     let status = command.spawn().and_then(|mut child| {
         relay::to(child.id());

@@ -12,7 +12,9 @@ use longpin::plan::{
 use longpin::registration::Trial;
 use longpin_linux::file::{Found, Kind};
 use longpin_linux::memory::{self, Sharing};
-use longpin_rdma::{Access, Context, DeviceError, MemoryRegion, Options, VerbsError, find_device};
+use longpin_rdma::{
+    Access, Context, DeviceError, MemoryRegion, RegisterOptions, VerbsError, find_device,
+};
 use rustix::fs::OFlags;
 
 use crate::cli::{self, Check, DeviceAccess, Registration, TryPin};
@@ -370,9 +372,9 @@ pub(crate) fn try_pin(options: &TryPin) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let domain = Context::open(&options.device)?.protection_domain()?;
-    let wish = Options {
+    let wish = RegisterOptions {
         wish: Wish::Pin,
-        ..Options::default()
+        ..RegisterOptions::default()
     };
     let access = access_of(options.access);
     MemoryRegion::register_with(&domain, &file, range, access, &wish)?.deregister()?;

@@ -1,52 +1,19 @@
 //! `longpin hold --backend swap-header`, and what `ls`, `release` and `swapoff` know of such holds.
 
-use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use longpin::activation::quote;
-use longpin::guard::GuardError;
+use longpin::guard::{Force, GuardError};
 use longpin::hold::heads::Heads;
-use longpin::hold::swap_header::{self, EndError, Ended, Hold, Refusal, Request};
-use longpin_linux::relay;
-use rustix::fs::{MemfdFlags, memfd_create};
+use longpin::hold::{Hold, Refusal, ReleaseError, ReleaseReport, swap_header};
 
-use super::hold::{EXTENTS, command_of, name_of, run_child, wait_of, write_extents};
+use super::files::force_of;
 use crate::cli;
-use crate::output::{self, CANNOT_TELL, REFUSED, Reasons, SYSTEM, visible};
-
-pub(super) fn run(options: &cli::Hold) -> anyhow::Result<ExitCode> {
-    if let Some(why) = unfit(options) {
-        anstream::eprintln!("longpin: {why}");
-        return Ok(ExitCode::from(options.conflict_exit_code));
-    }
-    let request = Request::on(&options.file)
-        .overwrite_head(options.overwrite_head)
-        .persist(options.persist)
-        .wait(wait_of(options));
-    let held = match request.acquire() {
-        Ok(held) => held,
-        Err(refusal) => return Ok(explain(refusal, options)),
-    };
-    // Whatever fails, the hold ends.
-    let code = tell(&held, &options.file).and_then(|()| run_held(&held, options));
-    if options.persist {
-        return code;
-    }
-    let ended = held.release().map_err(refused)?;
-    tell_unpinned(&ended);
-    if !ended.was_held {
-        anyhow::bail!(
-            "{} was not held to the end: somebody ended swapping to it",
-            visible(&ended.path.display().to_string())
-        );
-    }
-    code
-}
+use crate::output::{self, REFUSED, SYSTEM, visible};
 
 /// What this backend does not do, and why.
-fn unfit(options: &cli::Hold) -> Option<&'static str> {
+pub(super) fn unfit(options: &cli::Hold) -> Option<&'static str> {
     if options.level == cli::Level::Layout {
         let why = "--backend swap-header holds at level swapfile only: the kernel refuses writes to a swap file, too";
         return Some(why);
@@ -55,11 +22,13 @@ fn unfit(options: &cli::Hold) -> Option<&'static str> {
     options.range.is_some().then_some(why)
 }
 
-fn tell(held: &Hold, file: &Path) -> anyhow::Result<()> {
+pub(super) fn tell(held: &Hold, file: &Path) -> anyhow::Result<()> {
+    let Some(id) = held.id() else {
+        return Ok(());
+    };
     let path = visible(&file.display().to_string());
     anstream::eprintln!(
-        "longpin: {path}: hold {} by backend swap-header: the kernel swaps to it; its first 8 KiB are given up until the end",
-        held.id()
+        "longpin: {path}: hold {id} by backend swap-header: the kernel swaps to it; its first 8 KiB are given up until the end"
     );
     if let Some(mode) = held.readable_by_others()? {
         anstream::eprintln!(
@@ -70,52 +39,20 @@ fn tell(held: &Hold, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run_held(held: &Hold, options: &cli::Hold) -> anyhow::Result<ExitCode> {
-    let Some(mut command) = command_of(options) else {
-        return Ok(ExitCode::SUCCESS);
-    };
-    // CMD inherits it: no MFD_CLOEXEC.
-    let extents = memfd_create("longpin-extents", MemfdFlags::empty());
-    let extents = File::from(extents.context("no memory for the extents")?);
-    write_extents(&extents, held.file(), options)?;
-    command.env(EXTENTS, name_of(&extents));
-    held.let_children_keep_it()
-        .context("cannot hand on the hold")?;
-    // The hold must be ended when CMD is told to end.
-    relay::begin().context("cannot wait for signals")?;
-    run_child(&mut command)
-}
-
-fn explain(refusal: Refusal, options: &cli::Hold) -> ExitCode {
-    let code = match &refusal {
-        Refusal::Ask { .. } => CANNOT_TELL,
-        other if other.is_of_the_system() => SYSTEM,
-        _ => options.conflict_exit_code,
-    };
-    let hints = refusal.hints();
-    let err = match refusal {
-        Refusal::Unfit(report) => {
-            let text = format!(
-                "{} cannot be held",
-                visible(&report.path.display().to_string())
-            );
-            anyhow::Error::new(Reasons::of(&report)).context(text)
-        }
-        other => other.into(),
-    };
-    output::report(&err, false);
-    for hint in hints {
-        anstream::eprintln!("hint: {}", visible(&hint));
+pub(super) fn tell_released(ended: &ReleaseReport) -> anyhow::Result<()> {
+    tell_unpinned(ended);
+    if !ended.was_held {
+        anyhow::bail!(
+            "{} was not held to the end: somebody ended swapping to it",
+            visible(&ended.path.display().to_string())
+        );
     }
-    ExitCode::from(code)
+    Ok(())
 }
 
 /// Where BPF cannot hold, this can: the same command with the other backend.
-pub(super) fn offer(refusal: &longpin::Refusal, options: &cli::Hold) -> Option<String> {
-    let no_bpf = matches!(
-        refusal,
-        longpin::Refusal::Guard(GuardError::NoBpfLsm { .. })
-    );
+pub(super) fn offer(refusal: &Refusal, options: &cli::Hold) -> Option<String> {
+    let no_bpf = matches!(refusal, Refusal::Guard(GuardError::NoBpfLsm { .. }));
     if !no_bpf || unfit(options).is_some() {
         return None;
     }
@@ -132,7 +69,8 @@ pub(super) fn offer(refusal: &longpin::Refusal, options: &cli::Hold) -> Option<S
 
 /// `longpin release` of such a hold.
 pub(super) fn release(options: &cli::Release) -> anyhow::Result<ExitCode> {
-    let ended = swap_header::end(&Heads::default(), options.id, options.force).map_err(refused)?;
+    let ended = swap_header::release(&Heads::default(), options.id, force_of(options.force))
+        .map_err(refused)?;
     print_ended(options.id, &ended);
     Ok(ExitCode::SUCCESS)
 }
@@ -143,12 +81,12 @@ pub(super) fn swap_off(path: &Path) -> anyhow::Result<Option<ExitCode>> {
     let Some(record) = swap_header::find_by_path(&heads, path).map_err(refused)? else {
         return Ok(None);
     };
-    let ended = swap_header::end(&heads, record.id(), false).map_err(refused)?;
+    let ended = swap_header::release(&heads, record.id(), Force::No).map_err(refused)?;
     print_ended(record.id(), &ended);
     Ok(Some(ExitCode::SUCCESS))
 }
 
-fn print_ended(id: u64, ended: &Ended) {
+fn print_ended(id: u64, ended: &ReleaseReport) {
     let path = visible(&ended.path.display().to_string());
     let held = if ended.was_held {
         ""
@@ -159,7 +97,7 @@ fn print_ended(id: u64, ended: &Ended) {
     tell_unpinned(ended);
 }
 
-fn tell_unpinned(ended: &Ended) {
+fn tell_unpinned(ended: &ReleaseReport) {
     if ended.unpinned {
         let path = visible(&ended.path.display().to_string());
         anstream::eprintln!(
@@ -169,15 +107,19 @@ fn tell_unpinned(ended: &Ended) {
     }
 }
 
-fn refused(err: EndError) -> output::Refusal {
-    let status = match &err {
-        EndError::NoSuchHold { .. } | EndError::Alive { .. } | EndError::Lost { .. } => REFUSED,
+pub(super) fn refused(err: ReleaseError) -> anyhow::Error {
+    let status = match err {
+        ReleaseError::Guard(err) => return err.into(),
+        ReleaseError::NoSuchHold { .. }
+        | ReleaseError::Alive { .. }
+        | ReleaseError::Lost { .. } => REFUSED,
         _ => SYSTEM,
     };
-    output::Refusal {
+    let refusal = output::Refusal {
         text: "cannot end the hold".to_owned(),
         status,
         hints: err.hints(),
         source: err.into(),
-    }
+    };
+    refusal.into()
 }

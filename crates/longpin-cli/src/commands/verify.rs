@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use longpin::guard::{GuardError, Host, Running};
-use longpin::holds;
+use longpin::listing;
 use longpin::watchdog::{Finding, FindingKind, Watchdog};
 use serde_json::json;
 

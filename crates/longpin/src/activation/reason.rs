@@ -5,8 +5,9 @@ use std::path::Path;
 use super::hint;
 use crate::filesystem::Family;
 
-/// A reason, by the name that the command line and JSON use.
+/// A reason, by the name that the command line and JSON use. New ones come last: C knows them by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Name {
     /// A directory, device, FIFO or socket.
     NotRegular,
@@ -85,6 +86,56 @@ pub enum Name {
 }
 
 impl Name {
+    /// All of them.
+    pub const ALL: [Self; 37] = {
+        use Name::*;
+        [
+            NotRegular,
+            MovesData,
+            NotLocal,
+            Overlay,
+            NoBlocks,
+            Deleted,
+            ReadOnly,
+            BeyondEnd,
+            Overflow,
+            NotOnPages,
+            Empty,
+            TooSmall,
+            ActiveSwap,
+            Immutable,
+            AppendOnly,
+            Verity,
+            Encrypted,
+            Compressed,
+            Dax,
+            CopyOnWrite,
+            NotPinned,
+            LogStructured,
+            Journalled,
+            FileSystemBusy,
+            Interrupted,
+            Hole,
+            Unwritten,
+            Delalloc,
+            Shared,
+            Snapshotted,
+            Inline,
+            Encoded,
+            Unaligned,
+            UnknownLocation,
+            ForeignDevice,
+            Profile,
+            Changed,
+        ]
+    };
+
+    /// Its number in C (`enum longpin_reason_name`): its place in [`Self::ALL`], counted from 1.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self as u32 + 1
+    }
+
     /// The name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -249,6 +300,12 @@ impl Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_are_in_order() {
+        let numbers: Vec<_> = Name::ALL.map(Name::number).into();
+        assert_eq!(numbers, (1..=Name::Changed.number()).collect::<Vec<_>>());
+    }
 
     #[test]
     fn a_line_says_where_and_how_much() {

@@ -70,7 +70,7 @@ pub use proof::ProofError;
 pub use rules::{Reloaded, reload};
 pub use start::{StartOptions, Started, start};
 pub use status::{Hints, ProgramCost, Status, read_status};
-pub use stop::{Stopped, stop};
+pub use stop::{Force, Stopped, stop};
 pub use sweep::{Swept, sweep};
 
 /// Where the guard meets this host. The defaults are the real places; tests put fakes there.

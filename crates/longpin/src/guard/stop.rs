@@ -5,6 +5,16 @@ use longpin_bpf::Mode;
 use super::{GuardError, Host, Turn, check_privilege, open_pinned, remove_dir, sweep};
 use crate::listing;
 
+/// Whether what is held is given up, too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Force {
+    /// What is held is a refusal.
+    #[default]
+    No,
+    /// The files lose their protection.
+    Yes,
+}
+
 /// What was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopped {
@@ -18,7 +28,7 @@ pub struct Stopped {
 ///
 /// [`GuardError::NotRunning`], [`GuardError::Held`], [`GuardError::OtherVersion`] (without `force`), or
 /// what keeps it from being removed.
-pub fn stop(host: &Host, force: bool) -> Result<Stopped, GuardError> {
+pub fn stop(host: &Host, force: Force) -> Result<Stopped, GuardError> {
     check_privilege()?;
     let _turn = Turn::take(host)?;
     // The rest of a killed command refuses nobody; it goes in passing.
@@ -35,14 +45,14 @@ pub fn stop(host: &Host, force: bool) -> Result<Stopped, GuardError> {
                 .iter()
                 .filter(|hold| hold.is_enforced())
                 .count();
-            if live > 0 && !force {
+            if live > 0 && force == Force::No {
                 return Err(GuardError::Held { holds: live });
             }
             pinned.state().set_mode(Mode::Off);
             live
         }
         Ok(None) => 0,
-        Err(err) if !force => return Err(err),
+        Err(err) if force == Force::No => return Err(err),
         // Another version's guard: unpinning its links ends it, whatever its tables look like.
         Err(_) => 0,
     };

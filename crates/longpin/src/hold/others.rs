@@ -14,7 +14,8 @@ use longpin_linux::swap::{Probed, probe, probe_collapse};
 use longpin_linux::{flight, loops, tasks};
 use rustix::fs::{SeekFrom, seek};
 
-use super::{Candidate, Level, Refusal, ask, identify};
+use super::bpf::{Candidate, identify};
+use super::{Level, Refusal, ask};
 use crate::activation::{CheckReport, Name, Reason};
 use crate::filesystem::Family;
 use crate::guard::{GuardError, Host, Running};
@@ -34,7 +35,7 @@ pub(super) enum Tried {
     Pinned(Box<Refusal>),
 }
 
-impl Candidate {
+impl Candidate<'_> {
     /// The other's refusal must not be taken for this one's proof.
     pub(super) fn try_forbidden(&self, running: &Running) -> Result<Tried, Refusal> {
         let answer = match self.request.level {

@@ -4,19 +4,34 @@ use std::io;
 use std::path::PathBuf;
 
 use longpin_linux::mappings::Process;
+use longpin_linux::swap::SwapError;
 use longpin_linux::tasks::Covered;
 
-use crate::activation::{CheckError, CheckReport};
+use super::ReleaseError;
+use super::heads::{DIR, HEAD};
+use crate::activation::{self, CheckReport};
 use crate::extents::MapError;
 use crate::guard::GuardError;
+use crate::swapfile::ActivateError;
 
 /// Why a hold was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// A hold takes privilege.
-    #[error("no privilege: a hold takes CAP_LINUX_IMMUTABLE")]
-    NoPrivilege,
+    #[error("no privilege: {hold} takes {capability}")]
+    NoPrivilege {
+        /// Which kind of hold.
+        hold: &'static str,
+        /// Which privilege.
+        capability: &'static str,
+    },
+    /// Backend swap header has the kernel hold, which knows nothing else.
+    #[error("a hold by swap header is on the whole file, at level swapfile: it cannot be {what}")]
+    NotOffered {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// The file cannot be opened, or not for writing.
     #[error("cannot open {}", path.display())]
     Open {
@@ -132,7 +147,7 @@ pub enum Refusal {
         /// The file.
         path: PathBuf,
         /// What the kernel said.
-        answer: String,
+        answer: &'static str,
     },
     /// This kernel has not what the level takes.
     #[error("this kernel cannot enforce level swapfile: {program} is not attached")]
@@ -155,15 +170,86 @@ pub enum Refusal {
         #[source]
         source: io::Error,
     },
-    /// The check could not be made.
-    #[error(transparent)]
-    Check(#[from] CheckError),
     /// The block map could not be read.
     #[error(transparent)]
     Map(#[from] MapError),
     /// The programs in the kernel.
     #[error(transparent)]
     Guard(#[from] GuardError),
+    /// It is swapped to, or a hold refuses the header.
+    #[error("{} is an active swap file, or held by BPF", path.display())]
+    ActiveSwap {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A hold that was not ended in order: the file's first 8 KiB are not where they belong.
+    #[error("hold {id} of {} is over, and its first {HEAD} bytes are not put back yet", path.display())]
+    Left {
+        /// The file.
+        path: PathBuf,
+        /// The hold.
+        id: u64,
+        /// Why not.
+        #[source]
+        source: ReleaseError,
+    },
+    /// There is data in what backend swap header gives up.
+    #[error(
+        "{} has data in its first {HEAD} bytes (at offset {at}), which a swap header takes while the file is held",
+        path.display()
+    )]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        at: usize,
+    },
+    /// Blocks smaller than a page, and the file does not begin where a page of the device does.
+    #[error(
+        "the kernel would not swap to the second page of {}, but elsewhere in it: byte {at} lies at no page of the device",
+        path.display()
+    )]
+    SlotElsewhere {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        at: u64,
+    },
+    /// Somebody has the file open, and might write to its head.
+    #[error("somebody has {} open: what is written to its head meanwhile could be lost", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Somebody wrote to the head while the hold was made.
+    #[error("the head of {} changed while the hold was made", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The kernel's table of swap areas is full.
+    #[error(
+        "the kernel takes no more swap areas, and {} needs one: {active} are active",
+        path.display()
+    )]
+    NoSwapArea {
+        /// The file.
+        path: PathBuf,
+        /// How many there are.
+        active: usize,
+    },
+    /// There is no place for the 8 KiB.
+    #[error("cannot keep the first {HEAD} bytes of {} in {DIR}", path.display())]
+    Keep {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Backend swap header: the header, or swapon(2).
+    #[error(transparent)]
+    Activate(#[from] ActivateError),
 }
 
 fn list_paths(paths: &[PathBuf]) -> String {
@@ -192,24 +278,46 @@ fn list(processes: &[Process]) -> String {
 /// What uncovers a process.
 fn covered(err: &io::Error) -> Option<String> {
     let covered = err.get_ref()?.downcast_ref::<Covered>()?;
-    let place = crate::activation::quote(std::path::Path::new(&covered.place));
+    let place = activation::quote(std::path::Path::new(&covered.place));
     Some(format!("umount {place}"))
 }
 
+/// What a refusal says of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// It, or this host, is not fit, or somebody else is in the way.
+    Refused,
+    /// That could not be found out.
+    CannotTell,
+    /// Nothing: the system failed.
+    System,
+}
+
 impl Refusal {
+    /// What it says of the file.
+    #[must_use]
+    pub const fn kind(&self) -> RefusalKind {
+        match self {
+            Self::Ask { .. } | Self::Namespace { .. } | Self::Map(_) => RefusalKind::CannotTell,
+            Self::Activate(ActivateError::Kernel { .. }) => RefusalKind::Refused,
+            Self::Guard(_) | Self::Keep { .. } | Self::Activate(_) => RefusalKind::System,
+            _ => RefusalKind::Refused,
+        }
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hints(&self) -> Vec<String> {
         match self {
-            Self::NoPrivilege => vec!["run it as root, for example with sudo".into()],
+            Self::NoPrivilege { .. } => vec!["run it as root, for example with sudo".into()],
             Self::Unfit(report) => report.hints(),
-            Self::Busy { .. } => vec!["longpin ls".into()],
+            Self::Busy { .. } | Self::ActiveSwap { .. } => vec!["longpin ls".into()],
             Self::Looped { devices, .. } => devices
                 .iter()
-                .map(|device| format!("losetup -d {}", crate::activation::quote(device)))
+                .map(|device| format!("losetup -d {}", activation::quote(device)))
                 .collect(),
             Self::Somebody { path, .. } => {
-                let file = crate::activation::quote(path);
+                let file = activation::quote(path);
                 vec![
                     format!("fuser -vm {file}; losetup -l; accton off   # who writes to it?"),
                     format!(
@@ -226,10 +334,30 @@ impl Refusal {
             Self::Audit => vec!["longpin guard stop && longpin guard start".into()],
             Self::Subvolume { path, .. } => vec![format!(
                 "longpin hold --level layout {} -- …   # its pages stay; contents, and blocks, may change",
-                crate::activation::quote(path)
+                activation::quote(path)
             )],
             Self::Ask { source, .. } => covered(source).into_iter().collect(),
             Self::Guard(err) => err.hints(),
+            Self::Left { source, .. } => source.hints(),
+            Self::Data { .. } => vec![
+                "add --overwrite-head if the holder can do without them; they are put back at the end".into(),
+            ],
+            Self::SlotElsewhere { path, .. } => vec![format!(
+                "use a file system with blocks of 4096 bytes (stat -f -c %S {})",
+                activation::quote(path)
+            )],
+            Self::InUse { path } | Self::Changed { path } => vec![format!(
+                "fuser -v {}   # who has it open?",
+                activation::quote(path)
+            )],
+            Self::NoSwapArea { .. } => vec![
+                "longpin ls   # which holds can be released?".into(),
+                "cat /proc/swaps   # partitions count, too; or is a file immutable (lsattr)?".into(),
+            ],
+            Self::Activate(ActivateError::Kernel { source, .. }) => match source {
+                SwapError::Other(_) => vec!["longpin doctor   # has this kernel swap?".into()],
+                _ => vec!["dmesg | tail   # the kernel says there what it misses".into()],
+            },
             _ => Vec::new(),
         }
     }

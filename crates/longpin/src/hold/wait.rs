@@ -1,6 +1,6 @@
 //! How long an acquisition waits.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long operations that began before the hold are waited for, at least.
 const LANDING: Duration = Duration::from_secs(10);
@@ -17,6 +17,15 @@ pub enum Wait {
 }
 
 impl Wait {
+    /// `None`: there is none.
+    pub(super) fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::No => Some(Instant::now()),
+            Self::For(time) => Instant::now().checked_add(time),
+            Self::Forever => None,
+        }
+    }
+
     /// For operations that began before: they end by themselves, and soon, as a rule.
     pub(super) fn landing(self) -> Duration {
         match self {

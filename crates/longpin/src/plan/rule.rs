@@ -2,8 +2,9 @@
 
 use rustix::io::Errno;
 
-/// A rule, by the name that the command line and JSON use.
+/// A rule, by the name that the command line and JSON use. New ones come last: C knows them by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Rule {
     /// The file itself: see the reasons.
     FileUnfit,
@@ -56,6 +57,12 @@ impl Rule {
         Self::NoRoom,
         Self::NoHugePages,
     ];
+
+    /// Its number in C (`enum longpin_rule`): its place in [`Self::ALL`], counted from 1.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self as u32 + 1
+    }
 
     /// The name.
     #[must_use]

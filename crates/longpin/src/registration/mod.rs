@@ -21,7 +21,7 @@ use crate::plan::{
 };
 
 pub use error::RegisterError;
-pub use protection::{ProtectedBy, Protection, ProtectionError};
+pub use protection::{Protection, ProtectionError, ProtectionState};
 pub use trial::{Trial, TrialError};
 
 /// How to register.
@@ -210,8 +210,8 @@ impl Target<'_> {
         if !options.require_hold {
             return Ok(Some(hold));
         }
-        match hold.protected_by()? {
-            ProtectedBy::Held { .. } | ProtectedBy::Needless => Ok(Some(hold)),
+        match hold.state()? {
+            ProtectionState::Held { .. } | ProtectionState::Needless => Ok(Some(hold)),
             other => Err(RegisterError::NotHeld { why: other.text() }),
         }
     }

@@ -10,7 +10,7 @@ use rustix::io::FdFlags;
 
 use super::RegisterError;
 use crate::guard::{GuardError, Host, Running, read_status};
-use crate::hold::{Hold, Level, Refusal};
+use crate::hold::{Hold, Level, Refusal, ReleaseError};
 use crate::{Enforcement, admin};
 
 /// What protects the file of a registration.
@@ -37,7 +37,7 @@ pub struct ProtectionError(#[source] pub GuardError);
 /// How much of the hold there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
-pub enum ProtectedBy {
+pub enum ProtectionState {
     /// The guard refuses what would take the pages away.
     Held {
         /// How much of the promise it enforces.
@@ -54,7 +54,7 @@ pub enum ProtectedBy {
     Unknown,
 }
 
-impl ProtectedBy {
+impl ProtectionState {
     /// In words.
     #[must_use]
     pub fn text(&self) -> String {
@@ -104,7 +104,7 @@ impl Protection {
             let what = "what a descriptor of the hold is";
             refused(Refusal::Ask { what, source })
         };
-        let explicit = Hold::on(&path_of(file))
+        let explicit = Hold::of_file(file)
             .level(Level::Swapfile)
             .acquire(&Host::default())
             .map_err(refused)?;
@@ -125,10 +125,10 @@ impl Protection {
     ///
     /// # Errors
     ///
-    /// [`ProtectionError`].
-    pub fn release(self) -> Result<(), ProtectionError> {
+    /// [`ReleaseError`].
+    pub fn release(self) -> Result<(), ReleaseError> {
         match self.explicit {
-            Some(explicit) => explicit.release().map_err(ProtectionError),
+            Some(explicit) => explicit.release().map(drop),
             None => Ok(()),
         }
     }
@@ -150,22 +150,22 @@ impl Protection {
     /// # Errors
     ///
     /// [`ProtectionError`], when it is there and does not answer.
-    pub fn protected_by(&self) -> Result<ProtectedBy, ProtectionError> {
+    pub fn state(&self) -> Result<ProtectionState, ProtectionError> {
         if self.needless {
-            return Ok(ProtectedBy::Needless);
+            return Ok(ProtectionState::Needless);
         }
         let running = match Running::look(&Host::default()) {
             Err(GuardError::NotRunning) => {
-                return Ok(ProtectedBy::None {
+                return Ok(ProtectionState::None {
                     why: "the guard is not running (longpin guard start)".into(),
                 });
             }
-            Err(GuardError::NoPrivilege) => return Ok(ProtectedBy::Unknown),
+            Err(GuardError::NoPrivilege) => return Ok(ProtectionState::Unknown),
             other => other.map_err(ProtectionError)?,
         };
         let mut status = read_status(&running).map_err(ProtectionError)?;
         if status.audit {
-            return Ok(ProtectedBy::None {
+            return Ok(ProtectionState::None {
                 why: "the guard only records (--audit)".into(),
             });
         }
@@ -178,7 +178,7 @@ impl Protection {
         }
         let enforced = enforced.into_iter();
         if covers(&self.range, enforced.map(|hold| hold.start..hold.end)) {
-            return Ok(ProtectedBy::Held {
+            return Ok(ProtectionState::Held {
                 enforcement: status.enforcement,
             });
         }
@@ -186,7 +186,7 @@ impl Protection {
         let why = verdicts
             .next_back()
             .unwrap_or("the guard does not see its pages pinned");
-        Ok(ProtectedBy::None { why: why.into() })
+        Ok(ProtectionState::None { why: why.into() })
     }
 }
 

@@ -8,7 +8,7 @@ guard-bench: what the guard costs, in instructions
 
 usage: guard-bench [--only PART[,PART...]] [--largest MIB] [--rounds N]
 
-  --only PARTS    hot, register, memory, walk, lend, perftest [default: all]
+  --only PARTS    hot, register, memory, walk, hold, perftest [default: all]
                   start: starting guard and holds, by stage and program, and the sweep; comes alone
                   disk: the block maps and new files in the current directory, by the clock; needs neither
                   guard nor guest, and comes alone
@@ -24,7 +24,7 @@ pub(crate) struct Asked {
     pub(crate) register: bool,
     pub(crate) memory: bool,
     pub(crate) walk: bool,
-    pub(crate) lend: bool,
+    pub(crate) hold: bool,
     pub(crate) start: bool,
     pub(crate) disk: bool,
     pub(crate) perftest: bool,
@@ -35,7 +35,7 @@ pub(crate) struct Asked {
 
 /// `None`: the user asked for help.
 pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Asked>> {
-    let mut parts = "hot,register,memory,walk,lend,perftest".to_owned();
+    let mut parts = "hot,register,memory,walk,hold,perftest".to_owned();
     let mut largest = 4096_usize;
     let mut rounds = 2;
     while let Some(argument) = arguments.next() {
@@ -56,7 +56,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Optio
         register: false,
         memory: false,
         walk: false,
-        lend: false,
+        hold: false,
         start: false,
         disk: false,
         perftest: false,
@@ -69,7 +69,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Optio
             "register" => asked.register = true,
             "memory" => asked.memory = true,
             "walk" => asked.walk = true,
-            "lend" => asked.lend = true,
+            "hold" => asked.hold = true,
             "start" => asked.start = true,
             "disk" => asked.disk = true,
             "perftest" => asked.perftest = true,

@@ -12,7 +12,7 @@ use crate::held::Held;
 use crate::memory::Memory;
 use crate::options::Asked;
 use crate::table::{self, Table, above, bytes, number, percent, progress};
-use crate::{hot, lend, perftest, register, start, walk};
+use crate::{hold, hot, perftest, register, start, walk};
 
 /// Regions are no larger: that is the goal that they are measured for.
 const LARGEST_REGION: usize = 1 << 30;
@@ -115,8 +115,8 @@ pub(crate) fn run(asked: &Asked) -> Result<()> {
     if asked.walk {
         walk::run(asked, counter)?;
     }
-    if asked.lend {
-        lend::run(asked, counter)?;
+    if asked.hold {
+        hold::run(asked, counter)?;
     }
     if asked.start {
         start::run(asked, counter)?;

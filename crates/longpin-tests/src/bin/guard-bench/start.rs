@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use longpin::guard::{self, Host, Running, StartOptions};
+use longpin::guard::{self, Force, Host, Running, StartOptions};
 use longpin::hold::Hold;
 use longpin_bpf::facts::Facts;
 use longpin_bpf::load::Purpose;
@@ -57,7 +57,7 @@ pub(crate) fn run(asked: &Asked, counter: Counter) -> Result<()> {
         if swept.is_none() {
             swept = Some(sweep(counter, &host)?);
         }
-        guard::stop(&host, true)?;
+        guard::stop(&host, Force::Yes)?;
         Ok(spans)
     })?;
     let held = least(asked.rounds, || {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail, ensure};
 use longpin_linux::memory::{DeviceMemory, Sharing};
 use longpin_linux::verbs::Region;
-use longpin_rdma::{Access, Kind, MemoryRegion, ProtectedBy, RegisterError, RegisterOptions, Wish};
+use longpin_rdma::{
+    Access, Kind, MemoryRegion, ProtectionState, RegisterError, RegisterOptions, Wish,
+};
 use longpin_tests::act::{Outcome, ftruncate, open_truncate, outcome_name, punch, truncate};
 use longpin_tests::frames::frames;
 use longpin_tests::{PAGE, pattern::Pattern};
@@ -92,7 +94,7 @@ fn on_a_device(net: &mut Net) -> Result<()> {
     must_refuse(register(4096), "file-unfit", "not-on-pages")?;
     let region = register(LEN as u64).context(path)?;
     let found = protection(&region)?;
-    ensure!(found == ProtectedBy::Needless, "{found:?}");
+    ensure!(found == ProtectionState::Needless, "{found:?}");
     let bytes = Pattern::new(11).bytes(LEN);
     let address = region.address();
     net.ends.0.write(address, region.rkey(), &bytes)?;
@@ -121,7 +123,7 @@ fn held_on(maker: &str) -> Result<()> {
     let told = Invalidations::watch()?;
     let region = file.register(&net, &HELD)?;
     let found = protection(&region)?;
-    ensure!(matches!(found, ProtectedBy::Held { .. }), "{found:?}");
+    ensure!(matches!(found, ProtectionState::Held { .. }), "{found:?}");
     match region.kind() {
         Kind::HeldOnDemand { prefetched, .. } => ensure!(*prefetched, "not brought in"),
         other => bail!("{other:?}"),

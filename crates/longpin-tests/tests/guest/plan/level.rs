@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use anyhow::{Result, ensure};
 use longpin::fixed_buffer::FixedBuffer;
 use longpin::plan::{Level, Wish};
-use longpin::registration::{ProtectedBy, RegisterOptions};
+use longpin::registration::{ProtectionState, RegisterOptions};
 use longpin_tests::act::{Outcome, ftruncate};
 use longpin_tests::scratch::FsKind;
 use rustix::io::Errno;
@@ -45,8 +45,8 @@ pub(crate) fn plan_level_ring() -> Result<()> {
     guard::on()?;
     let file = TestFile::new(FsKind::Tmpfs, LEN)?;
     let mut buffer = FixedBuffer::register_with(&file.file, 0..LEN, &STRICT)?;
-    let found = buffer.hold().protected_by()?;
-    ensure!(matches!(found, ProtectedBy::Held { .. }), "{found:?}");
+    let found = buffer.hold().state()?;
+    ensure!(matches!(found, ProtectionState::Held { .. }), "{found:?}");
     must_be_listed(&file)?;
     must_refuse("write", write(&file))?;
     must_refuse("ftruncate", ftruncate(&file.file, LEN))?;
@@ -83,7 +83,7 @@ mod with_rdma {
             let made = MemoryRegion::register_with(domain, &file.file, range, access, &STRICT);
             let region = made.context(kind.name())?;
             let found = protection(&region)?;
-            ensure!(matches!(found, ProtectedBy::Held { .. }), "{found:?}");
+            ensure!(matches!(found, ProtectionState::Held { .. }), "{found:?}");
             must_be_listed(&file)?;
             must_refuse("write", write(&file))?;
             must_refuse("ftruncate", ftruncate(&file.file, LEN))?;

@@ -4,8 +4,8 @@ use std::fs::File;
 
 use anyhow::{Context, Result, ensure};
 use longpin_rdma::{
-    Access, Kind, Level, MemoryRegion, PrefetchError, ProtectedBy, ProtectionDomain, RegisterError,
-    RegisterOptions, Wish,
+    Access, Kind, Level, MemoryRegion, PrefetchError, ProtectionDomain, ProtectionState,
+    RegisterError, RegisterOptions, Wish,
 };
 use longpin_tests::act::{ftruncate, punch, truncate};
 use longpin_tests::rdma::{Device, QueuePair, loopback};
@@ -53,9 +53,9 @@ impl Net {
     }
 }
 
-pub(super) fn protection(region: &MemoryRegion) -> Result<ProtectedBy> {
+pub(super) fn protection(region: &MemoryRegion) -> Result<ProtectionState> {
     let hold = region.kind().hold().context("nobody holds it")?;
-    Ok(hold.protected_by()?)
+    Ok(hold.state()?)
 }
 
 /// Held as long as the region, and no longer.
@@ -68,7 +68,7 @@ pub(crate) fn plan_region_pinned() -> Result<()> {
         let region = MemoryRegion::register_with(domain, &file.file, range, Access::READ, &PIN)?;
         let found = protection(&region)?;
         ensure!(
-            matches!(found, ProtectedBy::Held { .. }),
+            matches!(found, ProtectionState::Held { .. }),
             "{}: {found:?}",
             kind.name()
         );
@@ -193,7 +193,7 @@ pub(crate) fn plan_unheld() -> Result<()> {
     let region = register(&only_pin)?;
     let found = protection(&region)?;
     ensure!(
-        matches!(&found, ProtectedBy::None { why } if why.contains("not running")),
+        matches!(&found, ProtectionState::None { why } if why.contains("not running")),
         "{found:?}"
     );
     region.deregister()?;

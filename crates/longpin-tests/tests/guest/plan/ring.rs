@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, bail, ensure};
 use longpin::fixed_buffer::FixedBuffer;
-use longpin::registration::{ProtectedBy, RegisterError, RegisterOptions};
+use longpin::registration::{ProtectionState, RegisterError, RegisterOptions};
 use longpin_tests::act::{ftruncate, punch};
 use longpin_tests::scratch::FsKind;
 use rustix::fs::MemfdFlags;
@@ -42,8 +42,8 @@ pub(crate) fn plan_ring() -> Result<()> {
 /// Bytes go out of the file and into it, it is held meanwhile, and free afterwards.
 fn must_work(file: &TestFile, unit: u64) -> Result<()> {
     let mut buffer = FixedBuffer::register_with(&file.file, unit..3 * unit, &HELD)?;
-    let found = buffer.hold().protected_by()?;
-    ensure!(matches!(found, ProtectedBy::Held { .. }), "{found:?}");
+    let found = buffer.hold().state()?;
+    ensure!(matches!(found, ProtectionState::Held { .. }), "{found:?}");
     must_refuse("truncate", ftruncate(&file.file, unit))?;
     must_refuse("punch", punch(&file.file, 2 * unit, unit))?;
     must_allow("punch before", punch(&file.file, 0, unit))?;

@@ -12,129 +12,42 @@ use longpin_linux::swap::{self, SwapError};
 use rustix::fs::{Advice, OFlags};
 
 use super::inode;
-use crate::activation::{self, Facts};
+use crate::activation::Facts;
+use crate::guard::Force;
 use crate::hold::heads::{Heads, Record};
+use crate::hold::{ReleaseError, ReleaseReport};
 use crate::swapfile::{self, ActivateError, PAGE, UUID};
-
-/// A hold that has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    /// The file.
-    pub path: PathBuf,
-    /// False: somebody else had ended it before, and the file was not held since.
-    pub was_held: bool,
-    /// f2fs: `swapoff(2)` took the file's pin away, and this kernel pins only empty files.
-    pub unpinned: bool,
-}
-
-/// Why a hold could not be ended. What is done is done, and the rest can be tried again.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EndError {
-    /// No hold has this number.
-    #[error("there is no hold {id}")]
-    NoSuchHold {
-        /// The number.
-        id: u64,
-    },
-    /// It was not asked to persist, and its holder lives.
-    #[error("hold {id} on {} stands until its holder, process {pid} or what it started, ends", path.display())]
-    Alive {
-        /// Its number.
-        id: u64,
-        /// The file.
-        path: PathBuf,
-        /// Who asked.
-        pid: u32,
-    },
-    /// The file has been renamed, or its head overwritten.
-    #[error(
-        "no file with the header of hold {id} is to be found, also not at {}; its first 8 KiB are kept in {}",
-        path.display(),
-        record.display()
-    )]
-    Lost {
-        /// Its number.
-        id: u64,
-        /// Where the file was.
-        path: PathBuf,
-        /// Where the 8 KiB are.
-        record: PathBuf,
-    },
-    /// `swapoff(2)`.
-    #[error(transparent)]
-    Deactivate(#[from] ActivateError),
-    /// The 8 KiB are not back yet.
-    #[error("cannot put the first 8 KiB of {} back", path.display())]
-    PutBack {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The records cannot be read or removed.
-    #[error("cannot use the records of holds in {}", path.display())]
-    Records {
-        /// Where they are.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl EndError {
-    /// What to do about it.
-    #[must_use]
-    pub fn hints(&self) -> Vec<String> {
-        match self {
-            Self::NoSuchHold { .. } => vec!["longpin ls".into()],
-            Self::Alive { id, .. } => vec![format!(
-                "longpin release {id} --force   # the file loses its protection"
-            )],
-            Self::Lost { record, .. } => vec![format!(
-                "head -c 8192 {} | dd of=FILE conv=notrunc   # where FILE is now; then remove the record",
-                activation::quote(record)
-            )],
-            Self::Deactivate(_) | Self::PutBack { .. } => {
-                vec!["longpin ls   # and `longpin release ID` again".into()]
-            }
-            Self::Records { .. } => vec!["run it as root, for example with sudo".into()],
-        }
-    }
-}
 
 /// End the hold of this number; one whose holder lives, and that does not persist, only by force.
 ///
 /// # Errors
 ///
-/// [`EndError`].
-pub fn end(heads: &Heads, id: u64, force: bool) -> Result<Ended, EndError> {
+/// [`ReleaseError`].
+pub fn release(heads: &Heads, id: u64, force: Force) -> Result<ReleaseReport, ReleaseError> {
     let found = heads.find(id).map_err(records(heads))?;
-    let record = found.ok_or(EndError::NoSuchHold { id })?;
-    if !force {
+    let record = found.ok_or(ReleaseError::NoSuchHold { id })?;
+    if force == Force::No {
         refuse_alive(heads, &record)?;
     }
-    let (found, path) = locate(&record).ok_or_else(|| EndError::Lost {
+    let (found, path) = locate(&record).ok_or_else(|| ReleaseError::Lost {
         id,
         path: record.path.clone(),
         record: heads.path(id),
     })?;
     let file = found.open(OFlags::RDWR);
-    let file = file.map_err(|source| EndError::PutBack {
+    let file = file.map_err(|source| ReleaseError::PutBack {
         path: path.clone(),
         source,
     })?;
     finish(heads, &record, &path, &file)
 }
 
-pub(super) fn refuse_alive(heads: &Heads, record: &Record) -> Result<(), EndError> {
+pub(super) fn refuse_alive(heads: &Heads, record: &Record) -> Result<(), ReleaseError> {
     let id = record.id();
     if record.persists || !heads.has_holder(id).map_err(records(heads))? {
         return Ok(());
     }
-    Err(EndError::Alive {
+    Err(ReleaseError::Alive {
         id,
         path: record.path.clone(),
         pid: record.pid,
@@ -145,8 +58,8 @@ pub(super) fn refuse_alive(heads: &Heads, record: &Record) -> Result<(), EndErro
 ///
 /// # Errors
 ///
-/// [`EndError::Records`].
-pub fn find_by_path(heads: &Heads, path: &Path) -> Result<Option<Record>, EndError> {
+/// [`ReleaseError::Records`].
+pub fn find_by_path(heads: &Heads, path: &Path) -> Result<Option<Record>, ReleaseError> {
     let all = heads.read_all().map_err(records(heads))?;
     let is_of = |record: &Record| {
         let file = open_regular(path);
@@ -157,20 +70,19 @@ pub fn find_by_path(heads: &Heads, path: &Path) -> Result<Option<Record>, EndErr
 }
 
 /// By an open descriptor of the file.
-pub(super) fn finish(
+pub(in crate::hold) fn finish(
     heads: &Heads,
     record: &Record,
     path: &Path,
     file: &File,
-) -> Result<Ended, EndError> {
+) -> Result<ReleaseReport, ReleaseError> {
     let _lock = heads.lock().map_err(records(heads))?;
     // Somebody else may have ended it while this waited.
     match heads.find(record.id()).map_err(records(heads))? {
         Some(_) => undo(heads, record, path, file),
-        None => Ok(Ended {
-            path: path.to_owned(),
+        None => Ok(ReleaseReport {
             was_held: false,
-            unpinned: false,
+            ..ReleaseReport::of(path.to_owned())
         }),
     }
 }
@@ -181,7 +93,7 @@ pub(super) fn undo(
     record: &Record,
     path: &Path,
     file: &File,
-) -> Result<Ended, EndError> {
+) -> Result<ReleaseReport, ReleaseError> {
     // This very file, whatever its name leads to.
     let own = format!("/proc/self/fd/{}", file.as_raw_fd());
     let was_held = match swapfile::deactivate(Path::new(&own)) {
@@ -192,7 +104,7 @@ pub(super) fn undo(
         }) => false,
         Err(err) => return Err(err.into()),
     };
-    let put_back = |source| EndError::PutBack {
+    let put_back = |source| ReleaseError::PutBack {
         path: path.to_owned(),
         source,
     };
@@ -202,7 +114,7 @@ pub(super) fn undo(
     let _ = rustix::fs::fadvise(file, 0, None, Advice::DontNeed);
     write_head(file, record).map_err(put_back)?;
     heads.remove(record.id()).map_err(records(heads))?;
-    Ok(Ended {
+    Ok(ReleaseReport {
         path: path.to_owned(),
         was_held,
         unpinned,
@@ -269,9 +181,9 @@ fn read_page(file: &File) -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-fn records(heads: &Heads) -> impl FnOnce(io::Error) -> EndError {
+fn records(heads: &Heads) -> impl FnOnce(io::Error) -> ReleaseError {
     let path = heads.path(0).parent().map(Path::to_owned);
-    move |source| EndError::Records {
+    move |source| ReleaseError::Records {
         path: path.unwrap_or_default(),
         source,
     }

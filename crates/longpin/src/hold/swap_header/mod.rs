@@ -15,29 +15,29 @@
 //! | `swapon(2)` | the hold |
 //! | checks once more: nobody can change the file now | the hold |
 //!
-//! It ends in the opposite order, and whatever a kill leaves, [`end`] goes on from there.
+//! It ends in the opposite order, and whatever a kill leaves, [`release`] goes on from there.
 
 mod end;
-mod refusal;
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
 use longpin_linux::file::{self, Found, Kind, Lease, Version};
 use longpin_linux::swap::{self, SwapError};
 use longpin_linux::{mappings, probe};
 use rustix::fs::OFlags;
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::io::Errno;
 
-pub use end::{EndError, Ended, end, find_by_path};
-pub use refusal::Refusal;
+pub(super) use end::finish;
+pub use end::{find_by_path, release};
 
-use super::Wait;
 use super::heads::{self, HEAD, Heads, Record};
+use super::{Hold, Kept, Level, PATIENCE, Refusal, Request, ask, prove};
+use crate::Enforcement;
 use crate::activation::{self, CheckReport, CheckVerdict, Facts, Name, Policy};
 use crate::extents::{BlockMap, Extent, Place};
 use crate::swapfile::{self, ActivateError, PAGE, UUID};
@@ -46,189 +46,102 @@ use crate::swapfile::{self, ActivateError, PAGE, UUID};
 pub const GIVEN_UP: Range<u64> = 0..HEAD as u64;
 /// Pages that the header names: its own, and the slot.
 const PAGES: u64 = 2;
-/// Between two tries while another hold excludes this one.
-const PATIENCE: Duration = Duration::from_millis(50);
 
-/// What is asked for.
-#[derive(Debug, Clone)]
-#[must_use = "nothing is held until it is acquired"]
-pub struct Request {
-    path: PathBuf,
+/// How a hold by swap header is made.
+#[derive(Debug, Clone, Default)]
+pub struct SwapHeader {
     heads: Heads,
     overwrite_head: bool,
-    persist: bool,
-    wait: Wait,
 }
 
-/// A hold that stands until it is released. Dropping it does not end it: the kernel keeps it.
-#[derive(Debug)]
-#[must_use = "the file stays held until it is released"]
-pub struct Hold {
-    path: PathBuf,
-    heads: Heads,
-    file: File,
-    token: File,
-    record: Record,
-    report: CheckReport,
-}
-
-impl Hold {
-    /// Its number, for `longpin release`.
-    #[must_use]
-    pub fn id(&self) -> u64 {
-        self.record.id()
-    }
-
-    /// The file, open for reading and writing: the kernel refuses its writes, too.
-    #[must_use]
-    pub const fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// The check that the file passed while it was held.
-    #[must_use]
-    pub const fn report(&self) -> &CheckReport {
-        &self.report
-    }
-
-    /// Its permissions, if others than the owner may read the file: then they may read the page of memory that comes
-    /// to lie in the slot.
-    ///
-    /// # Errors
-    ///
-    /// What `fstat(2)` says.
-    pub fn readable_by_others(&self) -> io::Result<Option<u32>> {
-        let mode = file::status(&self.file)?.mode;
-        Ok((mode & 0o044 != 0).then_some(mode))
-    }
-
-    /// Children inherit the token: as long as one of them lives, only force ends the hold if this process has died.
-    ///
-    /// # Errors
-    ///
-    /// What `fcntl(2)` says.
-    pub fn let_children_keep_it(&self) -> io::Result<()> {
-        Ok(fcntl_setfd(&self.token, FdFlags::empty())?)
-    }
-
-    /// End it: `swapoff(2)`, then the file's first 8 KiB are put back.
-    ///
-    /// # Errors
-    ///
-    /// [`EndError`]; what is left to do, [`end`] does.
-    pub fn release(self) -> Result<Ended, EndError> {
-        let Self {
-            path,
-            heads,
-            file,
-            record,
-            ..
-        } = self;
-        end::finish(&heads, &record, &path, &file)
-    }
-}
-
-impl Request {
-    /// For a hold on this file, without waiting, if its first 8 KiB are empty.
-    pub fn on(path: &Path) -> Self {
-        Self {
-            path: path.to_owned(),
-            heads: Heads::default(),
-            overwrite_head: false,
-            persist: false,
-            wait: Wait::No,
-        }
-    }
-
+impl SwapHeader {
     /// Keep records somewhere else.
+    #[must_use]
     pub fn heads(mut self, heads: Heads) -> Self {
         self.heads = heads;
         self
     }
 
     /// Also when there is data in the first 8 KiB: it is not to be had while the hold stands.
+    #[must_use]
     pub const fn overwrite_head(mut self, yes: bool) -> Self {
         self.overwrite_head = yes;
         self
     }
+}
 
-    /// The hold is released without force.
-    pub const fn persist(mut self, yes: bool) -> Self {
-        self.persist = yes;
-        self
+/// Check, keep the head, write the header, `swapon(2)`, check again.
+pub(super) fn acquire(request: &Request<'_>, options: &SwapHeader) -> Result<Hold, Refusal> {
+    let not_offered = |what| Err(Refusal::NotOffered { what });
+    if request.level != Level::Swapfile {
+        return not_offered("level layout");
     }
-
-    /// How long to wait for another hold of this kind to end.
-    pub const fn wait(mut self, wait: Wait) -> Self {
-        self.wait = wait;
-        self
+    if request.range.is_some() {
+        return not_offered("a range");
     }
-
-    /// Check, keep the head, write the header, `swapon(2)`, check again.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal`]: file and system are as they were.
-    pub fn acquire(self) -> Result<Hold, Refusal> {
-        if !probe::may_load_lsm_programs().map_err(ask("what this process may do"))? {
-            return Err(Refusal::NoPrivilege);
-        }
-        let deadline = match self.wait {
-            Wait::No => Some(Instant::now()),
-            Wait::For(time) => Instant::now().checked_add(time),
-            Wait::Forever => None,
-        };
-        loop {
-            match self.try_once() {
-                Err(Refusal::Busy { .. }) if deadline.is_none_or(|end| Instant::now() < end) => {
-                    std::thread::sleep(PATIENCE);
-                }
-                done => return done,
+    if !probe::may_load_lsm_programs().map_err(ask("what this process may do"))? {
+        return Err(Refusal::NoPrivilege {
+            hold: "a hold by swap header",
+            capability: "CAP_SYS_ADMIN",
+        });
+    }
+    let deadline = request.wait.deadline();
+    let candidate = Candidate { request, options };
+    loop {
+        match candidate.try_once() {
+            Err(Refusal::Busy { .. }) if deadline.is_none_or(|end| Instant::now() < end) => {
+                std::thread::sleep(PATIENCE);
             }
+            done => return done,
         }
     }
+}
 
+/// A request, and how.
+struct Candidate<'a> {
+    request: &'a Request<'a>,
+    options: &'a SwapHeader,
+}
+
+impl Candidate<'_> {
     fn try_once(&self) -> Result<Hold, Refusal> {
-        let opened = |source| Refusal::Open {
-            path: self.path.clone(),
-            source,
-        };
-        let lock = self.heads.lock().map_err(self.keep())?;
-        let found = Found::at(&self.path).map_err(opened)?;
+        let opened = self.request.not_opened();
+        let lock = self.options.heads.lock().map_err(self.keep())?;
+        let found = self.request.find()?;
         if found.kind().map_err(opened)? == Kind::Regular {
             self.refuse_held(&found)?;
         }
         for policy in [Policy::Swap, Policy::Blocks] {
-            let report = activation::check_found(&found, &self.path, policy, None);
+            let report = activation::check_found(&found, &self.request.path, policy, None);
             fit(report.map_err(opened)?)?;
         }
         let file = found.open(OFlags::RDWR).map_err(opened)?;
         let (record, token, version) = self.put_header(&file, &lock)?;
         Ok(Hold {
-            path: self.path.clone(),
-            heads: self.heads.clone(),
+            path: self.request.path.clone(),
             report: self.activate(&found, &file, &record, version)?,
+            enforcement: Enforcement::Full,
             file,
             token,
-            record,
+            kept: Kept::SwapHeader {
+                heads: self.options.heads.clone(),
+                record,
+            },
         })
     }
 
     /// Held already. What a crash left of another hold is put right.
     fn refuse_held(&self, found: &Found) -> Result<(), Refusal> {
-        let path = || self.path.clone();
-        let opened = |source| Refusal::Open {
-            path: path(),
-            source,
-        };
+        let path = || self.request.path.clone();
+        let opened = self.request.not_opened();
         let file = &found.open(OFlags::RDONLY).map_err(opened)?;
         let facts = Facts::read(file).map_err(ask("what the file is"))?;
-        let records = self.heads.read_all().map_err(self.keep())?;
+        let records = self.options.heads.read_all().map_err(self.keep())?;
         let mut records = records.into_iter();
         let record = records.find(|record| end::bears(file, record).unwrap_or(false));
         match record {
             Some(_) if facts.active_swap => Err(Refusal::Busy { path: path() }),
-            None if facts.active_swap => Err(Refusal::Swap { path: path() }),
+            None if facts.active_swap => Err(Refusal::ActiveSwap { path: path() }),
             Some(record) => {
                 let id = record.id();
                 let left = |source| Refusal::Left {
@@ -236,9 +149,9 @@ impl Request {
                     id,
                     source,
                 };
-                end::refuse_alive(&self.heads, &record).map_err(left)?;
+                end::refuse_alive(&self.options.heads, &record).map_err(left)?;
                 let file = found.open(OFlags::RDWR).map_err(opened)?;
-                let undone = end::undo(&self.heads, &record, &self.path, &file);
+                let undone = end::undo(&self.options.heads, &record, &self.request.path, &file);
                 undone.map(drop).map_err(left)
             }
             None => Ok(()),
@@ -248,7 +161,7 @@ impl Request {
     /// Nobody else has the file open from before the look at its head until the header is there.
     fn put_header(&self, file: &File, lock: &File) -> Result<(Record, File, Version), Refusal> {
         let in_use = || Refusal::InUse {
-            path: self.path.clone(),
+            path: self.request.path.clone(),
         };
         let lease = Lease::take(file).map_err(ask("for a lease on the file"))?;
         let lease = lease.ok_or_else(in_use)?;
@@ -257,23 +170,30 @@ impl Request {
         file.read_exact_at(&mut head, 0)
             .map_err(ask("what is in the file"))?;
         if let Some(at) = head.iter().position(|&byte| byte != 0) {
-            if !self.overwrite_head {
+            if !self.options.overwrite_head {
                 return Err(Refusal::Data {
-                    path: self.path.clone(),
+                    path: self.request.path.clone(),
                     at,
                 });
             }
         }
         let (header, uuid) = self.new_header()?;
         let record = self.record(file, head, uuid)?;
-        let token = self.heads.save(&record, lock).map_err(self.keep())?;
+        let token = self
+            .options
+            .heads
+            .save(&record, lock)
+            .map_err(self.keep())?;
         if !lease.is_whole().map_err(ask("for the lease"))? {
-            self.heads.remove(record.id()).map_err(self.keep())?;
+            self.options
+                .heads
+                .remove(record.id())
+                .map_err(self.keep())?;
             return Err(in_use());
         }
         let written = file.write_all_at(&header, 0).and_then(|()| file.sync_all());
         let version = written.and_then(|()| file::status(file));
-        let refused = |err| self.take_back(file, &record, refused_write(&self.path, err));
+        let refused = |err| self.take_back(file, &record, refused_write(&self.request.path, err));
         Ok((record.clone(), token, version.map_err(refused)?.version))
     }
 
@@ -283,7 +203,7 @@ impl Request {
             let header = swapfile::make_header(PAGES, None, None)?;
             let mut uuid = [0; 16];
             uuid.copy_from_slice(&header[UUID]);
-            let taken = self.heads.find(heads::id_of(&uuid));
+            let taken = self.options.heads.find(heads::id_of(&uuid));
             if taken.map_err(self.keep())?.is_none() {
                 return Ok((header, uuid));
             }
@@ -291,7 +211,8 @@ impl Request {
     }
 
     fn record(&self, file: &File, head: Vec<u8>, uuid: [u8; 16]) -> Result<Record, Refusal> {
-        let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        let path =
+            std::path::absolute(&self.request.path).unwrap_or_else(|_| self.request.path.clone());
         let pid = std::process::id();
         Ok(Record {
             uuid,
@@ -300,7 +221,7 @@ impl Request {
             pid,
             command: mappings::name_process(pid).command,
             since: heads::now(),
-            persists: self.persist,
+            persists: self.request.persist,
             head,
         })
     }
@@ -313,7 +234,7 @@ impl Request {
         record: &Record,
         version: Version,
     ) -> Result<CheckReport, Refusal> {
-        let activated = swapfile::swap_on(&self.path, found);
+        let activated = swapfile::swap_on(&self.request.path, found);
         let judged = match activated {
             Ok(()) => self.judge(file, version),
             Err(err) => Err(self.not_activated(err)),
@@ -331,7 +252,7 @@ impl Request {
             let extent = extent.map_err(ActivateError::from)?;
             if !is_of_pages(&extent) {
                 return Err(Refusal::SlotElsewhere {
-                    path: self.path.clone(),
+                    path: self.request.path.clone(),
                     at: extent.logical,
                 });
             }
@@ -345,19 +266,16 @@ impl Request {
         // Somebody wrote to it after the lease was given back, perhaps to its head.
         if status.version != version {
             return Err(Refusal::Changed {
-                path: self.path.clone(),
+                path: self.request.path.clone(),
             });
         }
-        let mut report = activation::check_file(file, &self.path, Policy::Blocks, None)
+        let mut report = activation::check_file(file, &self.request.path, Policy::Blocks, None)
             .map_err(ask("whether the file is fit"))?;
         let reasons = &mut report.reasons;
         reasons.retain(|reason| reason.name != Name::ActiveSwap);
         let report = fit(report)?;
         self.refuse_slot_elsewhere(file)?;
-        super::try_it(file).map_err(|answer| Refusal::Unproved {
-            path: self.path.clone(),
-            answer,
-        })?;
+        prove(file, &self.request.path)?;
         Ok(report)
     }
 
@@ -369,10 +287,10 @@ impl Request {
             let _ = file.read_exact_at(&mut record.head[PAGE..], PAGE as u64);
         }
         if end::bears(file, &record).unwrap_or(true) {
-            let _ = end::undo(&self.heads, &record, &self.path, file);
+            let _ = end::undo(&self.options.heads, &record, &self.request.path, file);
         } else {
             // Without the header nothing was taken from the file.
-            let _ = self.heads.remove(record.id());
+            let _ = self.options.heads.remove(record.id());
         }
         refusal
     }
@@ -382,8 +300,8 @@ impl Request {
             ActivateError::Kernel {
                 source: SwapError::NotPermitted,
                 ..
-            } => Refusal::NoRoom {
-                path: self.path.clone(),
+            } => Refusal::NoSwapArea {
+                path: self.request.path.clone(),
                 active: swap::count_areas().ok().flatten().unwrap_or(0),
             },
             other => other.into(),
@@ -391,7 +309,7 @@ impl Request {
     }
 
     fn keep(&self) -> impl FnOnce(io::Error) -> Refusal {
-        let path = self.path.clone();
+        let path = self.request.path.clone();
         move |source| Refusal::Keep { path, source }
     }
 }
@@ -416,7 +334,7 @@ fn fit(report: CheckReport) -> Result<CheckReport, Refusal> {
 /// Whoever holds it already by other means refuses the write.
 fn refused_write(path: &Path, err: io::Error) -> Refusal {
     match Errno::from_io_error(&err) {
-        Some(Errno::TXTBSY) => Refusal::Swap {
+        Some(Errno::TXTBSY) => Refusal::ActiveSwap {
             path: path.to_owned(),
         },
         _ => Refusal::Ask {
@@ -429,10 +347,6 @@ fn refused_write(path: &Path, err: io::Error) -> Refusal {
 fn inode(file: &File) -> io::Result<(u64, u64)> {
     let data = file.metadata()?;
     Ok((data.dev(), data.ino()))
-}
-
-fn ask(what: &'static str) -> impl FnOnce(io::Error) -> Refusal {
-    move |source| Refusal::Ask { what, source }
 }
 
 #[cfg(test)]

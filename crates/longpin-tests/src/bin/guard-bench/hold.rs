@@ -70,7 +70,7 @@ fn count_swap(asked: &Asked, counter: Counter, path: &Path) -> Result<Counts> {
 
 fn count_hold(asked: &Asked, counter: Counter, path: &Path) -> Result<Counts> {
     let host = Host::default();
-    let hold = || Ok(Hold::on(path).acquire(&host)?.release()?);
+    let hold = || Ok(Hold::on(path).acquire(&host)?.release().map(drop)?);
     counter.each(asked.rounds, || Ok(()), hold)
 }
 
