@@ -7,10 +7,11 @@ ROW   ?= latest
 ROWS  ?=
 TESTS ?=
 PART  ?=
+PREFIX ?= /usr/local
 CMD   ?= uname -a
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup kernels kmod demo test test-long test-reboot test-weakened bench bench-all vm lint
+.PHONY: help setup kernels kmod demo test test-long test-reboot test-weakened bench bench-all vm lint install-c
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -53,3 +54,7 @@ vm: setup ## Run CMD in the guest with kernel ROW: make vm ROW=6.1 CMD='uname -r
 
 lint: setup ## Formatting, lints, licences
 	@$(XTASK) lint
+
+install-c: ## Install the library for C, its header and longpin.pc below PREFIX
+	@cargo build --release -p longpin-c
+	@sh crates/longpin-c/install.sh target/release/liblongpin_c.so $(PREFIX)

@@ -18,31 +18,19 @@ fn library() -> io::Result<PathBuf> {
 fn a_program_in_c_asks_as_the_header_says() -> io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let dir = tempfile::tempdir()?;
-    let program = dir.path().join("lend");
-    let library = library()?;
-    let compiled = Command::new("cc")
-        .args([
-            "-std=c99",
-            "-D_GNU_SOURCE",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-I",
-        ])
-        .arg(root.join("include"))
-        .arg(root.join("tests/lend.c"))
-        .arg("-L")
-        .arg(&library)
-        .args(["-llongpin_c", "-o"])
-        .arg(&program)
+    let prefix = dir.path().join("prefix");
+    let compiled = Command::new("sh")
+        .arg(root.join("tests/build.sh"))
+        .arg(library()?.join("liblongpin_c.so"))
+        .arg(&prefix)
         .status()?;
     assert!(compiled.success());
     let file = dir.path().join("file");
     std::fs::write(&file, vec![1; 65_536])?;
-    let output = Command::new(&program)
+    let output = Command::new(prefix.join("hold"))
         .arg("check")
         .arg(&file)
-        .env("LD_LIBRARY_PATH", &library)
+        .env("LD_LIBRARY_PATH", prefix.join("lib"))
         .output()?;
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{words}");

@@ -16,24 +16,23 @@ fn c_program_holds() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../longpin-c");
     let this = std::env::current_exe()?;
     let release = this.parent().and_then(Path::parent).context("no parent")?;
-    let built = release.join("liblongpin_c.so").exists();
+    let library = release.join("liblongpin_c.so");
+    let built = library.exists();
     ensure!(built, "not built: cargo build --release -p longpin-c");
-    let program = "/tmp/lend";
-    let compiled = Command::new("cc")
-        .args(["-D_GNU_SOURCE", "-o", program, "-I"])
-        .arg(root.join("include"))
-        .arg(root.join("tests/lend.c"))
-        .arg("-L")
-        .arg(release)
-        .arg("-llongpin_c")
-        .status()
-        .context("no cc")?;
-    ensure!(compiled.success(), "cc: {compiled}");
-    let f = TestFile::new(FsKind::Ext4, 1 << 20)?;
-    let output = Command::new(program)
-        .arg("lend")
+    let dir = tempfile::tempdir()?;
+    let compiled = Command::new("sh")
+        .arg(root.join("tests/build.sh"))
+        .arg(&library)
+        .arg(dir.path())
+        .output()
+        .context("no sh")?;
+    let words = String::from_utf8_lossy(&compiled.stderr);
+    ensure!(compiled.status.success(), "not compiled: {words}");
+    let f = TestFile::new(FsKind::Ext4, 65_536)?;
+    let output = Command::new(dir.path().join("hold"))
+        .arg("hold")
         .arg(&f.path)
-        .env("LD_LIBRARY_PATH", release)
+        .env("LD_LIBRARY_PATH", dir.path().join("lib"))
         .output()?;
     let words = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}: {words}", output.status);
