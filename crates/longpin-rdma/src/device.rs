@@ -28,7 +28,7 @@ pub enum DeviceError {
 /// [`DeviceError`].
 pub fn find_device(name: &str) -> Result<(Device, KernelRules), DeviceError> {
     if name == Device::IoUring.name() {
-        return Ok((Device::IoUring, KernelRules::probe(false)?));
+        return Ok((Device::IoUring, KernelRules::probe()?));
     }
     let context = Context::open(name)?;
     let capabilities = context.capabilities()?;

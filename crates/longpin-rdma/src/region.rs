@@ -304,7 +304,10 @@ pub fn kernel_rules(domain: &ProtectionDomain) -> Result<KernelRules, RegisterEr
     if let Some(rules) = RULES.get() {
         return Ok(*rules);
     }
-    let rules = KernelRules::probe(always_writes(domain)?)?;
+    let rules = KernelRules {
+        rdma_always_writes: always_writes(domain)?,
+        ..KernelRules::probe()?
+    };
     Ok(*RULES.get_or_init(|| rules))
 }
 

@@ -17,6 +17,7 @@ use crate::on_demand::{self, OnDemandReport};
 
 /// Everything the guard knows of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FileReport {
     /// Its pins, holds or not.
     pub holds: Vec<Row>,

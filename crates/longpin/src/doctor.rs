@@ -17,6 +17,7 @@ pub type Fact<T> = Result<T, String>;
 
 /// What there is to know about a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HostFacts {
     /// The kernel's release, as `uname -r` says it.
     pub release: String,
@@ -55,6 +56,7 @@ pub struct HostFacts {
 
 /// What BTF knows of what longpin asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BtfFacts {
     /// Functions, with their numbers of arguments.
     pub functions: BTreeMap<String, usize>,
@@ -64,6 +66,7 @@ pub struct BtfFacts {
 
 /// What `/proc/kallsyms` shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SymbolFacts {
     /// It shows addresses to this process.
     pub shown: bool,
@@ -88,6 +91,7 @@ pub enum GuardFact {
 
 /// What was looked at, and how it is.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct Check {
     /// What was looked at.
     pub name: &'static str,
@@ -129,6 +133,7 @@ pub enum HostVerdict {
 
 /// A claim on this host.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct ClaimVerdict {
     /// The claim's id in `docs/guarantee.md`.
     pub id: String,
@@ -144,6 +149,7 @@ pub struct ClaimVerdict {
 
 /// Something that can hold a file, on this host.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct BackendVerdict {
     /// Its name.
     pub name: &'static str,
@@ -155,6 +161,7 @@ pub struct BackendVerdict {
 
 /// The whole judgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DoctorReport {
     /// What every claim needs.
     pub checks: Vec<Check>,

@@ -20,6 +20,7 @@ use crate::on_demand::{Cause, find_cause};
 
 /// An event, with what only the user side knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Notice {
     /// The event.
     pub event: Event,
@@ -33,6 +34,7 @@ pub struct Notice {
 
 /// Events in their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Batch {
     /// The events.
     pub events: Vec<Notice>,

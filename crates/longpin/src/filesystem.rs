@@ -2,6 +2,7 @@
 
 /// What kind of file system a file lies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Family {
     /// ext2, ext3, ext4: one block device, FIEMAP gives its addresses.
     Ext,
@@ -27,6 +28,7 @@ pub enum Family {
 
 /// A file system's name and family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FileSystem {
     /// The kernel's name, or its magic number's meaning.
     pub name: &'static str,

@@ -60,7 +60,7 @@ impl FixedBuffer {
             range,
             access: Access::READ_WRITE,
             device: Device::IoUring,
-            kernel: KernelRules::probe(false)?,
+            kernel: KernelRules::probe()?,
         };
         let prepared = target.prepare(options)?;
         let (memory, planned) = (prepared.memory, prepared.planned);

@@ -24,6 +24,7 @@ const KEPT: usize = 60;
 
 /// A range of a file that is pinned now, and by whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Row {
     /// Its number while the guard runs; 0 where nobody is known to have pinned.
     pub id: u64,
@@ -67,6 +68,7 @@ impl Row {
 
 /// The process that asked for a pin.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Owner {
     /// Process id, in the initial pid namespace.
     pub pid: u32,

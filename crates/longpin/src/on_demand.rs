@@ -21,6 +21,7 @@ use crate::names::name_file;
 
 /// A range of a file in an on-demand region.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OnDemand {
     /// The file, as seen from here.
     pub path: String,
@@ -51,6 +52,7 @@ pub struct OnDemand {
 
 /// What [`read`] finds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OnDemandReport {
     /// By path and range.
     pub regions: Vec<OnDemand>,
@@ -129,6 +131,7 @@ fn describe(
 
 /// Why pages were taken back from an on-demand region, as far as the kernel's stack tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Cause {
     /// What the kernel was about, where that is no system call's own doing.
     pub work: Option<&'static str>,

@@ -43,6 +43,7 @@ pub struct SwapOptions {
 
 /// What was activated.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Activated {
     /// Bytes of the file that are used, header included.
     pub size: u64,

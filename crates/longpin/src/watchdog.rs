@@ -23,6 +23,7 @@ const SMALLEST: u64 = 1 << 20;
 
 /// What a look found.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finding {
     /// Number of the hold; 0 where nobody is known to have pinned.
     pub hold: u64,
@@ -34,6 +35,7 @@ pub struct Finding {
 
 /// What is to be told of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FindingKind {
     /// Its map is known from now on, so many bytes of it.
     Verifying(u64),

@@ -4,14 +4,18 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use longpin::config::{
-    self, Action, Config, ConfigErrors, LoadError, Problem, Resolved, ResolvedRule, Rule, User,
+    self, Action, Config, ConfigErrors, LoadError, Missing, Problem, Resolved, ResolvedRule, Rule,
+    User,
 };
 
 use crate::output::{CANNOT_TELL, REFUSED};
 
 pub(crate) fn run(file: &Path) -> anyhow::Result<ExitCode> {
-    let is_default = file == Path::new(config::DEFAULT_PATH);
-    let source = match config::read_source(file, is_default) {
+    let missing = match file == Path::new(config::DEFAULT_PATH) {
+        true => Missing::NoRules,
+        false => Missing::Error,
+    };
+    let source = match config::read_source(file, missing) {
         Err(LoadError::Wrong { errors, .. }) => return Ok(refuse(file, &errors)),
         Err(err @ LoadError::Unreadable { .. }) => {
             anstream::eprintln!("longpin: {:#}", anyhow::Error::from(err));

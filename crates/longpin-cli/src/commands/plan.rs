@@ -307,7 +307,7 @@ fn describe(planned: &Planned) -> String {
         Plan::Longterm(pin) => format!("a long-term pin, hold at level {}", pin.level.as_str()),
         Plan::Copy => "a pin of a private copy".into(),
         Plan::LendBlocks(_) => "refused; its blocks can be lent".into(),
-        Plan::Refused(_) => "refused".into(),
+        _ => "refused".into(),
     }
 }
 

@@ -70,6 +70,7 @@ fn to_line(finding: &Finding) -> String {
             ("broken", format!("{path} {range}: its blocks have moved"))
         }
         FindingKind::Unverified(why) => ("unverified", format!("{path}: {why}")),
+        other => ("unverified", format!("{path}: {other:?}")),
     };
     let now = stamp(jiff::Timestamp::now());
     visible(&format!("{now} {event:<12} {what} hold {}", finding.hold))
@@ -80,6 +81,7 @@ fn to_json(finding: &Finding) -> String {
         FindingKind::Verifying(size) => ("verifying", Some(0..*size), None),
         FindingKind::Moved(range) => ("broken", Some(range.clone()), None),
         FindingKind::Unverified(why) => ("unverified", None, Some(why)),
+        _ => ("unverified", None, None),
     };
     json!({
         "version": 1,

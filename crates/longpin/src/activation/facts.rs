@@ -27,6 +27,7 @@ pub struct Gap {
 
 /// Facts of one file, for the judgement.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Facts {
     /// `statx(2)` and `fstatfs(2)`.
     pub status: Status,
@@ -193,7 +194,7 @@ impl Facts {
 
     /// What keeps a yes from being one, for swap or for blocks.
     #[must_use]
-    pub fn gap(&self, swap: bool) -> Option<&str> {
+    pub(crate) fn gap(&self, swap: bool) -> Option<&str> {
         let mut gaps = self.gaps.iter();
         gaps.find(|gap| gap.swap || !swap)
             .map(|gap| gap.what.as_str())

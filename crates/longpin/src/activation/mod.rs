@@ -50,6 +50,7 @@ const ATTEMPTS: usize = 3;
 
 /// What the file is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Policy {
     /// Its pages stay pinned.
     Pages,
@@ -85,6 +86,7 @@ pub struct ByteRange {
 
 /// The judgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CheckReport {
     /// The file.
     pub path: PathBuf,

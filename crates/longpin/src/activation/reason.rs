@@ -238,6 +238,7 @@ impl Name {
 
 /// A reason, as it was met.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reason {
     /// Which.
     pub name: Name,

@@ -25,7 +25,7 @@ mod words;
 pub use consumers::MAX_RANGES;
 pub use parse::parse;
 pub use problem::{ConfigErrors, Problem, Severity};
-pub use read::{LoadError, Source, load, read_source};
+pub use read::{LoadError, Missing, Source, load, read_source};
 pub use resolve::{CgroupKey, FileKey, Resolved, ResolvedRule, resolve};
 
 /// Where the rules are kept.

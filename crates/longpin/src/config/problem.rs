@@ -15,6 +15,7 @@ pub enum Severity {
 
 /// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Problem {
     /// The line, from 1.
     pub line: usize,

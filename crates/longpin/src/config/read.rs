@@ -44,6 +44,7 @@ pub enum LoadError {
 
 /// What was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Source {
     /// The text; `None` when there is no file, which means no rules.
     pub text: Option<String>,
@@ -51,18 +52,27 @@ pub struct Source {
     pub distrust: Option<String>,
 }
 
-/// Read the text of a configuration. `optional`: a file that is not there means no rules.
+/// What a file that is not there means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// An error: somebody named it.
+    Error,
+    /// No rules.
+    NoRules,
+}
+
+/// Read the text of a configuration.
 ///
 /// # Errors
 ///
 /// [`LoadError::Unreadable`]; [`LoadError::Wrong`] for bytes that are no text.
-pub fn read_source(path: &Path, optional: bool) -> Result<Source, LoadError> {
+pub fn read_source(path: &Path, missing: Missing) -> Result<Source, LoadError> {
     let unreadable = |source| LoadError::Unreadable {
         path: path.to_owned(),
         source,
     };
     let file = match File::open(path) {
-        Err(err) if optional && err.kind() == ErrorKind::NotFound => {
+        Err(err) if missing == Missing::NoRules && err.kind() == ErrorKind::NotFound => {
             return Ok(Source {
                 text: None,
                 distrust: None,
@@ -107,13 +117,13 @@ fn distrust(uid: u32, mode: u32) -> Option<String> {
     (others != 0).then(|| format!("its mode {:04o} lets others write it", mode & 0o7777))
 }
 
-/// Read, parse and resolve: what a starting guard takes. `optional` as for [`read_source`].
+/// Read, parse and resolve: what a starting guard takes.
 ///
 /// # Errors
 ///
 /// [`LoadError`]. A file that others than root could have written is not used.
-pub fn load(path: &Path, optional: bool) -> Result<Resolved, LoadError> {
-    let source = read_source(path, optional)?;
+pub fn load(path: &Path, missing: Missing) -> Result<Resolved, LoadError> {
+    let source = read_source(path, missing)?;
     if let Some(why) = source.distrust {
         let path = path.to_owned();
         return Err(LoadError::Untrusted { path, why });
@@ -139,19 +149,21 @@ mod tests {
     #[test]
     fn no_file_means_no_rules_only_where_none_was_asked_for() {
         let nothing = Path::new("/no/such/longpin.conf");
-        assert_eq!(read_source(nothing, true).unwrap().text, None);
-        let asked = read_source(nothing, false);
+        assert_eq!(read_source(nothing, Missing::NoRules).unwrap().text, None);
+        let asked = read_source(nothing, Missing::Error);
         assert!(
             matches!(asked, Err(LoadError::Unreadable { .. })),
             "{asked:?}"
         );
-        assert_eq!(load(nothing, true).unwrap().rules, []);
+        assert_eq!(load(nothing, Missing::NoRules).unwrap().rules, []);
     }
 
     #[test]
     fn bytes_that_are_no_text_are_told_by_line() {
         let file = write(b"enforce\n# \xff\n");
-        let said = read_source(file.path(), false).unwrap_err().to_string();
+        let said = read_source(file.path(), Missing::Error)
+            .unwrap_err()
+            .to_string();
         assert!(
             said.contains("line 2: error: a byte that is no UTF-8"),
             "{said}"
@@ -160,10 +172,10 @@ mod tests {
 
     #[test]
     fn a_file_without_end_is_not_read() {
-        let said = read_source(Path::new("/dev/zero"), false);
+        let said = read_source(Path::new("/dev/zero"), Missing::Error);
         assert!(matches!(said, Err(LoadError::Unreadable { .. })));
         assert!(matches!(
-            read_source(Path::new("/"), false),
+            read_source(Path::new("/"), Missing::Error),
             Err(LoadError::Unreadable { .. })
         ));
     }

@@ -76,6 +76,7 @@ pub enum Place {
 
 /// Why an extent has no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Unlocated {
     /// Its bytes lie among metadata.
     Inline,

@@ -12,6 +12,7 @@ use crate::config::{self, Action, Problem, Resolved, ResolvedRule};
 
 /// What was put into force.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reloaded {
     /// Rules that can match.
     pub rules: usize,
@@ -26,7 +27,7 @@ pub struct Reloaded {
 ///
 /// [`GuardError::Config`], or what keeps the table from being written.
 pub fn reload(host: &Host, running: &Running) -> Result<Reloaded, GuardError> {
-    let resolved = config::load(&host.config, true)?;
+    let resolved = config::load(&host.config, config::Missing::NoRules)?;
     apply(running.pinned(), &resolved)?;
     Ok(Reloaded {
         rules: resolved.rules.len(),

@@ -67,7 +67,7 @@ pub fn start(
     check_host(host)?;
     let _turn = Turn::take(host)?;
     let holds = clear_way(host, options.audit)?;
-    let rules = config::load(&host.config, true)?;
+    let rules = config::load(&host.config, config::Missing::NoRules)?;
     reached("host looked at, rules read");
     let facts = Facts::probe().map_err(|err| name_missing_btf(err, host))?;
     let made = assemble(host, options, &facts, &rules, holds.as_ref(), progress);
@@ -83,7 +83,7 @@ pub(super) fn start_for_holds(host: &Host) -> Result<(), GuardError> {
     check_host(host)?;
     remove_dir(&host.guard_dir())?;
     remove_dir(&host.scratch_dir())?;
-    let rules = config::load(&host.config, true)?;
+    let rules = config::load(&host.config, config::Missing::NoRules)?;
     reached("host looked at, rules read");
     let facts = Facts::probe().map_err(|err| name_missing_btf(err, host))?;
     let made = assemble_for_holds(host, &facts, &rules);

@@ -24,6 +24,7 @@ pub enum Hints {
 
 /// A running guard's status.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Status {
     /// How much of the promise it enforces.
     pub enforcement: Enforcement,

@@ -17,6 +17,7 @@ pub enum Force {
 
 /// What was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stopped {
     /// Live holds that ended with it.
     pub holds: usize,

@@ -26,6 +26,7 @@ const LOOKS: u32 = 5;
 
 /// What a sweep found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Swept {
     /// Page frames looked at.
     pub frames: u64,

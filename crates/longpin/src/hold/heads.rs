@@ -37,6 +37,7 @@ const TITLE: &[u8] = b"longpin head 1";
 
 /// One hold by swap header.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Record {
     /// The header's, which tells whose file this is when its name or device number has changed.
     pub uuid: [u8; 16],

@@ -284,6 +284,7 @@ fn covered(err: &io::Error) -> Option<String> {
 
 /// What a refusal says of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RefusalKind {
     /// It, or this host, is not fit, or somebody else is in the way.
     Refused,

@@ -8,6 +8,7 @@ use super::{
 
 /// Something else that would not be refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Alternative {
     /// Hold pages and blocks only, not the contents.
     LevelLayout,

@@ -44,6 +44,7 @@ use crate::filesystem::Family;
 
 /// What a file's memory is, as the kernel's pin functions see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Medium {
     /// tmpfs, memfd, ramfs: pages without blocks behind them.
     Memory,
@@ -64,7 +65,7 @@ pub enum Medium {
 impl Medium {
     /// By the file system's magic number, and whether the file is a DAX one.
     #[must_use]
-    pub const fn of(magic: u64, family: Family, dax: bool) -> Self {
+    pub(crate) const fn of(magic: u64, family: Family, dax: bool) -> Self {
         const HUGETLBFS: u64 = 0x9584_58f6;
         const SECRETMEM: u64 = 0x5345_434d;
         match (magic, family) {
@@ -172,6 +173,7 @@ pub struct Question {
 
 /// Less than is needed, found by asking beforehand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lack {
     /// The rule that refuses for it.
     pub rule: Rule,
@@ -183,6 +185,7 @@ pub struct Lack {
 
 /// A long-term pin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Longterm {
     /// What the file is held at meanwhile: layout by the guard, which knows it from the pages; swapfile by a hold that is
     /// taken first.
@@ -193,6 +196,7 @@ pub struct Longterm {
 
 /// What will happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Plan {
     /// The device faults pages in, and gives them back when the file system wants them: no pin, no hold.
     OnDemand,

@@ -14,6 +14,7 @@ const WINDOW: u64 = 64 << 20;
 
 /// What of a file's range would be moved before it is pinned.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Obstacles {
     /// Pages of the range that are in memory.
     pub resident: u64,

@@ -45,12 +45,12 @@ pub enum PlanError {
 }
 
 impl KernelRules {
-    /// Ask the running kernel; what only a device can tell is asked through `device` (`rdma_always_writes`).
+    /// Ask the running kernel; [`Self::rdma_always_writes`] only a device can tell, and false stands for it.
     ///
     /// # Errors
     ///
     /// [`PlanError::Kernel`].
-    pub fn probe(rdma_always_writes: bool) -> Result<Self, PlanError> {
+    pub fn probe() -> Result<Self, PlanError> {
         let failed = |what| move |source| PlanError::Kernel { what, source };
         let tracks = kallsyms::has_function(TRACKING)
             .map_err(failed("which pins the kernel refuses (/proc/kallsyms)"))?;
@@ -58,7 +58,7 @@ impl KernelRules {
             refuses_tracked_writes: tracks,
             // Both came with 6.5: io_uring looked at files by itself until the pin functions did.
             io_uring_memory_only: !tracks,
-            rdma_always_writes,
+            rdma_always_writes: false,
             io_uring: fixed_buffer::is_enabled().map_err(failed("whether io_uring is on"))?,
         })
     }
@@ -66,6 +66,7 @@ impl KernelRules {
 
 /// A plan for a file, with what it was made from.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Planned {
     /// What was asked.
     pub question: Question,

@@ -58,6 +58,7 @@ pub struct PrepareOptions {
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PrepareReport {
     /// Bytes of the file.
     pub size: u64,

@@ -43,6 +43,7 @@ pub struct RegisterOptions {
 
 /// A range of a file, planned for and mapped.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Prepared {
     /// The plan, which refuses nothing.
     pub planned: Planned,

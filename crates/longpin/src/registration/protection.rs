@@ -37,6 +37,7 @@ pub struct ProtectionError(#[source] pub GuardError);
 /// How much of the hold there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
+#[non_exhaustive]
 pub enum ProtectionState {
     /// The guard refuses what would take the pages away.
     Held {
