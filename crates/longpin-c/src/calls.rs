@@ -173,10 +173,15 @@ pub(crate) fn hold(
     request: Request<'_>,
     level: c_int,
     range: Option<ByteRange>,
-) -> Result<Hold, (Said, HoldResult)> {
-    let level = level_of(level).map_err(|said| (said, HoldResult::default()))?;
-    let made = request.level(level).range(range).acquire(&Host::default());
-    made.map_err(|refusal| (refused(&refusal), HoldResult::from(&refusal)))
+) -> (Option<Hold>, Said, HoldResult) {
+    let level = match level_of(level) {
+        Ok(level) => level,
+        Err(said) => return (None, said, HoldResult::default()),
+    };
+    match request.level(level).range(range).acquire(&Host::default()) {
+        Ok(hold) => (Some(hold), Said::yes("held"), HoldResult::default()),
+        Err(refusal) => (None, refused(&refusal), HoldResult::from(&refusal)),
+    }
 }
 
 fn refused(refusal: &Refusal) -> Said {
@@ -214,7 +219,7 @@ mod tests {
             plan(missing, "io_uring", 0, 0, None).0.answer,
             Answer::Misused
         );
-        let (said, _) = hold(Hold::on(missing), 3, None).unwrap_err();
+        let (_, said, _) = hold(Hold::on(missing), 3, None);
         assert_eq!(said.answer, Answer::Misused);
     }
 

@@ -150,7 +150,7 @@ pub unsafe extern "C" fn longpin_hold(
     let mut text = unsafe { Text::new(text, size) };
     // SAFETY: as the caller promises.
     let request = unsafe { path_of(path) }.map(Hold::on);
-    let made = acquire(request, level, wanted(offset, len));
+    let made = acquire(request, hold, level, wanted(offset, len));
     // SAFETY: as the caller promises.
     unsafe { hand_over(made, hold, result, &mut text) }
 }
@@ -175,19 +175,24 @@ pub unsafe extern "C" fn longpin_hold_file(
     let mut text = unsafe { Text::new(text, size) };
     // SAFETY: it is not -1, and open, as the caller promises.
     let file = (file >= 0).then(|| unsafe { BorrowedFd::borrow_raw(file) });
-    let made = acquire(file.as_ref().map(Hold::of_file), level, wanted(offset, len));
+    let request = file.as_ref().map(Hold::of_file);
+    let made = acquire(request, hold, level, wanted(offset, len));
     // SAFETY: as the caller promises.
     unsafe { hand_over(made, hold, result, &mut text) }
 }
 
 fn acquire(
     request: Option<Request<'_>>,
+    hold: *mut *mut Hold,
     level: c_int,
     range: Option<ByteRange>,
-) -> impl FnOnce() -> Result<Hold, (Said, HoldResult)> {
-    move || match request {
-        Some(request) => calls::hold(request, level, range),
-        None => Err((misused("no file"), HoldResult::default())),
+) -> (Option<Hold>, Said, HoldResult) {
+    match request {
+        Some(request) if !hold.is_null() => calls::hold(request, level, range),
+        _ => {
+            let said = misused("no file, or no room for the hold");
+            (None, said, HoldResult::default())
+        }
     }
 }
 
@@ -195,24 +200,14 @@ fn acquire(
 ///
 /// As [`longpin_hold`].
 unsafe fn hand_over(
-    made: impl FnOnce() -> Result<Hold, (Said, HoldResult)>,
+    (made, said, numbers): (Option<Hold>, Said, HoldResult),
     hold: *mut *mut Hold,
     result: *mut HoldResult,
     text: &mut Text,
 ) -> c_int {
-    let made = match hold.is_null() {
-        true => Err((misused("no room for the hold"), HoldResult::default())),
-        false => made(),
-    };
-    let (pointer, said, numbers) = match made {
-        Ok(made) => {
-            let pointer = Box::into_raw(Box::new(made));
-            (pointer, Said::yes("held"), HoldResult::default())
-        }
-        Err((said, numbers)) => (std::ptr::null_mut(), said, numbers),
-    };
+    let made = made.map_or(std::ptr::null_mut(), |made| Box::into_raw(Box::new(made)));
     // SAFETY: null, or room for a pointer, as the caller promises.
-    unsafe { put(pointer, hold) };
+    unsafe { put(made, hold) };
     // SAFETY: as the caller promises.
     unsafe { put(numbers, result) };
     tell(&said, text)

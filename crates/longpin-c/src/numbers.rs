@@ -2,7 +2,7 @@
 
 use longpin::activation::{CheckReport, Reason};
 use longpin::hold::Refusal;
-use longpin::plan::{Plan, Planned};
+use longpin::plan::{Plan, Planned, Rule};
 
 /// `LONGPIN_MAX_REASONS`.
 const MAX_REASONS: usize = 16;
@@ -84,14 +84,14 @@ pub struct PlanResult {
 impl From<&Planned> for PlanResult {
     fn from(planned: &Planned) -> Self {
         let rule = planned.plan.refusal();
-        let mut errnos = rule.into_iter().flat_map(|rule| rule.errnos());
+        let mut errnos = rule.into_iter().flat_map(Rule::errnos);
         let mut errno = || errnos.next().map_or(0, |errno| errno.raw_os_error());
         Self {
             plan: match &planned.unknown {
                 Some(_) if rule.is_none() => 0,
                 _ => plan_number(planned.plan),
             },
-            rule: rule.map_or(0, |rule| rule.number()),
+            rule: rule.map_or(0, Rule::number),
             level: planned.plan.hold().map_or(0, |level| level as u32),
             writable_mapping: match planned.plan {
                 Plan::Longterm(pin) => pin.writable_mapping.into(),
@@ -175,7 +175,6 @@ mod tests {
     use std::io::ErrorKind;
 
     use longpin::activation::Name;
-    use longpin::plan::Rule;
 
     use super::*;
 
