@@ -1,4 +1,4 @@
-# The front door. Every target is one line into `cargo xtask`, which explains itself with --help.
+# The front door. Every target but install-c is one line into `cargo xtask`, which explains itself with --help.
 
 XTASK := cargo xtask
 # Every row if none is named.

@@ -12,7 +12,7 @@ header=$here/include/longpin.h
 to=${DESTDIR:-}$prefix
 number() { sed -n "s/^#define LONGPIN_VERSION_$1 //p" "$header"; }
 version=$(number MAJOR).$(number MINOR).$(number PATCH)
-soname=liblongpin.so.$(number MAJOR)
+soname=$(LC_ALL=C readelf -d "$library" | sed -n 's/.*soname: \[\(.*\)\]/\1/p')
 
 mkdir -p "$to/include" "$to/lib/pkgconfig"
 install -m 644 "$header" "$to/include/"
