@@ -35,7 +35,7 @@ const WEAKNESSES: &[Weakness] = &[
         says: "done, not ETXTBSY",
         environment: "",
         file: "swapfile.bpf.c",
-        from: "	return is_in_opener(ctx);\n}",
+        from: "	return is_opening(task) || is_in_opener(ctx);\n}",
         to: "	return true;\n}",
     },
     Weakness {

@@ -1,5 +1,6 @@
 //! Who holds what: the guard's rows, checked against the pages as they are now.
 
+use longpin_linux::arch;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -16,7 +17,6 @@ use crate::guard::{GuardError, Running};
 use crate::names::{leads_to_explicit, name_file};
 
 /// Bytes of a page.
-pub(crate) const PAGE: u64 = 4096;
 /// Runs of pinned pages that are listed for one row; the last one stands for all that follow.
 const MAX_RUNS: usize = 16;
 /// Bytes that a row keeps of a name, at least: it may have been cut inside a character.
@@ -147,8 +147,8 @@ fn split_runs(
     }
     let runs = pinned.runs(&row.file, range, MAX_RUNS)?;
     let part = |(first, last): (u64, u64)| Row {
-        start: first.saturating_mul(PAGE),
-        end: last.saturating_add(1).saturating_mul(PAGE),
+        start: first.saturating_mul(arch::page_size()),
+        end: last.saturating_add(1).saturating_mul(arch::page_size()),
         pages: last - first + 1,
         ..hold.clone()
     };
@@ -330,9 +330,9 @@ impl Reader {
             was: (!is_named && sight.links > 0).then(|| row.name.clone()),
             level,
             explicit: true,
-            start: row.first.saturating_mul(PAGE),
+            start: row.first.saturating_mul(arch::page_size()),
             // The whole file: as long as it is now.
-            end: match row.last.saturating_add(1).saturating_mul(PAGE) {
+            end: match row.last.saturating_add(1).saturating_mul(arch::page_size()) {
                 end if sight.size > 0 && level == Level::Swapfile => end.min(sight.size),
                 end => end,
             },
@@ -368,8 +368,8 @@ impl Reader {
             } else {
                 hold.path
             },
-            start: row.first.saturating_mul(PAGE),
-            end: row.last.saturating_add(1).saturating_mul(PAGE),
+            start: row.first.saturating_mul(arch::page_size()),
+            end: row.last.saturating_add(1).saturating_mul(arch::page_size()),
             pages,
             broken: hold.broken.max(pages),
             owner: Some(self.owner_of(row)),
@@ -402,8 +402,8 @@ impl Reader {
             path: name_file(file, sight, &self.mounts),
             deleted: sight.links == 0,
             was: None,
-            start: first.saturating_mul(PAGE),
-            end: last.saturating_add(1).saturating_mul(PAGE),
+            start: first.saturating_mul(arch::page_size()),
+            end: last.saturating_add(1).saturating_mul(arch::page_size()),
             pages: sight.pages,
             broken: self.suspects.get(&file.inode).map_or(0, |s| s.broken),
             owner: None,

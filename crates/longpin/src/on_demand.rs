@@ -12,11 +12,11 @@ use longpin_bpf::region::Region;
 use longpin_bpf::shared::FileId;
 use longpin_linux::kallsyms::Kallsyms;
 use longpin_linux::mounts::{self, Mount};
-use longpin_linux::{cgroups, probe};
+use longpin_linux::{arch, cgroups, probe};
 
 use crate::consumer::name_driver;
 use crate::guard::{GuardError, Running};
-use crate::listing::PAGE;
+
 use crate::names::name_file;
 
 /// A range of a file in an on-demand region.
@@ -111,7 +111,8 @@ fn describe(
     let unknown = || "unknown".to_owned();
     let function = symbols.function_at(region.invalidate);
     let since = Duration::from_nanos(region.since_ns);
-    let start = region.first.saturating_mul(PAGE) + region.addresses.0 % PAGE;
+    let start =
+        region.first.saturating_mul(arch::page_size()) + region.addresses.0 % arch::page_size();
     Ok(Some(OnDemand {
         path: name_file(&region.file, &sight, mounts),
         deleted: sight.links == 0,

@@ -1,5 +1,6 @@
 //! Swap files: the header that mkswap(8) writes, activation after the checks, and the list of active ones.
 
+use longpin_linux::arch;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -18,7 +19,6 @@ use crate::activation::{self, CheckReport, CheckVerdict, Policy};
 use crate::extents::{self, BlockMap, MapError};
 
 /// Bytes of a page, and of the header.
-pub(crate) const PAGE: usize = 4096;
 /// Where the label lies.
 const LABEL: Range<usize> = 1052..1068;
 /// Where the UUID lies.
@@ -180,7 +180,7 @@ pub fn activate(
         .open(OFlags::RDWR)
         .map_err(failed("open the file for writing"))?;
     let status = file::status(&file).map_err(failed("look at the file"))?;
-    let pages = status.size / PAGE as u64;
+    let pages = status.size / arch::page_size();
     let mut header = read_header(&file)?;
     let made = label.is_some() || !is_current(&header, pages);
     if made {
@@ -202,7 +202,7 @@ pub fn activate(
     // swapon(2) takes a name; the descriptor's leads to this very file. Kept open until then.
     swap_on(path, &found)?;
     Ok(Activated {
-        size: pages * PAGE as u64,
+        size: pages * arch::page_size(),
         uuid: uuid_text(&header[UUID]),
         made,
         open_to: (status.mode & 0o077 != 0).then_some(status.mode),
@@ -267,7 +267,7 @@ pub fn deactivate(path: &Path) -> Result<(), ActivateError> {
 }
 
 pub(crate) fn read_header(file: &File) -> Result<Vec<u8>, ActivateError> {
-    let mut header = vec![0; PAGE];
+    let mut header = vec![0; rustix::param::page_size()];
     file.read_exact_at(&mut header, 0)
         .map_err(failed("read the header"))?;
     Ok(header)
@@ -292,7 +292,7 @@ fn refuse_loss(
         }
     }
     let last = word(old, 1028).unwrap_or(0);
-    let covered = (u64::from(last) + 1).saturating_mul(PAGE as u64);
+    let covered = (u64::from(last) + 1).saturating_mul(arch::page_size());
     refuse_data(
         file,
         status,
@@ -319,7 +319,7 @@ fn refuse_data(
         let mut at = extent.logical;
         let end = extent.logical + extent.length;
         while at < end {
-            let len = usize::try_from((end - at).min(CHUNK)).unwrap_or(PAGE);
+            let len = usize::try_from((end - at).min(CHUNK)).unwrap_or(rustix::param::page_size());
             let mut bytes = vec![0; len];
             file.read_exact_at(&mut bytes, at)
                 .map_err(failed("read the file"))?;
@@ -367,7 +367,7 @@ pub(crate) fn make_header(
     old: Option<&[u8]>,
     label: Option<[u8; 16]>,
 ) -> Result<Vec<u8>, ActivateError> {
-    let mut header = vec![0; PAGE];
+    let mut header = vec![0; rustix::param::page_size()];
     // A larger file is used as far as the number goes.
     let last = u32::try_from(pages - 1).unwrap_or(u32::MAX);
     header[1024..1028].copy_from_slice(&1_u32.to_ne_bytes());
@@ -379,7 +379,7 @@ pub(crate) fn make_header(
     if let Some(label) = label {
         header[LABEL].copy_from_slice(&label);
     }
-    header[PAGE - MAGIC.len()..].copy_from_slice(MAGIC);
+    header[rustix::param::page_size() - MAGIC.len()..].copy_from_slice(MAGIC);
     Ok(header)
 }
 
@@ -419,7 +419,7 @@ pub fn read_active() -> io::Result<Vec<ActiveSwap>> {
 }
 
 fn describe(file: &SwapFile) -> ActiveSwap {
-    let whole = file.size + PAGE as u64;
+    let whole = file.size + arch::page_size();
     // The whole file is held, also what the header leaves out.
     let size = size_of_active(&file.path);
     ActiveSwap {

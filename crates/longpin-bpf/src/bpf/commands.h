@@ -24,7 +24,7 @@ enum command_layout {
 struct command {
 	u32 magic; /* file system that knows it; 0: all that do */
 	u32 layout;
-	u32 scope;  /* of level swapfile: what moves blocks, seals a file, or takes its device away */
+	u32 scope; /* of level swapfile: what moves blocks, seals a file, or takes its device away */
 	int answer; /* the swap file's; 0: nothing of level swapfile */
 };
 

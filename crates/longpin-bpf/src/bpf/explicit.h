@@ -32,7 +32,8 @@ static __always_inline struct file_identity explicit_key(u64 inode)
 	return file;
 }
 
-static __always_inline bool same_explicit(const struct file_identity *a, const struct file_identity *b)
+static __always_inline bool same_explicit(const struct file_identity *a,
+					  const struct file_identity *b)
 {
 	return same_file(a, b) && a->generation == b->generation;
 }
@@ -55,7 +56,8 @@ static __always_inline struct explicit_hold *find_explicit(u64 inode)
 /* Does an explicit hold cover pages of this range? One of level swapfile covers the whole file. */
 static __always_inline bool covers(const struct explicit_hold *explicit, u64 first, u64 last)
 {
-	return explicit->swapfiles || (explicit->layouts && explicit->first <= last && first <= explicit->last);
+	return explicit->swapfiles ||
+	       (explicit->layouts && explicit->first <= last && first <= explicit->last);
 }
 
 struct possession {

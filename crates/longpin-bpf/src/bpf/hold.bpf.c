@@ -22,7 +22,7 @@ static __always_inline struct explicit_hold *enter_explicit(struct file_identity
 }
 
 static __always_inline void arm_explicit(struct explicit_hold *explicit, const struct row_key *key,
-				     const struct row *row)
+					 const struct row *row)
 {
 	explicit->inode = key->inode;
 	explicit->row = row->id;
@@ -168,7 +168,8 @@ int tidy(u64 *ctx)
 	struct file_identity file = { .ino = ctx[0], .dev = ctx[1], .generation = ctx[2] };
 	struct explicit_hold *found = bpf_map_lookup_elem(&explicit_holds, &file);
 
-	if (!found || found->swapfiles || found->layouts || bpf_map_delete_elem(&explicit_holds, &file))
+	if (!found || found->swapfiles || found->layouts ||
+	    bpf_map_delete_elem(&explicit_holds, &file))
 		return 0;
 	__sync_fetch_and_add(&explicit_filter[explicit_slot(file.ino)], -1);
 	__sync_fetch_and_add(&state.explicit_files, -1);

@@ -12,7 +12,7 @@ struct search {
 	u64 found; /* a held file; 0: one that has left memory */
 	u64 row;   /* whose hold this is */
 	u64 page;
-	u64 deadline; /* one for the walks over all files */
+	u64 deadline;  /* one for the walks over all files */
 	u32 subvolume; /* only files of this one; 0: of all */
 	u8 strict;     /* only files held at level swapfile */
 	u8 encrypted;  /* only pinned files that the file system encrypts */
@@ -75,7 +75,7 @@ static long look_at_suspect(void *map, u64 *inode, struct suspect *known, struct
 }
 
 static long look_at_explicit(void *map, struct file_identity *file, struct explicit_hold *explicit,
-			 struct search *search)
+			     struct search *search)
 {
 	if (!is_in_question(search, file->dev) || (search->ino && search->ino != file->ino))
 		return 0;

@@ -41,12 +41,12 @@ struct walk {
 	u64 base;  /* index of its first slot */
 	u32 shift; /* log2 of the pages that each of its slots covers */
 	u32 slot;
-	u32 max_steps;	/* leaves to look at in this call */
-	u8 only_first;	/* stop at the first pinned folio */
-	u8 only_run;	/* stop where the first run of pinned pages ends */
-	u8 in_pinned;	/* the last folio entry met is pinned: its siblings are too */
+	u32 max_steps; /* leaves to look at in this call */
+	u8 only_first; /* stop at the first pinned folio */
+	u8 only_run;   /* stop where the first run of pinned pages ends */
+	u8 in_pinned;  /* the last folio entry met is pinned: its siblings are too */
 	u8 finished;
-	u8 again;	/* a node or a retry mark was met: descend anew from `index` */
+	u8 again;     /* a node or a retry mark was met: descend anew from `index` */
 	u64 deadline; /* 0: the steps are few */
 	u64 pages;
 	u64 first_pinned;

@@ -1,5 +1,6 @@
 //! The judgement: facts and a stream of extents go in, reasons come out. It asks nobody.
 
+use longpin_linux::arch;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -19,7 +20,6 @@ pub(super) const SCRUB: &str = "scrub";
 /// btrfs, on a mount that may be written to.
 pub(super) const SUBVOLUME: &str = "its subvolume is read-only";
 /// Bytes of a page.
-pub(super) const PAGE: u64 = 4096;
 /// Bytes of the smallest block that a device has.
 const SECTOR: u64 = 512;
 
@@ -91,7 +91,7 @@ fn more(policy: Policy, facts: &Facts) -> Vec<Reason> {
 /// do not, and nothing but swapon(2) itself tells.
 pub(super) fn large_blocks(facts: &Facts) -> Option<String> {
     let size = facts.status.block_size;
-    let is_large = size > PAGE && tells_block_size(facts.fs.family);
+    let is_large = size > arch::page_size() && tells_block_size(facts.fs.family);
     is_large
         .then(|| format!("whether the kernel swaps to blocks of {size} bytes, more than a page"))
 }
@@ -139,9 +139,9 @@ struct Run {
 
 impl Run {
     /// As the kernel counts them: from the first page boundary on the device to the last.
-    const fn pages(&self) -> u64 {
-        let first = self.physical.div_ceil(PAGE);
-        let end = (self.physical + self.length) / PAGE;
+    fn pages(&self) -> u64 {
+        let first = self.physical.div_ceil(arch::page_size());
+        let end = (self.physical + self.length) / arch::page_size();
         end.saturating_sub(first)
     }
 }

@@ -25,6 +25,7 @@ mod judge;
 mod reason;
 mod stay;
 
+use longpin_linux::arch;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -43,7 +44,7 @@ pub(crate) use stay::{STAYS, clear_preallocated};
 
 use crate::extents::{BlockMap, MapError, settle};
 use crate::filesystem::Family;
-use judge::{PAGE, Walk, whole_file};
+use judge::{Walk, whole_file};
 
 /// How often a file that changes is looked at anew.
 const ATTEMPTS: usize = 3;
@@ -306,7 +307,7 @@ fn judge(
     if report.range.is_empty() && policy != Policy::Swap {
         report.reasons.push(Reason::whole(Name::Empty));
     }
-    if policy == Policy::Swap && facts.status.size < 2 * PAGE {
+    if policy == Policy::Swap && facts.status.size < 2 * arch::page_size() {
         report.reasons.push(Reason::whole(Name::TooSmall));
     }
     if policy != Policy::Pages {
@@ -351,7 +352,7 @@ fn walk(file: &File, facts: &Facts, report: &mut CheckReport) {
     let mut range = report.range.clone();
     if report.policy == Policy::Swap {
         // The kernel swaps to whole pages; what is behind the last one does not matter.
-        range.end -= range.end % PAGE;
+        range.end -= range.end % arch::page_size();
     }
     let walked = BlockMap::open(file, &facts.status).and_then(|map| {
         let before = map.digest(&range)?;

@@ -4,6 +4,7 @@ use super::judge::large_blocks;
 use super::*;
 use crate::extents::{BlockDevice, Extent, ExtentFlags, Place, Unlocated};
 use crate::filesystem::FileSystem;
+use longpin_linux::arch;
 use longpin_linux::file::Attributes;
 use rustix::fs::IFlags;
 
@@ -309,10 +310,10 @@ proptest::proptest! {
         let mut covered = 0;
         let mut extents = Vec::new();
         for (gap, length) in runs {
-            at += gap * PAGE;
-            extents.push(extent(at, length * PAGE, PLAIN));
-            at += length * PAGE;
-            covered += length * PAGE;
+            at += gap * arch::page_size();
+            extents.push(extent(at, length * arch::page_size(), PLAIN));
+            at += length * arch::page_size();
+            covered += length * arch::page_size();
         }
         let facts = facts(EXT4);
         let walk = Walk::new(Policy::Blocks, &facts, 0..1 << 20);

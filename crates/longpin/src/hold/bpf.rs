@@ -13,7 +13,7 @@ use longpin_bpf::explicit::{Entered, HoldRequest};
 use longpin_bpf::pinned::Pinned;
 use longpin_bpf::shared::FileId;
 use longpin_bpf::{Mode, STRICT_HOLDS};
-use longpin_linux::{btrfs, probe};
+use longpin_linux::{arch, btrfs, probe};
 use rustix::fs::{MemfdFlags, OFlags, memfd_create};
 
 use super::others::Tried;
@@ -25,7 +25,6 @@ use crate::filesystem::Family;
 use crate::guard::{self, GuardError, Host, Running};
 
 /// Bytes of a page.
-const PAGE: u64 = 4096;
 /// Remove from the kernel what explicit holds needed and need no longer.
 pub(super) fn tidy(host: &Host) -> Result<(), GuardError> {
     match Running::open(host) {
@@ -230,9 +229,12 @@ impl<'file> Candidate<'file> {
         match self.request.range {
             Some(range) if self.request.level == Level::Layout => {
                 let end = range.offset.saturating_add(range.len).max(1);
-                (range.offset / PAGE, (end - 1) / PAGE)
+                (
+                    range.offset / arch::page_size(),
+                    (end - 1) / arch::page_size(),
+                )
             }
-            _ => (0, (u64::MAX >> 12) - 1),
+            _ => (0, (u64::MAX >> arch::page_shift()) - 1),
         }
     }
 

@@ -1,17 +1,22 @@
 //! Headers, labels, and the look for data.
 
 use super::*;
+use longpin_linux::arch;
 
 #[test]
 fn the_header_is_what_the_kernel_reads() {
     let header = make_header(1000, None, Some(*b"swap\0\0\0\0\0\0\0\0\0\0\0\0")).unwrap();
-    assert_eq!(header.len(), PAGE);
+    assert_eq!(header.len(), rustix::param::page_size());
     assert!(header[..1024].iter().all(|&byte| byte == 0));
     assert_eq!(header[1024..1036], [1, 0, 0, 0, 0xe7, 3, 0, 0, 0, 0, 0, 0]);
     assert!(header[UUID].iter().any(|&byte| byte != 0));
     assert_eq!(&header[LABEL][..5], b"swap\0");
-    assert!(header[1068..PAGE - 10].iter().all(|&byte| byte == 0));
-    assert_eq!(&header[PAGE - 10..], b"SWAPSPACE2");
+    assert!(
+        header[1068..rustix::param::page_size() - 10]
+            .iter()
+            .all(|&byte| byte == 0)
+    );
+    assert_eq!(&header[rustix::param::page_size() - 10..], b"SWAPSPACE2");
     assert!(has_signature(&header) && is_current(&header, 1000));
     assert!(!is_current(&header, 1001));
 }
@@ -29,7 +34,8 @@ fn what_lies_behind_a_smaller_swap_area_is_data() {
     let file = tempfile::tempfile().unwrap();
     let pages = 256;
     let small = make_header(2, None, None).unwrap();
-    file.write_all_at(&vec![0; pages * PAGE], 0).unwrap();
+    file.write_all_at(&vec![0; pages * rustix::param::page_size()], 0)
+        .unwrap();
     file.write_all_at(&small, 0).unwrap();
     file.sync_all().unwrap();
     let look = |old: &[u8]| {
@@ -40,9 +46,9 @@ fn what_lies_behind_a_smaller_swap_area_is_data() {
         Err(ActivateError::Map(err)) => return println!("not tried: {err}"),
         other => other.unwrap(),
     }
-    file.write_all_at(&[1], 5 * PAGE as u64).unwrap();
+    file.write_all_at(&[1], 5 * arch::page_size()).unwrap();
     let found = look(&small);
-    assert!(matches!(found, Err(ActivateError::Data { at }) if at == 5 * PAGE as u64));
+    assert!(matches!(found, Err(ActivateError::Data { at }) if at == 5 * arch::page_size()));
     let mut bad = small.clone();
     bad[1032] = 3;
     let found = look(&bad);

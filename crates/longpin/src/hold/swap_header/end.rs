@@ -1,5 +1,6 @@
 //! The end of a hold by swap header: `swapoff(2)`, and the file's first 8 KiB are put back.
 
+use longpin_linux::arch;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -16,7 +17,7 @@ use crate::activation::Facts;
 use crate::guard::Force;
 use crate::hold::heads::{Heads, Record};
 use crate::hold::{ReleaseError, ReleaseReport};
-use crate::swapfile::{self, ActivateError, PAGE, UUID};
+use crate::swapfile::{self, ActivateError, UUID};
 
 /// End the hold of this number; one whose holder lives, and that does not persist, only by force.
 ///
@@ -135,8 +136,8 @@ fn keep_pinned(file: &File) -> io::Result<bool> {
 
 /// The slot first: as long as the header is there, it is not done.
 fn write_head(file: &File, record: &Record) -> io::Result<()> {
-    let (first, second) = record.head.split_at(PAGE);
-    file.write_all_at(second, PAGE as u64)?;
+    let (first, second) = record.head.split_at(rustix::param::page_size());
+    file.write_all_at(second, arch::page_size())?;
     file.sync_all()?;
     file.write_all_at(first, 0)?;
     file.sync_all()
@@ -172,11 +173,11 @@ pub(super) fn bears(file: &File, record: &Record) -> io::Result<bool> {
 /// A kill came between the last write and the end of the record, or before the first one.
 fn is_back(file: &File, record: &Record) -> io::Result<bool> {
     let same = inode(file)? == record.inode;
-    Ok(same && read_page(file)? == record.head[..PAGE])
+    Ok(same && read_page(file)? == record.head[..rustix::param::page_size()])
 }
 
 fn read_page(file: &File) -> io::Result<Vec<u8>> {
-    let mut page = vec![0; PAGE];
+    let mut page = vec![0; rustix::param::page_size()];
     file.read_exact_at(&mut page, 0)?;
     Ok(page)
 }

@@ -28,7 +28,7 @@ use std::time::Instant;
 
 use longpin_linux::file::{self, Found, Kind, Lease, Version};
 use longpin_linux::swap::{self, SwapError};
-use longpin_linux::{mappings, probe};
+use longpin_linux::{arch, mappings, probe};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -40,7 +40,7 @@ use super::{Hold, Kept, Level, PATIENCE, Refusal, Request, ask, prove};
 use crate::Enforcement;
 use crate::activation::{self, CheckReport, CheckVerdict, Facts, Name, Policy};
 use crate::extents::{BlockMap, Extent, Place};
-use crate::swapfile::{self, ActivateError, PAGE, UUID};
+use crate::swapfile::{self, ActivateError, UUID};
 
 /// What of a held file is not the holder's: the header, and the slot.
 pub const GIVEN_UP: Range<u64> = 0..HEAD as u64;
@@ -284,7 +284,10 @@ impl Candidate<'_> {
         let mut record = record.clone();
         if let Refusal::Changed { .. } = refusal {
             // The newer bytes of the slot are the file's.
-            let _ = file.read_exact_at(&mut record.head[PAGE..], PAGE as u64);
+            let _ = file.read_exact_at(
+                &mut record.head[rustix::param::page_size()..],
+                arch::page_size(),
+            );
         }
         if end::bears(file, &record).unwrap_or(true) {
             let _ = end::undo(&self.options.heads, &record, &self.request.path, file);
@@ -316,7 +319,7 @@ impl Candidate<'_> {
 
 /// It begins and ends with a page, of the file and of the device.
 fn is_of_pages(extent: &Extent) -> bool {
-    let page = PAGE as u64;
+    let page = arch::page_size();
     let whole = extent.logical % page == 0 && extent.length % page == 0;
     match extent.place {
         Place::On { physical, .. } => whole && physical % page == 0,
