@@ -481,7 +481,7 @@ _longpin() {
             return 0
             ;;
         longpin__subcmd__guard__subcmd__start)
-            opts="-a -p -l -m -v -h --audit --partial --level --max-files --verbose --help"
+            opts="-a -p -l -m -w -v -h --audit --partial --level --max-files --walk-budget --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -500,6 +500,14 @@ _longpin() {
                     return 0
                     ;;
                 -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --walk-budget)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -58,6 +58,7 @@ complete -c longpin -n "__fish_longpin_using_subcommand guard; and not __fish_se
 complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from start" -s l -l level -d 'What is refused of pinned files, where no rule says otherwise' -r -f -a "layout\t'What would take pages or blocks of the range away from the file'
 swapfile\t'All that is refused of an active swap file: also writes, and names that go away'"
 complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from start" -s m -l max-files -d 'Room for so many pinned files, 65,536 if not said: 16 bytes each, and 400 while it is pinned' -r
+complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from start" -s w -l walk-budget -d 'Look for at most MS milliseconds whether a page of a file is pinned; then refuse, and count the walk as unfinished [default: 5000]' -r
 complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from start" -s a -l audit -d 'Record what would be refused, and refuse nothing'
 complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from start" -s p -l partial -d 'Also where this kernel can enforce a part of the claims only'
 complete -c longpin -n "__fish_longpin_using_subcommand guard; and __fish_seen_subcommand_from start" -s v -l verbose -d 'Show causes, and what libbpf and the verifier say'
