@@ -62,7 +62,8 @@ Without rows and names: the host tests (`cargo test`), the guest tests on every 
 guest tests, and of the build only what they need. Host tests go by name with `cargo test NAME`.
 
 At the end: a line a test, `ROW NAME passed|failed|skipped SECONDS`; the slowest; a table of the tiers with the kernels that
-were seen; what failed; and `N passed, N failed`. What is skipped must be listed in crates/longpin-tests/skips, and nothing
+were seen; what failed; and `N passed, N failed`. Of a run of all rows one or two tests that failed on a row are run three times
+more, in guests of their own: what passes then each time is told as unsteady, with why it failed, and does not count as failed. What is skipped must be listed in crates/longpin-tests/skips, and nothing
 else may be. Exit status: 0, or 1 if something failed.
 
 Examples:
@@ -135,6 +136,8 @@ impl TestArgs {
             program,
             skips: &skips,
             long: self.long,
+            // Whoever asks for a row or a test wants to see what fails.
+            again: self.rows.is_empty() && self.names.is_empty() && !self.long,
             test_limit: self.limit.map_or(usual, Duration::from_secs),
         };
         let (commit, date) = (record::commit(), record::date());

@@ -91,8 +91,8 @@ const WEAKNESSES: &[Weakness] = &[
         says: "ext4: ext4 SWAP_BOOT",
         environment: "LONGPIN_ORACLE_HOME=ext4 LONGPIN_ORACLE_OPERATION=SWAP_BOOT",
         file: "ioctl.bpf.c",
-        from: "	if ((!magic && !state.strict) || !is_armed())\n",
-        to: "	if (magic || !is_armed())\n",
+        from: "	if ((!layout && !state.strict) || !is_armed())\n",
+        to: "	if (layout || !is_armed())\n",
     },
     Weakness {
         name: "cut-folios-go",
@@ -117,7 +117,7 @@ const WEAKNESSES: &[Weakness] = &[
         test: "oracle_detachment",
         says: "btrfs: btrfs 32-bit ENCODED_WRITE",
         environment: "LONGPIN_ORACLE_HOME=btrfs LONGPIN_ORACLE_OPERATION=32-bit",
-        file: "notes.h",
+        file: "arch.h",
         from: "	case 54:\n		return CALL_IOCTL;\n",
         to: "",
     },
@@ -163,7 +163,7 @@ const WEAKNESSES: &[Weakness] = &[
         says: "was not told as broken",
         environment: "",
         file: "evict.bpf.c",
-        from: "	if (state.lent_files)\n		break",
+        from: "	if (state.explicit_files)\n		break",
         to: "	if (!state.abi)\n		break",
     },
     Weakness {

@@ -5,6 +5,7 @@ use super::report::Report;
 use super::skips::{self, Skip};
 use crate::kernels::Kernel;
 use crate::rows::Row;
+use crate::ui;
 use crate::vm::{self, End, Guest, Run};
 use anyhow::{Result, anyhow};
 use std::ffi::OsString;
@@ -28,7 +29,14 @@ pub(crate) struct Manner<'a> {
     pub(crate) long: bool,
     /// A test may take so long.
     pub(crate) test_limit: Duration,
+    /// What failed is run again.
+    pub(crate) again: bool,
 }
+
+/// So often what failed must pass afterwards, in guests of its own, to be told as unsteady and not as failed.
+const AGAIN: usize = 3;
+/// More failures than that are no chance.
+const MOST_UNSTEADY: usize = 2;
 
 /// What came of a row.
 pub(crate) struct Ran {
@@ -106,14 +114,25 @@ fn run(job: Job, manner: &Manner<'_>, labelled: bool) -> Ran {
         (kernel.in_words(), version)
     });
     let (kernel, version) = seen.unwrap_or_else(|| ("none".to_owned(), "none".to_owned()));
-    let run = job
-        .kernel
-        .and_then(|kernel| guest(kernel, &job.tests, manner, labelled).run());
+    let run = match &job.kernel {
+        Ok(kernel) => guest(kernel.clone(), &job.tests, manner, labelled).run(),
+        Err(error) => Err(anyhow!("{error:#}")),
+    };
     let cpu = run.as_ref().ok().and_then(|run| run.cpu);
-    let (report, wrong) = match run {
+    let (mut report, wrong) = match run {
         Ok(run) => read(&name, &run, job.tests.len(), manner.skips),
         Err(error) => (Report::default(), Some(format!("{error:#}"))),
     };
+    if let (Ok(kernel), None, true) = (&job.kernel, &wrong, manner.again) {
+        let failed = report.failed();
+        let tests = job.tests.iter().filter(|test| failed.contains(&test.name));
+        let tests: Vec<Listed> = tests.cloned().collect();
+        if (1..=MOST_UNSTEADY).contains(&tests.len()) {
+            for steady in run_again(kernel, &tests, manner) {
+                report.pass_unsteadily(&steady);
+            }
+        }
+    }
     Ran {
         row: name,
         kernel,
@@ -123,6 +142,27 @@ fn run(job: Job, manner: &Manner<'_>, labelled: bool) -> Ran {
         took: begin.elapsed(),
         cpu,
     }
+}
+
+/// Those of the tests that pass each time now.
+fn run_again(kernel: &Kernel, tests: &[Listed], manner: &Manner<'_>) -> Vec<String> {
+    let name = &kernel.row.name;
+    let mut passing: Vec<String> = tests.iter().map(|test| test.name.clone()).collect();
+    for turn in 1..=AGAIN {
+        ui::say(&format!(
+            "{name}: what failed again, {turn} of {AGAIN}: {}",
+            passing.join(", ")
+        ));
+        let Ok(run) = guest(kernel.clone(), tests, manner, true).run() else {
+            return Vec::new();
+        };
+        let (report, _) = read(name, &run, tests.len(), manner.skips);
+        passing.retain(|name| report.has_passed(name));
+        if passing.is_empty() {
+            break;
+        }
+    }
+    passing
 }
 
 fn guest(kernel: Kernel, tests: &[Listed], manner: &Manner<'_>, labelled: bool) -> Guest {

@@ -36,6 +36,8 @@ pub(crate) struct Tested {
     pub(crate) seconds: f64,
     /// Why it failed or was skipped.
     pub(crate) words: String,
+    /// It failed, with these words, and passed when it was run again.
+    pub(crate) unsteady: bool,
     /// Its parts that were skipped, and why.
     pub(crate) parts: Vec<(String, String)>,
 }
@@ -75,6 +77,7 @@ impl Report {
                         outcome: Outcome::parse(&word("result")),
                         seconds: event["seconds"].as_f64().unwrap_or(0.0),
                         words: word("words"),
+                        unsteady: false,
                         parts: std::mem::take(&mut parts),
                     });
                 }
@@ -108,8 +111,29 @@ impl Report {
             outcome: Outcome::Failed,
             seconds,
             words,
+            unsteady: false,
             parts: Vec::new(),
         });
+    }
+
+    /// The names of those that failed.
+    pub(crate) fn failed(&self) -> Vec<String> {
+        let is_failed = |test: &&Tested| test.outcome == Outcome::Failed;
+        let failed = self.tests.iter().filter(is_failed);
+        failed.map(|test| test.name.clone()).collect()
+    }
+
+    pub(crate) fn has_passed(&self, name: &str) -> bool {
+        let mut tests = self.tests.iter();
+        tests.any(|test| test.name == name && test.outcome == Outcome::Passed)
+    }
+
+    /// One that failed, and passed each time that it was run again.
+    pub(crate) fn pass_unsteadily(&mut self, name: &str) {
+        for test in self.tests.iter_mut().filter(|test| test.name == name) {
+            test.outcome = Outcome::Passed;
+            test.unsteady = true;
+        }
     }
 
     pub(crate) fn count(&self, outcome: Outcome) -> u32 {
@@ -143,6 +167,22 @@ mod tests {
         let last = report.tests.last().unwrap();
         assert_eq!((&*last.name, last.outcome), ("c", Outcome::Failed));
         assert_eq!(last.words, "did not end: the guest's kernel panicked");
+    }
+
+    #[test]
+    fn what_passes_when_it_is_run_again_is_unsteady() {
+        let told = |result: &str| {
+            Report::read(&format!(
+                "{{\"event\":\"end\",\"test\":\"a\",\"result\":\"{result}\",\"words\":\"why\"}}\n"
+            ))
+        };
+        let mut report = told("failed");
+        assert_eq!(report.failed(), ["a"]);
+        assert!(!told("failed").has_passed("a") && !told("skipped").has_passed("a"));
+        assert!(told("passed").has_passed("a"));
+        report.pass_unsteadily("a");
+        assert!(report.failed().is_empty() && report.tests[0].unsteady);
+        assert_eq!(report.tests[0].words, "why");
     }
 
     #[test]

@@ -63,6 +63,13 @@ impl Summary {
         for line in self.failures() {
             println!("{line}");
         }
+        for (row, test) in self.all_tests().filter(|(_, test)| test.unsteady) {
+            println!(
+                "unsteady: {row} {} failed, and passed when it was run again: {}",
+                test.name,
+                cut(&test.words)
+            );
+        }
         let sum = self.sum();
         println!("{} passed, {} failed", sum.passed, sum.failed);
         u8::from(sum.failed > 0)
@@ -80,6 +87,7 @@ impl Summary {
             let came = test.outcome.name();
             let why = match (test.outcome, test.words.is_empty()) {
                 (Outcome::Skipped, false) => format!("  {}", cut(&test.words)),
+                _ if test.unsteady => "  unsteady".to_owned(),
                 _ => String::new(),
             };
             format!("{row} {name} {came} {seconds:.1}{why}")
