@@ -14,6 +14,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use uuid::Uuid;
 
 use crate::pseudo;
 pub use ages::{Old, find_old};
@@ -270,8 +271,10 @@ fn read_setting(path: &Path) -> Result<Option<String>, BtrfsError> {
 /// The file system's directory in sysfs.
 fn sysfs(file: &File) -> Result<PathBuf, BtrfsError> {
     let info = fs_info(file)?;
-    let id: Vec<u8> = info[2..4].iter().flat_map(|n| n.to_ne_bytes()).collect();
-    Ok(Path::new("/sys/fs/btrfs").join(uuid_text(&id)))
+    let mut id = [0; 16];
+    let halves = id.chunks_mut(8).zip(&info[2..4]);
+    halves.for_each(|(bytes, half)| bytes.copy_from_slice(&half.to_ne_bytes()));
+    Ok(Path::new("/sys/fs/btrfs").join(Uuid::from_bytes(id).to_string()))
 }
 
 /// `BTRFS_IOC_FS_INFO`: the largest number of a device, how many there are, the UUID.
@@ -284,15 +287,6 @@ fn fs_info(file: &File) -> Result<Box<[u64; 128]>, BtrfsError> {
         return Err(last_error("BTRFS_IOC_FS_INFO"));
     }
     Ok(info)
-}
-
-/// A UUID's 16 bytes in the usual form.
-#[must_use]
-pub fn uuid_text(bytes: &[u8]) -> String {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let cuts = [0..8, 8..12, 12..16, 16..20, 20..32];
-    let parts = cuts.map(|cut| hex.get(cut).unwrap_or_default());
-    parts.join("-")
 }
 
 fn last_error(what: &'static str) -> BtrfsError {
@@ -363,11 +357,5 @@ mod tests {
         read_setting(&setting.join("below")).unwrap_err();
         std::fs::write(&setting, "").unwrap();
         read_setting(&setting).unwrap_err();
-    }
-
-    #[test]
-    fn a_uuid_has_its_hyphens() {
-        let bytes: Vec<u8> = (0..16).collect();
-        assert_eq!(uuid_text(&bytes), "00010203-0405-0607-0809-0a0b0c0d0e0f");
     }
 }

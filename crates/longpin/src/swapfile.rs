@@ -1,6 +1,5 @@
 //! Swap files: the header that mkswap(8) writes, activation after the checks, and the list of active ones.
 
-use longpin_linux::arch;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -8,12 +7,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use longpin_linux::btrfs::{self, uuid_text};
+use longpin_linux::arch;
+use longpin_linux::btrfs;
 use longpin_linux::fiemap::ExtentFlags;
 use longpin_linux::file::{self, Found, Lease};
 use longpin_linux::swap::{self, SwapError};
 pub use longpin_linux::swap::{SwapFile, read_swap_files};
 use rustix::fs::{Mode, OFlags};
+use uuid::Uuid;
 
 use crate::activation::{self, CheckReport, CheckVerdict, Policy};
 use crate::extents::{self, BlockMap, MapError};
@@ -203,7 +204,8 @@ pub fn activate(
     swap_on(path, &found)?;
     Ok(Activated {
         size: pages * arch::page_size(),
-        uuid: uuid_text(&header[UUID]),
+        uuid: Uuid::from_slice(&header[UUID])
+            .map_or_else(|_| String::new(), |uuid| uuid.to_string()),
         made,
         open_to: (status.mode & 0o077 != 0).then_some(status.mode),
     })
@@ -387,14 +389,9 @@ pub(crate) fn make_header(
 fn random_uuid() -> Result<[u8; 16], ActivateError> {
     let path = "/proc/sys/kernel/random/uuid";
     let text = std::fs::read_to_string(path).map_err(failed("get a UUID from the kernel"))?;
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    let mut bytes = [0; 16];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        let pair = digits.get(2 * at..2 * at + 2).unwrap_or_default();
-        *byte = u8::from_str_radix(pair, 16)
-            .map_err(|err| failed("get a UUID from the kernel")(io::Error::other(err)))?;
-    }
-    Ok(bytes)
+    let uuid = Uuid::parse_str(text.trim());
+    let uuid = uuid.map_err(|err| failed("get a UUID from the kernel")(io::Error::other(err)))?;
+    Ok(uuid.into_bytes())
 }
 
 /// An active swap file, as `longpin ls` shows it.

@@ -75,7 +75,7 @@ pub(crate) fn run_all(
         for _ in 0..width {
             scope.spawn(|| {
                 while let Some((number, job)) = next() {
-                    let ran = run(job, manner, labelled);
+                    let ran = run(&job, manner, labelled);
                     let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
                     ended(&ran);
                     all.push((number, ran));
@@ -106,7 +106,7 @@ fn room(meminfo: &str) -> usize {
 }
 
 /// One row. That there was no guest is told, and is no error of the others'.
-fn run(job: Job, manner: &Manner<'_>, labelled: bool) -> Ran {
+fn run(job: &Job, manner: &Manner<'_>, labelled: bool) -> Ran {
     let begin = Instant::now();
     let name = job.row.name.clone();
     let seen = job.kernel.as_ref().ok().map(|kernel| {
