@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use longpin_tests::mapping::Mapping;
 use longpin_tests::{PAGE, act};
 use rustix::fs::{Advice, fadvise, fstat};
 use rustix::io::{pread, pwrite};
@@ -16,13 +17,17 @@ const CALLS: usize = 1001;
 const PAGE_U64: u64 = PAGE as u64;
 
 /// What is counted, in the order of the table.
-pub(crate) const ACTS: [&str; 8] = [
+pub(crate) const ACTS: [&str; 12] = [
     "pread 4 KiB",
     "pwrite 4 KiB",
     "ftruncate, a page less",
     "ftruncate, a page more",
     "fallocate, punch a page",
     "creat, write, unlink",
+    "open to write, close",
+    "mmap, shared and writable, munmap",
+    "rename",
+    "unlink",
     "fadvise",
     "fstat",
 ];
@@ -57,6 +62,8 @@ pub(crate) fn count(counter: Counter, dir: &Path) -> Result<Vec<Counts>> {
         drop(made);
         Ok(std::fs::remove_file(&other)?)
     };
+    let (one, two) = (dir.join("one"), dir.join("two"));
+    let there = |path: &Path| File::create(path).map(drop).context("creat");
     let counts = vec![
         counter.each(CALLS, nothing, read)?,
         counter.each(CALLS, nothing, || write_at(0))?,
@@ -66,6 +73,27 @@ pub(crate) fn count(counter: Counter, dir: &Path) -> Result<Vec<Counts>> {
             act::punch(&file, PAGE_U64, PAGE_U64).context("punch")
         })?,
         counter.each(CALLS, nothing, make)?,
+        counter.each(CALLS, nothing, || {
+            let opened = File::options().read(true).write(true).open(&path);
+            opened.map(drop).context("open")
+        })?,
+        counter.each(CALLS, nothing, || {
+            let mapped = Mapping::shared(&file, 0, PAGE, true);
+            mapped.map(drop).context("mmap")
+        })?,
+        counter.each(
+            CALLS,
+            || {
+                let _ = std::fs::remove_file(&two);
+                there(&one)
+            },
+            || std::fs::rename(&one, &two).context("rename"),
+        )?,
+        counter.each(
+            CALLS,
+            || there(&two),
+            || std::fs::remove_file(&two).context("unlink"),
+        )?,
         counter.each(CALLS, nothing, || {
             fadvise(&file, 0, None, Advice::Normal).context("fadvise")
         })?,
