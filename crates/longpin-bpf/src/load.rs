@@ -28,6 +28,10 @@ use crate::{BpfError, SUSPECT_ALL, StateView, object};
 /// Files of one user other than root, unless the configuration says otherwise.
 pub const DEFAULT_QUOTA: u32 = 4096;
 
+/// Bounds of a walk's budget: nobody else has the processor meanwhile.
+const SHORTEST_WALK: Duration = Duration::from_millis(1);
+const LONGEST_WALK: Duration = Duration::from_secs(10);
+
 /// What is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -35,7 +39,9 @@ pub enum Purpose {
     Guard {
         /// Room for so many suspects.
         max_files: u32,
-        /// So long may it look whether a page is pinned; `None`: as long as the programs say themselves.
+        /// The last number that a row of others has: explicit holds that it takes over keep theirs.
+        last_row: u64,
+        /// So long may it look whether a page is pinned, from 1 ms to 10 s; `None`: as long as the programs say themselves.
         walk_budget: Option<Duration>,
     },
     /// Explicit holds only: pins are not watched.
@@ -160,11 +166,22 @@ fn tell_purpose(open: &mut OpenGuardSkel<'_>, purpose: Purpose) -> Result<(), Bp
     if let Purpose::Guard { walk_budget, .. } = purpose
         && let (Some(budget), Some(rodata)) = (walk_budget, open.maps.rodata_data.as_deref_mut())
     {
+        let budget = budget.clamp(SHORTEST_WALK, LONGEST_WALK);
         rodata.walk_budget_ns = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
     }
     let data = open.maps.data_state_data.as_deref_mut();
     match (purpose, data) {
-        (Purpose::Guard { max_files, .. }, Some(data)) => data.state.max_files = max_files,
+        (
+            Purpose::Guard {
+                max_files,
+                last_row,
+                ..
+            },
+            Some(data),
+        ) => {
+            data.state.max_files = max_files;
+            data.state.next_row = last_row;
+        }
         (Purpose::Holds, Some(data)) => {
             // No pin is known, and none is asked for.
             data.state.suspect_all = 0;

@@ -36,7 +36,7 @@ pub struct Pinned {
     events: Table<u32, types::event>,
     identified: Table<u32, types::suspect>,
     rules: Table<u32, types::rule>,
-    file_rules: Table<file_identity, u32>,
+    pub(crate) file_rules: Table<file_identity, u32>,
     pub(crate) strays: Table<u64, types::stray>,
     /// Those that are run on request, by name. Those about pins are not there where only explicit holds are.
     programs: HashMap<&'static str, OwnedFd>,

@@ -9,36 +9,74 @@ use std::sync::atomic::Ordering;
 use crate::explicit::Entered;
 use crate::hooks::requests;
 use crate::pinned::Pinned;
-use crate::shared::{Level, Row, Verdict};
-use crate::types::event_kind;
+use crate::shared::{Level, Row};
+use crate::types::{event_kind, rules_word};
 use crate::{BpfError, STRICT_HOLDS};
 
 impl Pinned {
-    /// Enter the explicit holds of `old`, in programs that refuse nobody yet and have none. How many; `Err` inside: the
-    /// tables are full.
+    /// The number of the last row.
+    #[must_use]
+    pub fn last_row(&self) -> u64 {
+        self.state().next_row.load(Ordering::Acquire)
+    }
+
+    /// Enter the explicit holds of `old`, in programs that refuse nobody yet and have none, and what was said of single files.
+    /// How many; `Err` inside: the tables are full.
     ///
     /// # Errors
     ///
     /// [`BpfError::Table`] or [`BpfError::Run`].
     pub fn adopt(&self, old: &Self) -> Result<Result<u32, Entered>, BpfError> {
+        self.adopt_file_rules(old)?;
         self.adopt_tokens(old)?;
-        // What is not judged yet has not begun: its command has gone, or it would have the turn.
-        let stands = |row: &Row| row.explicit.is_some() && row.verdict == Verdict::Held;
-        let rows: Vec<Row> = old.rows()?.into_iter().filter(stands).collect();
-        let mut entered = 0;
-        for key in rows.iter().map(Row::key) {
-            if let Some(row) = old.rows.get(&key)? {
-                self.rows.set(&key, &row)?;
-                entered += 1;
+        let mut seen = HashSet::new();
+        for row in old.rows()? {
+            // A table that changes while it is read may tell an entry twice.
+            if row.explicit.is_some() && seen.insert(row.id) && !self.adopt_row(old, &row)? {
+                return Ok(Err(Entered::NoRoom));
             }
         }
-        if self.run(requests::ADOPT, &[])? != entered {
-            return Ok(Err(Entered::NoRoom));
-        }
-        if rows.iter().any(|row| row.explicit == Some(Level::Swapfile)) {
+        Ok(Ok(u32::try_from(seen.len()).unwrap_or(u32::MAX)))
+    }
+
+    /// Counted first and listed then: one that ends in between has a row here, and none in the old set.
+    fn adopt_row(&self, old: &Self, row: &Row) -> Result<bool, BpfError> {
+        if row.explicit == Some(Level::Swapfile) {
             self.state().strict.fetch_or(STRICT_HOLDS, Ordering::AcqRel);
         }
-        Ok(Ok(entered))
+        let enter = |id: u64| {
+            let arguments = [
+                row.file.inode,
+                row.caller,
+                row.tgid.into(),
+                row.level.0.into(),
+                row.first,
+                row.last,
+                row.file.ino,
+                row.file.dev.into(),
+                row.file.generation.into(),
+                id,
+            ];
+            self.run(requests::ADOPT, &arguments)
+        };
+        let key = row.key();
+        let Some(value) = old.rows.get(&key)? else {
+            return Ok(true);
+        };
+        if enter(row.id)? != 0 {
+            return Ok(false);
+        }
+        self.rows.set(&key, &value)?;
+        Ok(enter(0)? == 0)
+    }
+
+    fn adopt_file_rules(&self, old: &Self) -> Result<(), BpfError> {
+        for (file, rule) in old.file_rules.all(|file, rule| (*file, *rule))? {
+            self.file_rules.set(&file, &rule)?;
+            let word = &self.state().rules;
+            word.fetch_or(rules_word::RULES_FILES.0, Ordering::AcqRel);
+        }
+        Ok(())
     }
 
     /// From the moment a token is entered its end is seen here; what ended before that is taken out again.

@@ -22,10 +22,10 @@ static __always_inline struct explicit_hold *enter_explicit(struct file_identity
 }
 
 static __always_inline void arm_explicit(struct explicit_hold *explicit, const struct row_key *key,
-					 const struct row *row)
+					 u64 first, u64 last, u64 id)
 {
 	explicit->inode = key->inode;
-	explicit->row = row->id;
+	explicit->row = id;
 	if ((key->level & LEVEL_MASK) == LEVEL_SWAPFILE) {
 		explicit->token = key->caller;
 		__sync_fetch_and_add(&explicit->swapfiles, 1);
@@ -33,11 +33,11 @@ static __always_inline void arm_explicit(struct explicit_hold *explicit, const s
 	}
 	/* The last one may have gone: its range is nobody's now. */
 	if (!explicit->layouts) {
-		explicit->first = row->first;
-		explicit->last = row->last;
+		explicit->first = first;
+		explicit->last = last;
 	}
-	lower(&explicit->first, row->first);
-	raise(&explicit->last, row->last);
+	lower(&explicit->first, first);
+	raise(&explicit->last, last);
 	__sync_fetch_and_add(&explicit->layouts, 1);
 }
 
@@ -89,7 +89,7 @@ int enter_hold(u64 *ctx)
 		return -ENOSPC;
 	}
 	__sync_fetch_and_add(&state.tokens, 1);
-	arm_explicit(found, &key, row);
+	arm_explicit(found, &key, row->first, row->last, row->id);
 	return 0;
 }
 
@@ -112,38 +112,38 @@ int publish(u64 *ctx)
 	return 0;
 }
 
-static long adopt_row(void *map, struct row_key *key, struct row *row, u64 *adopted)
-{
-	struct file_identity file = row->file, now = explicit_key(key->inode);
-	struct explicit_hold *found;
-	struct row_key *end;
-	u64 token = key->caller;
-
-	raise(&state.next_row, row->id);
-	if (!key->level || row->verdict != HELD)
-		return 0;
-	found = enter_explicit(&file);
-	if (!found)
-		return 1;
-	arm_explicit(found, key, row);
-	/* It may have left memory: who meets it again finds it by its numbers. */
-	if (!same_explicit(&now, &file) || is_evicted(key->inode))
-		found->inode = 0;
-	end = bpf_map_lookup_elem(&tokens, &token);
-	if (found->token == token && (!end || end->inode != key->inode || end->tgid != key->tgid))
-		found->token = 0;
-	*adopted += 1;
-	return 0;
-}
-
-/* adopt(): the explicit holds whose rows and tokens the user side brought from other programs stand; how many do */
+/*
+ * adopt(inode, token, tgid, level, first, last, ino, dev, subvolume, id): a hold of other programs, whose token the user side
+ * has brought, and whose row it brings next: one that ends without its row is counted until the user side takes it back.
+ * With 0 for the id, the row is there: its token may have gone before. -ENOSPC: no room.
+ */
 SEC("raw_tp")
 int adopt(u64 *ctx)
 {
-	u64 adopted = 0;
+	struct row_key key = {
+		.inode = ctx[0],
+		.caller = ctx[1],
+		.tgid = ctx[2],
+		.level = ctx[3],
+	};
+	struct file_identity file = { .ino = ctx[6], .dev = ctx[7], .generation = ctx[8] };
+	struct file_identity now = explicit_key(key.inode);
+	struct explicit_hold *found = enter_explicit(&file);
+	u64 token = key.caller, id = ctx[9];
+	struct row_key *end;
 
-	bpf_for_each_map_elem(&rows, adopt_row, &adopted, 0);
-	return adopted;
+	if (!found)
+		return -ENOSPC;
+	if (id) {
+		arm_explicit(found, &key, ctx[4], ctx[5], id);
+		/* It may have left memory: who meets it again finds it by its numbers. */
+		if (!same_explicit(&now, &file) || is_evicted(key.inode))
+			found->inode = 0;
+	}
+	end = bpf_map_lookup_elem(&tokens, &token);
+	if (found->token == token && (!end || end->inode != key.inode || end->tgid != key.tgid))
+		found->token = 0;
+	return 0;
 }
 
 /* take_back(inode, token, tgid, level, kind): a hold ends, with an event of this kind */

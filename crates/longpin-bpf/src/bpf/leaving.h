@@ -172,9 +172,9 @@ static long drop_own_leaving(void *map, struct leaving *key, u32 *there, void *n
 }
 
 /* With `sb` 0 any file system may go. */
-__noinline int is_end_kept(u64 sb, u64 detail)
+__noinline int is_end_kept(u64 sb, u64 detail, u64 deadline)
 {
-	struct search search = { .sb = sb };
+	struct search search = { .sb = sb, .deadline = deadline };
 
 	/* With this file system all programs would go that are pinned in it. */
 	if (sb && state.mode == MODE_ENFORCING &&
@@ -185,21 +185,21 @@ __noinline int is_end_kept(u64 sb, u64 detail)
 
 static __always_inline bool is_departure_kept(struct departure *d, u64 detail)
 {
-	u64 sb = 0;
+	u64 sb = 0, deadline = deadline_of_walk();
 	u32 i;
 
 	for (i = 0; i < MAX_JUDGED; i++) {
 		sb = take_leaving();
 		if (!sb)
 			break;
-		if (is_end_kept(sb, detail))
+		if (is_end_kept(sb, detail, deadline))
 			return true;
 		/* An overlay has private mounts of its layers, which go with it. */
 		leave_layers(d, sb);
 	}
 	if (!sb && !d->unfinished)
 		return false;
-	if (!is_end_kept(0, detail))
+	if (!is_end_kept(0, detail, deadline))
 		return false;
 	__sync_fetch_and_add(&state.unfinished, 1);
 	return true;

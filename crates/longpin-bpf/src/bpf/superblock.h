@@ -135,7 +135,8 @@ static __always_inline bool find_held(struct search *search)
 		return true;
 	if (!WATCHES_PINS || (search->strict && !(state.strict & STRICT_PINS)))
 		return true;
-	search->deadline = deadline_of_walk();
+	if (!search->deadline)
+		search->deadline = deadline_of_walk();
 	bpf_for_each_map_elem(&files, look_at_suspect, search, 0);
 	if (search->is_held || hints_complete() || (search->strict && !(state.strict & STRICT_ALL)))
 		return true;

@@ -1,5 +1,6 @@
 //! Holds beside holds: what the end of one leaves to the others.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -23,7 +24,7 @@ use rustix::io::Errno;
 use crate::blocks::status;
 use crate::files::TestFile;
 use crate::hold::Holder;
-use crate::pin::{must_allow, must_refuse};
+use crate::pin::{must_allow, must_refuse, pin};
 use crate::{Test, guard};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -246,16 +247,40 @@ fn taken_over() -> Result<()> {
         code == 1 && words.contains("only records"),
         "{code}: {words}"
     );
+    let other = TestFile::new(FsKind::Ext4, 1 << 16)?;
+    let denied = TestFile::new(FsKind::Ext4, 1 << 16)?;
+    guard::must(&["deny", &denied.path.to_string_lossy()])?;
     let attackers = [Attacker::on(&files[0].path), Attacker::on(&files[2].path)];
     let said = guard::must(&["guard", "start"])?;
     ensure!(said.contains("3 explicit holds stood"), "{said}");
+    let pinned = pin(&other, 0, 4096)?;
     must_hold(&files)?;
+    must_be_told_apart(&files)?;
+    drop(pinned);
     must_refuse("a write", write(&files[0]))?;
+    let why = guard::must(&["why", "--json", &denied.path.to_string_lossy()])?;
+    ensure!(
+        why.contains(r#""deny""#),
+        "the denied file is forgotten: {why}"
+    );
     for attacker in attackers {
         attacker.must_have_failed()?;
     }
     end_three(&files, holders)?;
     ensure!(guard::status()?["running"] == true);
+    Ok(())
+}
+
+/// Rows of the guard's own proof, and of pins since, have other numbers than the holds that it took over.
+fn must_be_told_apart(files: &[TestFile; 3]) -> Result<()> {
+    let all = guard::all_holds()?;
+    let ids: BTreeSet<_> = all.iter().map(|row| row["id"].to_string()).collect();
+    ensure!(all.len() == 4 && ids.len() == 4, "{all:?}");
+    for file in files {
+        let events = guard::events_on(&file.path)?;
+        let ended = events.iter().any(|event| event["event"] == "ended");
+        ensure!(!ended, "a hold that stands is told as ended: {events:?}");
+    }
     Ok(())
 }
 

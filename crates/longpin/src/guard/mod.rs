@@ -107,7 +107,8 @@ impl Host {
         self.bpf_fs.join("longpin")
     }
 
-    /// Where a guard is assembled or taken apart: never armed. (bpffs allows no dots in names.)
+    /// Where a guard is assembled or taken apart: armed only for the moment in which it takes the place of explicit holds'
+    /// programs. (bpffs allows no dots in names.)
     fn scratch_dir(&self) -> PathBuf {
         self.bpf_fs.join("longpin-scratch")
     }
@@ -198,6 +199,7 @@ impl Running {
     pub(crate) fn open_for_holds(host: &Host) -> Result<Self, GuardError> {
         check_privilege()?;
         let turn = Turn::take(host)?;
+        remove_dir(&host.scratch_dir())?;
         match read_mode(&host.guard_dir())? {
             Some(mode) if mode.is_running() => {}
             _ => start::start_for_holds(host)?,

@@ -34,7 +34,7 @@ pub struct StartOptions {
     /// Room for so many files; `None`: [`MAX_FILES`].
     pub max_files: Option<u32>,
     /// A walk over a file's pages, or over a file system's files, that takes longer is given up: what was asked for is
-    /// refused, and counted ([`super::Status::unfinished`]). `None`: 5 s.
+    /// refused, and counted ([`super::Status::unfinished`]). From 1 ms to 10 s; `None`: 5 s.
     pub walk_budget: Option<Duration>,
     /// Pinned files are held at level swapfile, unless a rule says otherwise.
     pub swapfile: bool,
@@ -119,9 +119,11 @@ fn replace(host: &Host, pinned: &Pinned, old: &Pinned) -> Result<(), GuardError>
     let (new, place) = (host.scratch_dir(), host.guard_dir());
     renameat_with(CWD, &new, CWD, &place, RenameFlags::EXCHANGE)
         .map_err(|source| not_published(host, source.into()))?;
-    pinned.drop_ended_in(old)?;
+    let ended = pinned.drop_ended_in(old);
     old.state().set_mode(Mode::Off);
-    remove_dir(&new)
+    // The guard runs: what is left there refuses nobody, and goes with the next command.
+    let _ = remove_dir(&new);
+    Ok(ended?)
 }
 
 /// One rename shows the programs to other commands, one store arms them.
@@ -217,6 +219,7 @@ fn assemble(
     let walk_budget = options.walk_budget;
     let purpose = Purpose::Guard {
         max_files,
+        last_row: holds.map_or(0, Pinned::last_row),
         walk_budget,
     };
     let pinned = load_and_pin(host, facts, purpose)?;

@@ -231,6 +231,7 @@ fn programs(spans: &[(String, u64)]) -> Result<Table> {
     let max_files = MAX_FILES;
     let purpose = Purpose::Guard {
         max_files,
+        last_row: 0,
         walk_budget: None,
     };
     let guard = measure::load_each(&facts, purpose)?;
