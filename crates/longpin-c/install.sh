@@ -13,6 +13,7 @@ to=${DESTDIR:-}$prefix
 number() { sed -n "s/^#define LONGPIN_VERSION_$1 //p" "$header"; }
 version=$(number MAJOR).$(number MINOR).$(number PATCH)
 soname=$(LC_ALL=C readelf -d "$library" | sed -n 's/.*soname: \[\(.*\)\]/\1/p')
+[ -n "$soname" ] || { echo "$0: $library has no soname that readelf (binutils) tells" >&2; exit 1; }
 
 mkdir -p "$to/include" "$to/lib/pkgconfig"
 install -m 644 "$header" "$to/include/"

@@ -19,7 +19,8 @@ const DOCUMENT: &str = "\
 
 What `ioctl(2)` asks of a file system or a driver that would take pages or blocks from a file: what is refused of pinned files
 (any level), and what only at level swapfile, with the answer that an active swap file gives. What the words mean is in
-[guarantee.md](guarantee.md) (C05, C06).
+[guarantee.md](guarantee.md) (C05, C06). Commands by which xfs exchanges ranges, clones and deduplication, preallocation and
+encoded writes ask the hook that writes ask: they are judged there, as writes and copies are (C02, C03, C05).
 
 Made from the table of commands by `LONGPIN_WRITE_DOCS=1 cargo test -p longpin-bpf documents`.
 
@@ -107,6 +108,7 @@ fn header() -> String {
 
 const fn of_pinned(row: &Command) -> &'static str {
     match row.layout {
+        Layout::No if row.swapfile.is_none() => "as a write",
         Layout::No => "",
         Layout::File => "yes",
         Layout::FileSystem => "while any file of the file system is",

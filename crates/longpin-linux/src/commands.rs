@@ -1,7 +1,7 @@
 //! The commands of file systems and drivers (`ioctl(2)`) that take pages or blocks from a file: one table.
 //!
 //! From it come the switch of the guard's programs (`bpf/commands.gen.h` of longpin-bpf), what a hold waits for that had
-//! begun before it ([`crate::flight`]), and the list in docs/programs.md; tests compare the numbers by which they try the
+//! begun before it ([`crate::flight`]), and the list in docs/commands.md; tests compare the numbers by which they try the
 //! commands with it. To refuse another command is a row here.
 
 use Answer::{Again, Invalid, NotPermitted, NotSupported, TextBusy};

@@ -16,7 +16,6 @@ use crate::consumer::name_consumer;
 use crate::guard::{GuardError, Running};
 use crate::names::{leads_to_explicit, name_file};
 
-/// Bytes of a page.
 /// Runs of pinned pages that are listed for one row; the last one stands for all that follow.
 const MAX_RUNS: usize = 16;
 /// Bytes that a row keeps of a name, at least: it may have been cut inside a character.

@@ -19,7 +19,6 @@ use uuid::Uuid;
 use crate::activation::{self, CheckReport, CheckVerdict, Policy};
 use crate::extents::{self, BlockMap, MapError};
 
-/// Bytes of a page, and of the header.
 /// Where the label lies.
 const LABEL: Range<usize> = 1052..1068;
 /// Where the UUID lies.
@@ -33,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// SwapOptions of activation.
+/// Options of activation.
 #[derive(Debug, Clone, Default)]
 pub struct SwapOptions {
     /// Overwrite data.

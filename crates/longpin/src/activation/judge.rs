@@ -19,7 +19,6 @@ pub(super) const SHOWS: &str = "it shows ";
 pub(super) const SCRUB: &str = "scrub";
 /// btrfs, on a mount that may be written to.
 pub(super) const SUBVOLUME: &str = "its subvolume is read-only";
-/// Bytes of a page.
 /// Bytes of the smallest block that a device has.
 const SECTOR: u64 = 512;
 

@@ -223,6 +223,7 @@ impl GuardError {
             ],
             Self::Config(_) => &["longpin guard check-config"],
             Self::NoSuchHold { .. } => &["longpin ls"],
+            Self::NoRoomForHolds => &["longpin ls   # end some of these first"],
             Self::HoldsUnderAudit { .. } => &[
                 "longpin ls   # wait for these, or release them",
                 "longpin guard start   # it takes them over",

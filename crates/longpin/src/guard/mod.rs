@@ -4,7 +4,8 @@
 //! It is pinned in bpffs under [`Host::guard_dir`] and needs no process. Starting is one step for
 //! everybody else: programs are attached refusing nothing, looked over, proved against this process
 //! alone, published by one rename, and only then armed. Whatever a killed start leaves refuses nothing
-//! and is cleared by the next command.
+//! and is cleared by the next command; but where explicit holds stood without a guard, the start is armed before the rename,
+//! which exchanges the two sets of programs, and one that is killed there leaves both armed until the next command.
 //!
 //! # What meets what
 //!

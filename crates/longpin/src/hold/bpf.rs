@@ -24,7 +24,6 @@ use crate::extents::{BlockMap, MapError, settle};
 use crate::filesystem::Family;
 use crate::guard::{self, GuardError, Host, Running};
 
-/// Bytes of a page.
 /// Remove from the kernel what explicit holds needed and need no longer.
 pub(super) fn tidy(host: &Host) -> Result<(), GuardError> {
     match Running::open(host) {
