@@ -1,7 +1,7 @@
 //! Explicit holds that go from one set of programs to another, and stand all the time: both sets refuse meanwhile.
 //!
 //! What ends meanwhile ends in the old set, and in the new one as far as that knows of it already: so the tokens come
-//! first, whose ends each set sees for itself, then the rows, and what the old set has ended since is taken back at last.
+//! first, whose ends each set sees for itself, then the rows, and what the old set has ended by then is taken back at last.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -36,6 +36,7 @@ impl Pinned {
                 return Ok(Err(Entered::NoRoom));
             }
         }
+        self.drop_ended_in(old)?;
         Ok(Ok(u32::try_from(seen.len()).unwrap_or(u32::MAX)))
     }
 
@@ -96,12 +97,8 @@ impl Pinned {
         Ok(())
     }
 
-    /// End here what has ended in `old` since [`Self::adopt`].
-    ///
-    /// # Errors
-    ///
-    /// [`BpfError::Table`] or [`BpfError::Run`].
-    pub fn drop_ended_in(&self, old: &Self) -> Result<(), BpfError> {
+    /// End here what ended in `old` before it was whole here; what ends from now on, both see.
+    fn drop_ended_in(&self, old: &Self) -> Result<(), BpfError> {
         for row in self.rows()?.iter().filter(|row| row.explicit.is_some()) {
             if old.rows.get(&row.key())?.is_none() {
                 self.end(row, event_kind::EVENT_ENDED)?;

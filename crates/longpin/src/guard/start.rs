@@ -115,15 +115,14 @@ fn load_and_pin(host: &Host, facts: &Facts, purpose: Purpose) -> Result<Pinned, 
 
 /// Programs that are armed already, in the place of those that explicit holds had until now: these hold until the others
 /// are seen by everybody.
-fn replace(host: &Host, pinned: &Pinned, old: &Pinned) -> Result<(), GuardError> {
+fn replace(host: &Host, old: &Pinned) -> Result<(), GuardError> {
     let (new, place) = (host.scratch_dir(), host.guard_dir());
     renameat_with(CWD, &new, CWD, &place, RenameFlags::EXCHANGE)
         .map_err(|source| not_published(host, source.into()))?;
-    let ended = pinned.drop_ended_in(old);
     old.state().set_mode(Mode::Off);
     // The guard runs: what is left there refuses nobody, and goes with the next command.
     let _ = remove_dir(&new);
-    Ok(ended?)
+    Ok(())
 }
 
 /// One rename shows the programs to other commands, one store arms them.
@@ -254,7 +253,7 @@ fn assemble(
             adopted = pinned.adopt(old)?.map_err(full)?;
             reached("explicit holds taken over");
             pinned.state().set_mode(mode);
-            replace(host, &pinned, old)?;
+            replace(host, old)?;
         }
         None => publish(host, &pinned, mode)?,
     }
